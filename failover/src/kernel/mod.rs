@@ -1,0 +1,85 @@
+//! The edge to the kernel: one small trait per thing that is changed, so that the controller can be
+//! tested with fakes that record.
+
+use std::future::Future;
+use std::net::IpAddr;
+
+use crate::mark::{Mark, MarkMask};
+use crate::wanted::routing::{Routing, RoutingChange};
+
+/// Routes and rules of ours.
+pub trait RoutingTables {
+    /// Why an operation failed.
+    type Error: std::error::Error + Send + Sync + 'static;
+
+    /// Everything with our protocol number, in all tables. What carries our number but has no form
+    /// that we would write (or stands there twice) is removed on the way and logged.
+    fn installed(&mut self) -> impl Future<Output = Result<Routing, Self::Error>> + Send;
+
+    /// Makes one change. A rule or route that is to go and is not there, or is to come and is
+    /// there, is no error.
+    fn change(
+        &mut self,
+        change: &RoutingChange,
+    ) -> impl Future<Output = Result<(), Self::Error>> + Send;
+}
+
+/// The own nftables table.
+pub trait Firewall {
+    /// Why an operation failed.
+    type Error: std::error::Error + Send + Sync + 'static;
+
+    /// Replaces the table as a whole, in one transaction.
+    fn replace(&mut self, ruleset: &str) -> impl Future<Output = Result<(), Self::Error>> + Send;
+
+    /// Whether the table is as it was last replaced: nobody flushed it, nobody changed it.
+    fn intact(&mut self) -> impl Future<Output = Result<bool, Self::Error>> + Send;
+
+    /// Removes the table; that it is not there is no error.
+    fn remove(&mut self) -> impl Future<Output = Result<(), Self::Error>> + Send;
+}
+
+/// Connection tracking entries.
+pub trait Conntrack {
+    /// Why an operation failed.
+    type Error: std::error::Error + Send + Sync + 'static;
+
+    /// Deletes all entries whose mark is `mark` under `mask`, of both families, by one message.
+    fn forget_uplink(
+        &mut self,
+        mark: Mark,
+        mask: MarkMask,
+    ) -> impl Future<Output = Result<(), Self::Error>> + Send;
+
+    /// Deletes the entries that are translated to `address`: those whose replies go there and whose
+    /// sources it is not. Returns how many.
+    fn forget_translated(
+        &mut self,
+        address: IpAddr,
+    ) -> impl Future<Output = Result<usize, Self::Error>> + Send;
+
+    /// Counts the entries whose mark is `mark` under `mask`.
+    fn count(
+        &mut self,
+        mark: Mark,
+        mask: MarkMask,
+    ) -> impl Future<Output = Result<usize, Self::Error>> + Send;
+
+    /// Clears our bits in all entries, leaving the others. Returns how many had any.
+    fn clear_marks(
+        &mut self,
+        mask: MarkMask,
+    ) -> impl Future<Output = Result<usize, Self::Error>> + Send;
+}
+
+/// Kernel settings under `/proc/sys`.
+pub trait Sysctls {
+    /// Why an operation failed.
+    type Error: std::error::Error + Send + Sync + 'static;
+
+    /// The value without its line end; `None` where the key does not exist.
+    fn read(&self, key: &str) -> Result<Option<String>, Self::Error>;
+
+    /// Sets the value; a key that does not exist is an error.
+    fn write(&mut self, key: &str, value: &str) -> Result<(), Self::Error>;
+}

@@ -1,0 +1,84 @@
+//! What the kernel says about the network: links, addresses and the default routes of `main`.
+//!
+//! Filled by the edge, read by decisions. Nothing in it is ours.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use crate::family::Family;
+use crate::interface::{InterfaceIndex, InterfaceName};
+
+/// Everything that decisions need to know of the network, at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NetworkView {
+    /// The interfaces that exist.
+    pub links: BTreeMap<InterfaceName, Link>,
+    /// Their addresses that can be used as a source: global scope, not tentative, not deprecated,
+    /// not failed. An interface's primary address of a family comes before its others.
+    pub addresses: Vec<InterfaceAddress>,
+    /// The default routes of the table `main`, whoever put them there.
+    pub default_routes: Vec<DefaultRoute>,
+}
+
+/// One interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// The kernel's index.
+    pub index: InterfaceIndex,
+    /// Set up by the administrator (`IFF_UP`).
+    pub enabled: bool,
+    /// A peer is there (`IFF_LOWER_UP`).
+    pub carrier: bool,
+    /// Has one peer or needs no neighbour's address (`IFF_POINTOPOINT` or `IFF_NOARP`): routes
+    /// through it need no gateway.
+    pub point_to_point: bool,
+    /// Bytes and packets since the interface was made.
+    pub traffic: Traffic,
+}
+
+impl Link {
+    /// Whether packets can leave by it at all.
+    #[must_use]
+    pub const fn works(&self) -> bool {
+        self.enabled && self.carrier
+    }
+}
+
+/// An interface's counters (`IFLA_STATS64`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Bytes received.
+    pub rx_bytes: u64,
+    /// Bytes sent.
+    pub tx_bytes: u64,
+    /// Packets received.
+    pub rx_packets: u64,
+    /// Packets sent.
+    pub tx_packets: u64,
+}
+
+/// One address of an interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InterfaceAddress {
+    /// The interface.
+    pub interface: InterfaceIndex,
+    /// The address.
+    pub address: IpAddr,
+    /// The length of the network's prefix, 0 to 32 or 128 bits.
+    pub prefix_len: u8,
+}
+
+/// One default route of the table `main`; a multipath route is one of these per next hop.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DefaultRoute {
+    /// The family.
+    pub family: Family,
+    /// The interface it leaves by.
+    pub interface: InterfaceIndex,
+    /// The next hop; none on interfaces that need none.
+    pub gateway: Option<IpAddr>,
+    /// The preferred source address, where the route names one.
+    pub source: Option<IpAddr>,
+    /// The metric; the lowest wins.
+    pub metric: u32,
+}

@@ -1,0 +1,2 @@
+//! What a developer of failover runs.
+fn main() {}
