@@ -4,10 +4,13 @@
 //! or output. The edge (netlink, nftables, conntrack, sockets) is thin and stands behind traits.
 
 pub mod config;
+pub mod discover;
 pub mod family;
+pub mod health;
 pub mod interface;
 pub mod kernel;
 pub mod mark;
 pub mod network;
+pub mod select;
 pub mod uplink;
 pub mod wanted;

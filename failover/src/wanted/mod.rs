@@ -1,3 +1,140 @@
 //! The state that the kernel should be in, computed whole, and its difference from what is there.
+//!
+//! [`routing`] has the values, [`tables`] and [`rules`] say which are wanted, [`difference`] what to
+//! change; [`ruleset`] writes the own nftables table and [`sysctls`] the kernel settings.
 
+pub mod difference;
 pub mod routing;
+pub mod rules;
+pub mod ruleset;
+pub mod sysctls;
+pub mod tables;
+
+#[cfg(test)]
+mod fixture;
+
+use std::net::IpAddr;
+
+use ipnet::Ipv6Net;
+
+use crate::config::{Affinity, Nat};
+use crate::discover::Path;
+use crate::family::{Family, PerFamily};
+use crate::interface::InterfaceName;
+use crate::mark::MarkMask;
+use crate::select::Pool;
+use crate::uplink::UplinkId;
+use routing::{Routing, TableId};
+
+/// Everything that the wanted state follows from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Situation {
+    /// Numbers that are ours.
+    pub numbers: Numbers,
+    /// The uplinks, by ascending id.
+    pub uplinks: Vec<UplinkSituation>,
+    /// The interfaces behind which users are.
+    pub downlinks: Vec<InterfaceName>,
+    /// What makes flows go together.
+    pub affinity: Affinity,
+    /// Who new flows go to, by family.
+    pub pools: PerFamily<Pool>,
+    /// Who picks the uplink of a new flow.
+    pub picked_by: PickedBy,
+}
+
+/// Marks, tables and preferences that the configuration reserves for us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Numbers {
+    /// Our bits of marks.
+    pub marks: MarkMask,
+    /// The table of the healthy set.
+    pub base_table: u32,
+    /// The first preference of our rules.
+    pub rule_priority: u32,
+}
+
+impl Numbers {
+    /// The table of one uplink.
+    #[must_use]
+    pub fn table(&self, id: UplinkId) -> TableId {
+        TableId(self.base_table + u32::from(id.get()))
+    }
+
+    /// The table of the healthy set.
+    #[must_use]
+    pub const fn base(&self) -> TableId {
+        TableId(self.base_table)
+    }
+}
+
+/// Who picks the uplink of a new flow from a downlink.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PickedBy {
+    /// The own nftables table (classic mode).
+    Nftables,
+    /// The TC programs (eBPF mode).
+    Tc,
+}
+
+/// One uplink as it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UplinkSituation {
+    /// Its id.
+    pub id: UplinkId,
+    /// Its interface.
+    pub interface: InterfaceName,
+    /// Whether sources are translated on it.
+    pub nat: Nat,
+    /// How packets leave, by family.
+    pub paths: PerFamily<Option<Path>>,
+    /// Whether the router's own traffic may be bound to it, by family.
+    pub usable: PerFamily<bool>,
+    /// The addresses of its interface, which are never translated.
+    pub addresses: Vec<IpAddr>,
+    /// IPv6 sources that are not translated.
+    pub prefixes6: Vec<Ipv6Net>,
+}
+
+/// The wanted state.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// Routes and rules.
+    pub routing: Routing,
+    /// The own nftables table.
+    pub ruleset: String,
+}
+
+impl Situation {
+    /// The state that the kernel should be in.
+    #[must_use]
+    pub fn wanted(&self) -> Wanted {
+        Wanted {
+            routing: Routing {
+                routes: tables::routes(self),
+                rules: rules::rules(self),
+            },
+            ruleset: ruleset::ruleset(self),
+        }
+    }
+
+    fn uplink(&self, id: UplinkId) -> Option<&UplinkSituation> {
+        self.uplinks.iter().find(|uplink| uplink.id == id)
+    }
+
+    /// Whether another uplink uses the same interface, so that the interface alone does not tell
+    /// them apart.
+    fn shares_interface(&self, uplink: &UplinkSituation) -> bool {
+        self.uplinks
+            .iter()
+            .any(|other| other.id != uplink.id && other.interface == uplink.interface)
+    }
+}
+
+impl UplinkSituation {
+    /// Its path in one family.
+    #[must_use]
+    pub fn path(&self, family: Family) -> Option<&Path> {
+        self.paths.get(family).as_ref()
+    }
+}

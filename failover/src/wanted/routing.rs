@@ -66,6 +66,11 @@ pub enum Selector {
         /// The bits that count.
         mask: u32,
     },
+    /// Those with any bit under `mask` set (`not fwmark 0/MASK`, the rule's invert flag).
+    AnyMark {
+        /// The bits that count.
+        mask: u32,
+    },
     /// Those from one address.
     From(IpAddr),
 }

@@ -1,0 +1,7 @@
+//! Which uplinks new flows use, and with which shares.
+
+pub mod maglev;
+mod pool;
+
+pub use maglev::{SLOTS, SlotTable};
+pub use pool::{Candidate, Pool, Standing, Tier, select};

@@ -1,0 +1,48 @@
+//! Kernel settings that steering needs.
+//!
+//! Strict reverse-path filtering drops answers that come in by another uplink than the one that the
+//! kernel would itself use towards their source, which is the normal case with several uplinks. The
+//! kernel takes the larger of `all` and the interface's own value (`IN_DEV_RPFILTER` in
+//! `include/linux/inetdevice.h`): 0 is off, 1 strict, 2 loose. So 2 on the interface is what turns
+//! strict off, and where the filter is off it stays off.
+
+use crate::interface::InterfaceName;
+
+/// The key for all interfaces.
+pub const RP_FILTER_ALL: &str = "net/ipv4/conf/all/rp_filter";
+
+/// The key of one interface's reverse-path filter; parts are separated by `/`, since an interface's
+/// name may contain dots.
+#[must_use]
+pub fn rp_filter_key(interface: &InterfaceName) -> String {
+    format!("net/ipv4/conf/{interface}/rp_filter")
+}
+
+/// What an uplink's interface's filter must be set to; `None` when it may stay.
+#[must_use]
+pub fn rp_filter(all: &str, own: &str) -> Option<&'static str> {
+    let strict = |value: &str| value.trim() == "1";
+    let loose = |value: &str| value.trim() == "2";
+    let effective_strict = (strict(all) || strict(own)) && !loose(all) && !loose(own);
+    effective_strict.then_some("2")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_strict_filtering_is_changed() {
+        for (all, own, wanted) in [
+            ("0", "0", None),
+            ("0", "1", Some("2")),
+            ("1", "0", Some("2")),
+            ("1", "1", Some("2")),
+            ("1", "2", None),
+            ("2", "0", None),
+            ("2", "1", None),
+        ] {
+            assert_eq!(rp_filter(all, own), wanted, "all={all} own={own}");
+        }
+    }
+}
