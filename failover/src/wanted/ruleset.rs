@@ -252,11 +252,9 @@ impl Ruleset<'_> {
         )?;
         // Probes, and sockets that chose an uplink themselves.
         writeln!(f, "    meta mark & {mask:#010x} != 0 return")?;
-        // An ICMP error about a forwarded flow is related to it, and may go to either side.
-        writeln!(
-            f,
-            "    ct state related fib daddr oifname != {uplinks} return"
-        )?;
+        // An ICMP error about a forwarded flow is related to it and may go to either side; where it
+        // goes, the kernel's first route for it says.
+        writeln!(f, "    ct state related oifname != {uplinks} return")?;
         self.restore(f)?;
         writeln!(
             f,
