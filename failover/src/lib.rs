@@ -5,9 +5,11 @@
 
 pub mod config;
 pub mod family;
+pub mod health;
 pub mod interface;
 pub mod kernel;
 pub mod mark;
 pub mod network;
+pub mod probe;
 pub mod uplink;
 pub mod wanted;
