@@ -11,6 +11,7 @@ pub mod interface;
 pub mod kernel;
 pub mod mark;
 pub mod network;
+pub mod probe;
 pub mod select;
 pub mod uplink;
 pub mod wanted;

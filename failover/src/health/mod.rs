@@ -1,12 +1,65 @@
-//! Whether an uplink is good.
+//! Whether an uplink works, per address family: decided from rounds of probes and from what the
+//! kernel says about the link.
+//!
+//! No clock and no input or output in here: moments come in as arguments, verdicts go out as values.
+//!
+//! # In which order evidence counts
+//!
+//! A new round begins every interval. An answer comes within milliseconds, but that a round is lost
+//! is known only when its timeout has passed, when younger rounds may have been answered long ago.
+//! So outcomes arrive in another order than that in which the rounds were sent. They are put back
+//! into that order, and these rules hold:
+//!
+//! 1. A round is decided as soon as its verdict can no longer change: good when enough targets have
+//!    answered, bad when too few are left that could. It does not wait for the other targets.
+//! 2. *In a row* means consecutive rounds that are all decided. A round whose outcome is not known
+//!    yet breaks a row until it is: it may turn out to be the loss in the middle (or the answer).
+//!    Rounds before the row may still be open; the row does not wait for them.
+//! 3. Evidence is overruled by younger evidence to the contrary: bad rounds take an uplink down only
+//!    if no younger round is good, good rounds bring it back only if no younger one is bad. So the
+//!    late loss of an old round never kills an uplink that has answered since.
+//! 4. When the link is lost or the path changes, rounds that were sent before no longer count.
+//!
+//! When outcomes arrive in the order of sending, this is the plain machine that counts good and bad
+//! rounds in a row.
 
-/// The verdict about an uplink in one family.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+mod machine;
+mod reason;
+mod round;
+mod window;
+
+#[cfg(test)]
+mod machine_properties;
+#[cfg(test)]
+mod machine_table;
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+pub use machine::{Machine, Thresholds, Transition};
+pub use reason::{LinkLoss, Reason};
+pub use round::{Failure, Outcome, PlanNumber, Round, TargetResult, Verdict};
+
+/// The health of an uplink for one address family.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Health {
     /// No verdict yet.
+    #[default]
     Unknown,
     /// It answers.
     Up,
     /// It does not.
     Down,
+}
+
+impl fmt::Display for Health {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unknown => "unknown",
+            Self::Up => "up",
+            Self::Down => "down",
+        })
+    }
 }
