@@ -3,7 +3,11 @@
 //! Decisions are plain functions and state machines that take time as an argument and do no input
 //! or output. The edge (netlink, nftables, conntrack, sockets) is thin and stands behind traits.
 
+pub mod cli;
 pub mod config;
+pub mod control;
+pub mod controller;
+pub mod dataplane;
 pub mod discover;
 pub mod family;
 pub mod health;
@@ -13,5 +17,7 @@ pub mod mark;
 pub mod network;
 pub mod probe;
 pub mod select;
+pub mod state;
+pub mod status;
 pub mod uplink;
 pub mod wanted;

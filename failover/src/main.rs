@@ -1,2 +1,7 @@
-//! The command line of failover.
-fn main() {}
+//! The binary: everything is in the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    failover::cli::main()
+}

@@ -11,7 +11,8 @@ use ipnet::{IpNet, Ipv6Net};
 
 use crate::config::UplinkConfig;
 use crate::family::Family;
-use crate::interface::{InterfaceIndex, InterfaceName};
+use crate::health::LinkLoss;
+use crate::interface::InterfaceIndex;
 use crate::network::{InterfaceAddress, Link, NetworkView};
 
 /// How an uplink's packets of one family leave.
@@ -35,7 +36,7 @@ pub enum Reachability {
     /// The uplink does not speak this family.
     Absent(Missing),
     /// The interface cannot carry packets now.
-    LinkDown(LinkFault),
+    LinkDown(LinkLoss),
 }
 
 impl Reachability {
@@ -67,36 +68,15 @@ impl fmt::Display for Missing {
     }
 }
 
-/// Why an interface cannot carry packets.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LinkFault {
-    /// There is no such interface.
-    NoInterface(InterfaceName),
-    /// It was set down.
-    Disabled(InterfaceName),
-    /// Nobody is at the other end.
-    NoCarrier(InterfaceName),
-}
-
-impl fmt::Display for LinkFault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoInterface(name) => write!(f, "interface {name} does not exist"),
-            Self::Disabled(name) => write!(f, "interface {name} is set down"),
-            Self::NoCarrier(name) => write!(f, "no carrier on {name}"),
-        }
-    }
-}
-
 /// The way of one uplink in one family.
 #[must_use]
 pub fn reachability(uplink: &UplinkConfig, family: Family, view: &NetworkView) -> Reachability {
     let name = &uplink.interface;
     let Some(link) = view.links.get(name) else {
-        return Reachability::LinkDown(LinkFault::NoInterface(name.clone()));
+        return Reachability::LinkDown(LinkLoss::Missing(name.clone()));
     };
     if !link.enabled {
-        return Reachability::LinkDown(LinkFault::Disabled(name.clone()));
+        return Reachability::LinkDown(LinkLoss::Disabled(name.clone()));
     }
     let addresses: Vec<&InterfaceAddress> = addresses_of(view, link, family).collect();
     let learnt = view
@@ -123,7 +103,7 @@ pub fn reachability(uplink: &UplinkConfig, family: Family, view: &NetworkView) -
         return Reachability::Absent(Missing::Gateway);
     }
     if !link.carrier {
-        return Reachability::LinkDown(LinkFault::NoCarrier(name.clone()));
+        return Reachability::LinkDown(LinkLoss::NoCarrier);
     }
     let onlink = gateway.is_some_and(|gateway| {
         !is_link_local(gateway) && !addresses.iter().any(|own| network(own).contains(&gateway))

@@ -1,0 +1,59 @@
+//! How a command ends: its exit code, and what it prints when it fails.
+
+use std::error::Error;
+use std::process::ExitCode;
+
+use crate::control::client::AskError;
+
+/// Why a command failed, with the cause and the exit code that scripts rely on.
+#[derive(Debug)]
+pub(super) struct Failure {
+    kind: Kind,
+    cause: Box<dyn Error + Send + Sync>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    /// The answer is no, or the configuration or the kernel does not allow it.
+    No = 1,
+    /// The daemon cannot be reached.
+    Unreachable = 3,
+    /// Not permitted.
+    NotPermitted = 4,
+}
+
+impl Failure {
+    /// The answer is no, or the configuration or the kernel does not allow it.
+    pub(super) fn no(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self { kind: Kind::No, cause: cause.into() }
+    }
+
+    /// Not permitted.
+    pub(super) fn not_permitted(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self { kind: Kind::NotPermitted, cause: cause.into() }
+    }
+}
+
+impl From<AskError> for Failure {
+    fn from(error: AskError) -> Self {
+        let kind = match error {
+            AskError::Unreachable { .. } | AskError::Broken { .. } => Kind::Unreachable,
+            AskError::NotPermitted { .. } => Kind::NotPermitted,
+            AskError::NotUnderstood { .. } | AskError::Refused(_) => Kind::No,
+        };
+        Self { kind, cause: error.into() }
+    }
+}
+
+/// Prints the chain of causes and gives the exit code.
+#[expect(clippy::print_stderr, reason = "this is where the binary says why it fails")]
+pub(super) fn report(failure: &Failure) -> ExitCode {
+    eprint!("failover: {}", failure.cause);
+    let mut cause = failure.cause.source();
+    while let Some(error) = cause {
+        eprint!(": {error}");
+        cause = error.source();
+    }
+    eprintln!();
+    ExitCode::from(failure.kind as u8)
+}

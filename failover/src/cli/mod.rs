@@ -1,0 +1,36 @@
+//! The command line: what can be typed, and what each command does.
+
+mod args;
+mod check;
+mod clean;
+mod exit;
+mod logging;
+mod run;
+mod status;
+
+pub use args::{Arguments, Command};
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::cli::exit::Failure;
+
+/// Runs what was typed.
+#[must_use]
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    logging::init(arguments.verbosity());
+    let done = match &arguments.command {
+        Command::Run(args) => run::run(args),
+        Command::Check(args) => check::check(args),
+        Command::Status(args) => status::status(args),
+        Command::Clean(args) => clean::clean(args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => exit::report(&failure),
+    }
+}
+
+type Outcome = Result<(), Failure>;

@@ -1,0 +1,367 @@
+//! Brings the kernel into the wanted state and takes it out again.
+//!
+//! The order of a failover: settings, routes and rules, the way new flows are picked, the own
+//! nftables table; and only when all of that is in place the dead uplink's flows are forgotten, so
+//! that their next packet finds the new selection.
+
+use std::collections::BTreeSet;
+use std::error::Error;
+
+use thiserror::Error;
+use tracing::{debug, info};
+
+use crate::controller::engine::Forget;
+use crate::dataplane::Steering;
+use crate::family::PerFamily;
+use crate::interface::InterfaceName;
+use crate::kernel::{Conntrack, Firewall, RoutingTables, Sysctls};
+use crate::mark::MarkMask;
+use crate::select::Pool;
+use crate::state::{ChangedSysctl, InstalledFacts, Store, StoreError};
+use crate::wanted::Wanted;
+use crate::wanted::difference::difference;
+use crate::wanted::routing::{Routing, RoutingChange};
+use crate::wanted::sysctls::{RP_FILTER_ALL, rp_filter, rp_filter_key};
+
+/// The whole edge to the kernel.
+pub trait Kernel: RoutingTables + Firewall + Conntrack + Sysctls + Send {}
+
+impl<K: RoutingTables + Firewall + Conntrack + Sysctls + Send> Kernel for K {}
+
+type Cause = Box<dyn Error + Send + Sync>;
+
+/// One thing that could not be done to the kernel.
+#[derive(Debug, Error)]
+pub enum ApplyError {
+    /// Our routes and rules could not be listed.
+    #[error("cannot list the routes and rules in the kernel")]
+    ListRouting(#[source] Cause),
+    /// A route or rule could not be changed.
+    #[error("cannot carry out {change}")]
+    ChangeRouting {
+        /// The change.
+        change: RoutingChange,
+        /// Why.
+        source: Cause,
+    },
+    /// The nftables table could not be replaced, removed or read.
+    #[error("cannot {what} the nftables table")]
+    Firewall {
+        /// What was tried.
+        what: &'static str,
+        /// Why.
+        source: Cause,
+    },
+    /// The way new flows are picked could not be changed.
+    #[error("cannot publish which uplinks new flows use")]
+    Steering(#[source] Cause),
+    /// Flows could not be forgotten.
+    #[error("cannot delete connection tracking entries: {flows:?}")]
+    Forget {
+        /// Whose.
+        flows: Forget,
+        /// Why.
+        source: Cause,
+    },
+    /// Our bits could not be cleared.
+    #[error("cannot clear our bits of connection marks")]
+    ClearMarks(#[source] Cause),
+    /// A kernel setting could not be read or changed.
+    #[error("cannot set {key}")]
+    Sysctl {
+        /// The setting.
+        key: String,
+        /// Why.
+        source: Cause,
+    },
+    /// What was put into the kernel could not be noted.
+    #[error("cannot note what is put into the kernel")]
+    Store(#[from] StoreError),
+}
+
+/// Everything that went wrong in one go; the rest was done.
+#[derive(Debug, Error)]
+#[error("{}", .0.iter().map(chain).collect::<Vec<_>>().join("; "))]
+pub struct ApplyErrors(pub Vec<ApplyError>);
+
+fn chain(error: &ApplyError) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+/// Keeps the kernel in the wanted state.
+#[derive(Debug)]
+pub struct Applier<K, S> {
+    kernel: K,
+    steering: S,
+    store: Store,
+    facts: InstalledFacts,
+    marks: MarkMask,
+    /// What is installed, while nobody else is known to have touched it.
+    installed: Option<Routing>,
+    /// The ruleset that is in place, likewise.
+    ruleset: Option<String>,
+    /// The settings were looked at, for these interfaces.
+    settled: BTreeSet<InterfaceName>,
+    due: BTreeSet<Forget>,
+}
+
+impl<K: Kernel, S: Steering> Applier<K, S> {
+    /// An applier that knows nothing of the kernel's state yet.
+    ///
+    /// # Errors
+    /// When it cannot note that marks under this mask are used from now on.
+    pub fn new(kernel: K, steering: S, store: Store, marks: MarkMask) -> Result<Self, StoreError> {
+        let mut facts = store.installed()?;
+        if facts.mark_masks.insert(marks.bits()) {
+            store.keep_installed(&facts)?;
+        }
+        Ok(Self {
+            kernel,
+            steering,
+            store,
+            facts,
+            marks,
+            installed: None,
+            ruleset: None,
+            settled: BTreeSet::new(),
+            due: BTreeSet::new(),
+        })
+    }
+
+    /// Somebody changed routes or rules: they are listed before the next change.
+    pub fn suspect_routing(&mut self) {
+        self.installed = None;
+    }
+
+    /// Interfaces may have been made anew, or somebody may have changed their settings: they are
+    /// looked at before the next change.
+    pub fn suspect_settings(&mut self) {
+        self.settled.clear();
+    }
+
+    /// Whether none of our routes and rules is in the kernel; false where that cannot be told.
+    pub async fn nothing_installed(&mut self) -> bool {
+        match self.kernel.installed().await {
+            Ok(found) => {
+                let nothing = found == Routing::default();
+                self.installed = Some(found);
+                nothing
+            }
+            Err(_) => false,
+        }
+    }
+
+    /// Adds to the flows that are forgotten by the next [`Self::apply`] that succeeds.
+    pub fn owe(&mut self, flows: &BTreeSet<Forget>) {
+        self.due.extend(flows.iter().copied());
+    }
+
+    /// Looks whether the nftables table is as it was put there; if not, the next
+    /// [`Self::apply`] puts it there again. Returns whether it was.
+    ///
+    /// # Errors
+    /// When the table cannot be read.
+    pub async fn inspect_firewall(&mut self) -> Result<bool, ApplyError> {
+        let intact = self.kernel.intact().await.map_err(|source| ApplyError::Firewall {
+            what: "read",
+            source: source.into(),
+        })?;
+        if !intact {
+            self.ruleset = None;
+        }
+        Ok(intact)
+    }
+
+    /// Brings the kernel into the wanted state. What fails does not keep the rest from being done;
+    /// flows are forgotten only when nothing failed. What is left is due at the next call.
+    ///
+    /// Returns the flows that were forgotten.
+    ///
+    /// # Errors
+    /// Everything that failed.
+    pub async fn apply(
+        &mut self,
+        wanted: &Wanted,
+        pools: &PerFamily<Pool>,
+        uplinks: &BTreeSet<InterfaceName>,
+    ) -> Result<BTreeSet<Forget>, ApplyErrors> {
+        let mut errors = Vec::new();
+        errors.extend(self.settings(uplinks).err());
+        errors.extend(self.routing(&wanted.routing).await);
+        errors.extend(self.publish(wanted, pools).await.err());
+        if !errors.is_empty() {
+            return Err(ApplyErrors(errors));
+        }
+        let due = std::mem::take(&mut self.due);
+        let mut forgotten = BTreeSet::new();
+        for flows in due {
+            match self.forget(flows).await {
+                Ok(()) => {
+                    forgotten.insert(flows);
+                }
+                Err(error) => {
+                    self.due.insert(flows);
+                    errors.push(error);
+                }
+            }
+        }
+        if errors.is_empty() { Ok(forgotten) } else { Err(ApplyErrors(errors)) }
+    }
+
+    /// Deletes the connection tracking entries of some flows.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub async fn forget(&mut self, flows: Forget) -> Result<(), ApplyError> {
+        let failed = |source: Cause| ApplyError::Forget { flows, source };
+        match flows {
+            Forget::Uplink(id, family) => self
+                .kernel
+                .forget_uplink(family, self.marks.flow(id), self.marks)
+                .await
+                .map_err(|error| failed(error.into())),
+            Forget::Translated(address) => {
+                let count = self
+                    .kernel
+                    .forget_translated(address)
+                    .await
+                    .map_err(|error| failed(error.into()))?;
+                info!(%address, count, "forgot flows that were translated to an address that is gone");
+                Ok(())
+            }
+        }
+    }
+
+    /// Takes everything of ours out of the kernel, whoever put it there and under whichever
+    /// configuration. Goes on when something fails.
+    ///
+    /// # Errors
+    /// Everything that failed.
+    pub async fn remove_all(&mut self) -> Result<(), ApplyErrors> {
+        let mut errors = Vec::new();
+        self.suspect_routing();
+        errors.extend(self.routing(&Routing::default()).await);
+        if let Err(source) = self.kernel.remove().await {
+            let source = source.into();
+            errors.push(ApplyError::Firewall { what: "remove", source });
+        }
+        for bits in self.facts.mark_masks.clone() {
+            let Ok(mask) = MarkMask::new(bits) else {
+                continue;
+            };
+            match self.kernel.clear_marks(mask).await {
+                Ok(count) => debug!(count, %mask, "cleared connection marks"),
+                Err(source) => errors.push(ApplyError::ClearMarks(source.into())),
+            }
+        }
+        for (key, changed) in self.facts.sysctls.clone() {
+            match self.restore(&key, &changed) {
+                Ok(()) => {
+                    self.facts.sysctls.remove(&key);
+                }
+                Err(error) => errors.push(error),
+            }
+        }
+        if errors.is_empty() {
+            self.facts = InstalledFacts::default();
+        }
+        errors.extend(self.store.keep_installed(&self.facts).err().map(ApplyError::Store));
+        if errors.is_empty() { Ok(()) } else { Err(ApplyErrors(errors)) }
+    }
+
+    async fn routing(&mut self, wanted: &Routing) -> Vec<ApplyError> {
+        let installed = match self.installed.take() {
+            Some(known) => known,
+            None => match self.kernel.installed().await {
+                Ok(found) => found,
+                Err(source) => return vec![ApplyError::ListRouting(source.into())],
+            },
+        };
+        let mut errors = Vec::new();
+        for change in difference(wanted, &installed) {
+            debug!(%change, "changing the routing");
+            if let Err(source) = self.kernel.change(&change).await {
+                let source = source.into();
+                errors.push(ApplyError::ChangeRouting { change, source });
+            }
+        }
+        if errors.is_empty() {
+            self.installed = Some(wanted.clone());
+        }
+        errors
+    }
+
+    async fn publish(&mut self, wanted: &Wanted, pools: &PerFamily<Pool>) -> Result<(), ApplyError> {
+        self.steering
+            .publish(pools)
+            .await
+            .map_err(|error| ApplyError::Steering(error.into()))?;
+        if self.ruleset.as_ref() == Some(&wanted.ruleset) {
+            return Ok(());
+        }
+        self.ruleset = None;
+        self.kernel.replace(&wanted.ruleset).await.map_err(|source| ApplyError::Firewall {
+            what: "replace",
+            source: source.into(),
+        })?;
+        self.ruleset = Some(wanted.ruleset.clone());
+        Ok(())
+    }
+
+    /// Notes a setting's value before it is changed for the first time.
+    fn settings(&mut self, uplinks: &BTreeSet<InterfaceName>) -> Result<(), ApplyError> {
+        if self.settled == *uplinks {
+            return Ok(());
+        }
+        let Some(all) = self.read(RP_FILTER_ALL)? else {
+            return Ok(());
+        };
+        for interface in uplinks {
+            let key = rp_filter_key(interface);
+            let Some(own) = self.read(&key)? else {
+                continue;
+            };
+            let Some(wanted) = rp_filter(&all, &own) else {
+                continue;
+            };
+            if !self.facts.sysctls.contains_key(&key) {
+                let changed = ChangedSysctl { found: own.clone(), set: wanted.to_owned() };
+                self.facts.sysctls.insert(key.clone(), changed);
+                self.store.keep_installed(&self.facts)?;
+            }
+            self.write(&key, wanted)?;
+            info!(key, from = own, to = wanted, "changed a kernel setting; `failover clean` restores it");
+        }
+        self.settled.clone_from(uplinks);
+        Ok(())
+    }
+
+    /// Restores a setting that is still as we set it; one that somebody changed since is theirs.
+    fn restore(&mut self, key: &str, changed: &ChangedSysctl) -> Result<(), ApplyError> {
+        match self.read(key)? {
+            Some(value) if value == changed.set => self.write(key, &changed.found),
+            _ => Ok(()),
+        }
+    }
+
+    fn read(&self, key: &str) -> Result<Option<String>, ApplyError> {
+        self.kernel.read(key).map_err(|source| ApplyError::Sysctl {
+            key: key.to_owned(),
+            source: source.into(),
+        })
+    }
+
+    fn write(&mut self, key: &str, value: &str) -> Result<(), ApplyError> {
+        self.kernel.write(key, value).map_err(|source| ApplyError::Sysctl {
+            key: key.to_owned(),
+            source: source.into(),
+        })
+    }
+}

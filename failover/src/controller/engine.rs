@@ -1,0 +1,393 @@
+//! The engine: from what is observed to what is wanted. It does nothing itself and reads no clock.
+//!
+//! Everything observed goes in ([`Engine::network`], [`Engine::link`], [`Engine::round`]); a
+//! [`Decision`] comes out of [`Engine::decide`]: the wanted state as a whole, and which flows are to
+//! be forgotten once it is in the kernel. Flows of an uplink that died are owed to be forgotten; as
+//! long as no uplink is usable nothing is done about it, since it would help nobody.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::Instant;
+
+use jiff::Timestamp;
+
+use crate::config::{Config, OnDown, UplinkConfig};
+use crate::controller::family_state::{FamilyState, targets};
+use crate::controller::told;
+use crate::discover::{addresses_of, own_prefixes6, reachability};
+use crate::family::{Family, PerFamily};
+use crate::health::{Health, Round, Transition};
+use crate::interface::InterfaceName;
+use crate::network::{Link, NetworkView};
+use crate::probe::ProbePlan;
+use crate::select::{Candidate, Pool, Tier, select};
+use crate::state::RememberedHealth;
+use crate::status::{State, StatusDocument};
+use crate::uplink::{UplinkId, UplinkName};
+use crate::wanted::{Numbers, PickedBy, Situation, UplinkSituation, Wanted};
+
+/// A moment on both clocks: the one that never jumps, for deciding, and the one people read.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    /// For deciding.
+    pub at: Instant,
+    /// For telling.
+    pub wall: Timestamp,
+}
+
+/// Flows that are to be forgotten: their next packet is a new flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Forget {
+    /// All of an uplink in one family.
+    Uplink(UplinkId, Family),
+    /// All that are translated to an address that is gone.
+    Translated(IpAddr),
+}
+
+/// What is to be done now.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Decision {
+    /// The state that the kernel should be in.
+    pub wanted: Wanted,
+    /// Whose flows are to be forgotten when it is.
+    pub forget: BTreeSet<Forget>,
+}
+
+/// A change worth a line in the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    /// The uplink.
+    pub uplink: UplinkName,
+    /// The family.
+    pub family: Family,
+    /// The state that it left.
+    pub from: State,
+    /// The state that it is in now.
+    pub to: State,
+    /// Why.
+    pub reason: String,
+}
+
+/// All that the engine knows.
+#[derive(Debug)]
+pub struct Engine {
+    config: Config,
+    picked_by: PickedBy,
+    view: NetworkView,
+    uplinks: BTreeMap<UplinkId, Uplink>,
+    pools: PerFamily<Pool>,
+    owed: BTreeSet<(UplinkId, Family)>,
+    gone_sources: BTreeSet<IpAddr>,
+    notices: Vec<Notice>,
+    started: Timestamp,
+}
+
+#[derive(Debug)]
+pub(super) struct Uplink {
+    pub(super) name: UplinkName,
+    pub(super) config: UplinkConfig,
+    pub(super) families: PerFamily<FamilyState>,
+    /// The states that were last told, and since when the better of them is.
+    told: PerFamily<State>,
+    pub(super) since: Timestamp,
+    /// Which families were alive at the last decision.
+    alive: PerFamily<bool>,
+}
+
+impl Engine {
+    /// An engine that knows the network as it is and the states as they were when a daemon last
+    /// ran. `ids` has an entry for each configured uplink; one without is left out.
+    #[must_use]
+    pub fn new(
+        config: Config,
+        picked_by: PickedBy,
+        ids: &BTreeMap<UplinkName, UplinkId>,
+        remembered: &RememberedHealth,
+        view: NetworkView,
+        now: Moment,
+    ) -> Self {
+        let uplinks = config
+            .uplinks
+            .iter()
+            .filter_map(|(name, uplink)| Some((*ids.get(name)?, (name, uplink))))
+            .map(|(id, (name, uplink))| {
+                let families = PerFamily::from_fn(|family| {
+                    let initial = remembered
+                        .get(name)
+                        .map_or(Health::Unknown, |health| *health.get(family));
+                    let reach = reachability(uplink, family, &view);
+                    FamilyState::new(family, uplink, initial, reach)
+                });
+                let told = PerFamily::from_fn(|family| families.get(family).state());
+                let alive = PerFamily::from_fn(|family| families.get(family).is_alive());
+                let uplink = Uplink {
+                    name: name.clone(),
+                    config: uplink.clone(),
+                    families,
+                    told,
+                    since: now.wall,
+                    alive,
+                };
+                (id, uplink)
+            })
+            .collect();
+        let mut engine = Self {
+            config,
+            picked_by,
+            view: NetworkView::default(),
+            uplinks,
+            pools: PerFamily::from_fn(|_| select(&[])),
+            owed: BTreeSet::new(),
+            gone_sources: BTreeSet::new(),
+            notices: Vec::new(),
+            started: now.wall,
+        };
+        engine.network(view, now);
+        engine
+    }
+
+    /// The configuration that it follows.
+    #[must_use]
+    pub const fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Takes in a new look at the whole network.
+    pub fn network(&mut self, view: NetworkView, now: Moment) {
+        self.view = view;
+        for (&id, uplink) in &mut self.uplinks {
+            for family in Family::ALL {
+                let news = uplink
+                    .families
+                    .get_mut(family)
+                    .look(&uplink.config, &self.view, now.at);
+                tracing_transition(id, family, news.transition.as_ref());
+                self.gone_sources.extend(news.former_source);
+            }
+        }
+        let here = |address: &IpAddr| self.view.addresses.iter().any(|own| own.address == *address);
+        self.gone_sources.retain(|address| !here(address));
+        self.tell(now);
+    }
+
+    /// Takes in what became of one interface. `None` says that it is gone.
+    pub fn link(&mut self, name: &InterfaceName, link: Option<Link>, now: Moment) {
+        let mut view = std::mem::take(&mut self.view);
+        match link {
+            Some(link) => view.links.insert(name.clone(), link),
+            None => view.links.remove(name),
+        };
+        self.network(view, now);
+    }
+
+    /// Takes in what is known of a round of probes.
+    pub fn round(&mut self, id: UplinkId, family: Family, round: &Round, now: Moment) {
+        if let Some(uplink) = self.uplinks.get_mut(&id) {
+            let machine = uplink.families.get_mut(family).machine();
+            tracing_transition(id, family, machine.round(now.at, round).as_ref());
+            self.tell(now);
+        }
+    }
+
+    /// What is to be done now. To be called after anything was taken in; calling it twice is
+    /// harmless, except that what is to be forgotten is said once.
+    pub fn decide(&mut self) -> Decision {
+        let mut forget: BTreeSet<Forget> = std::mem::take(&mut self.gone_sources)
+            .into_iter()
+            .map(Forget::Translated)
+            .collect();
+        for family in Family::ALL {
+            let pool = select(&self.candidates(family));
+            let before = std::mem::replace(self.pools.get_mut(family), pool).tier;
+            let tier = self.pools.get(family).tier;
+            self.settle_debts(family, before);
+            if tier.is_usable() {
+                let (due, rest) = self.owed.iter().partition(|(_, owed)| *owed == family);
+                self.owed = rest;
+                let due: BTreeSet<(UplinkId, Family)> = due;
+                forget.extend(due.into_iter().map(|(id, family)| Forget::Uplink(id, family)));
+            }
+        }
+        Decision {
+            wanted: self.situation().wanted(),
+            forget,
+        }
+    }
+
+    /// Whether a family of an uplink gets packets through, as far as is known: whether what was to
+    /// be forgotten must be forgotten no more.
+    #[must_use]
+    pub fn is_alive(&self, id: UplinkId, family: Family) -> bool {
+        self.uplinks
+            .get(&id)
+            .is_some_and(|uplink| uplink.families.get(family).is_alive())
+    }
+
+    /// How each uplink is to be probed now.
+    #[must_use]
+    pub fn probe_plans(&self) -> BTreeMap<(UplinkId, Family), ProbePlan> {
+        let mut plans = BTreeMap::new();
+        for (&id, uplink) in &self.uplinks {
+            for (family, state) in uplink.families.iter() {
+                let asked: Vec<_> = targets(&uplink.config.probe, family).cloned().collect();
+                let Some(path) = state.path().filter(|_| !asked.is_empty()) else {
+                    continue;
+                };
+                let plan = ProbePlan {
+                    uplink: id,
+                    family,
+                    interface: uplink.config.interface.clone(),
+                    index: path.interface,
+                    source: path.source,
+                    mark: self.config.marks.probe(id),
+                    targets: asked,
+                    interval: uplink.config.probe.interval,
+                    timeout: uplink.config.probe.timeout,
+                };
+                plans.insert((id, family), plan);
+            }
+        }
+        plans
+    }
+
+    /// What to remember over a restart.
+    #[must_use]
+    pub fn remembered(&self) -> RememberedHealth {
+        self.uplinks
+            .values()
+            .map(|uplink| {
+                let health = PerFamily::from_fn(|family| uplink.families.get(family).health());
+                (uplink.name.clone(), health)
+            })
+            .collect()
+    }
+
+    /// The changes since this was last asked.
+    pub fn take_notices(&mut self) -> Vec<Notice> {
+        std::mem::take(&mut self.notices)
+    }
+
+    /// Who new flows go to, as last decided.
+    #[must_use]
+    pub const fn pools(&self) -> &PerFamily<Pool> {
+        &self.pools
+    }
+
+    /// The interfaces of all uplinks.
+    pub fn interfaces(&self) -> impl Iterator<Item = &InterfaceName> {
+        self.uplinks.values().map(|uplink| &uplink.config.interface)
+    }
+
+    /// What is told to people and scripts, except the counts of flows.
+    #[must_use]
+    pub fn status(&self, now: Instant) -> StatusDocument {
+        told::document(self.picked_by, self.started, &self.uplinks, &self.pools, &self.view, now)
+    }
+
+    fn candidates(&self, family: Family) -> Vec<Candidate> {
+        self.uplinks
+            .iter()
+            .map(|(&id, uplink)| Candidate {
+                id,
+                weight: uplink.config.weight,
+                priority: uplink.config.priority,
+                new_flows: uplink.config.new_flows,
+                standing: uplink.families.get(family).standing(),
+            })
+            .collect()
+    }
+
+    /// Notes whose flows are owed to be forgotten: of uplinks that died since the last decision,
+    /// and of all that are dead when the last resort ends, because all of them were tried.
+    fn settle_debts(&mut self, family: Family, before: Tier) {
+        let last_resort_ends =
+            before == Tier::LastResort && self.pools.get(family).tier.is_usable();
+        for (&id, uplink) in &mut self.uplinks {
+            let alive = uplink.families.get(family).is_alive();
+            let was_alive = std::mem::replace(uplink.alive.get_mut(family), alive);
+            if alive {
+                // Its flows can go on where they are.
+                self.owed.remove(&(id, family));
+            } else if (was_alive || last_resort_ends) && uplink.config.on_down == OnDown::Reset {
+                self.owed.insert((id, family));
+            }
+        }
+    }
+
+    fn situation(&self) -> Situation {
+        let uplinks = self
+            .uplinks
+            .iter()
+            .map(|(&id, uplink)| UplinkSituation {
+                id,
+                interface: uplink.config.interface.clone(),
+                nat: uplink.config.nat,
+                paths: PerFamily::from_fn(|family| uplink.families.get(family).path().cloned()),
+                usable: PerFamily::from_fn(|family| {
+                    let tried = self.pools.get(family).members.contains_key(&id);
+                    tried || uplink.families.get(family).is_alive()
+                }),
+                addresses: self.own_addresses(&uplink.config.interface),
+                prefixes6: own_prefixes6(&uplink.config, &self.view),
+            })
+            .collect();
+        Situation {
+            numbers: Numbers {
+                marks: self.config.marks,
+                base_table: self.config.base_table,
+                rule_priority: self.config.rule_priority,
+            },
+            uplinks,
+            downlinks: self.config.downlinks.iter().cloned().collect(),
+            affinity: self.config.affinity,
+            pools: self.pools.clone(),
+            picked_by: self.picked_by,
+        }
+    }
+
+    fn own_addresses(&self, interface: &InterfaceName) -> Vec<IpAddr> {
+        let Some(link) = self.view.links.get(interface) else {
+            return Vec::new();
+        };
+        Family::ALL
+            .into_iter()
+            .flat_map(|family| addresses_of(&self.view, link, family))
+            .map(|own| own.address)
+            .collect()
+    }
+
+    /// Compares states with those that were last told.
+    fn tell(&mut self, now: Moment) {
+        for uplink in self.uplinks.values_mut() {
+            let best_before = uplink.told.ipv4.min(uplink.told.ipv6);
+            for family in Family::ALL {
+                let state = uplink.families.get(family);
+                let to = state.state();
+                let from = std::mem::replace(uplink.told.get_mut(family), to);
+                if from != to {
+                    self.notices.push(Notice {
+                        uplink: uplink.name.clone(),
+                        family,
+                        from,
+                        to,
+                        reason: state.reason(now.at),
+                    });
+                }
+            }
+            if uplink.told.ipv4.min(uplink.told.ipv6) != best_before {
+                uplink.since = now.wall;
+            }
+        }
+    }
+}
+
+fn tracing_transition(id: UplinkId, family: Family, transition: Option<&Transition>) {
+    if let Some(transition) = transition {
+        tracing::debug!(%id, %family, from = %transition.from, to = %transition.to,
+            reason = %transition.reason, "health changed");
+    }
+}
+
+#[cfg(test)]
+#[path = "engine_tests.rs"]
+mod tests;

@@ -1,0 +1,308 @@
+//! What the engine decides when uplinks come and go.
+
+use std::time::{Duration, Instant};
+
+use super::*;
+use crate::config;
+use crate::health::{Failure, Outcome, PlanNumber, TargetResult};
+use crate::interface::InterfaceIndex;
+use crate::network::{DefaultRoute, InterfaceAddress, Traffic};
+use crate::select::Standing;
+
+/// An engine with its own clock and two or three uplinks that speak both families.
+struct Bench {
+    engine: Engine,
+    view: NetworkView,
+    start: Instant,
+    sequence: u64,
+}
+
+const YAML: &str = "
+uplinks:
+  fiber: {interface: wan1, id: 1}
+  cable: {interface: wan2, id: 2}
+  lte: {interface: wan3, id: 3, priority: 2}
+downlinks: [lan0]
+probe: {targets: [icmp://203.0.113.1, 'icmp://fd00:203::1']}
+";
+
+fn id(n: u8) -> UplinkId {
+    UplinkId::try_from(n).unwrap()
+}
+
+fn view() -> NetworkView {
+    let mut view = NetworkView::default();
+    for n in 1..=3_u32 {
+        let interface = InterfaceIndex(n);
+        view.links.insert(
+            format!("wan{n}").parse().unwrap(),
+            Link {
+                index: interface,
+                enabled: true,
+                carrier: true,
+                point_to_point: false,
+                traffic: Traffic::default(),
+            },
+        );
+        for (address, prefix_len, gateway) in [
+            (format!("198.18.1{n}.2"), 24, format!("198.18.1{n}.1")),
+            (format!("fd00:18:1{n}::2"), 64, format!("fd00:18:1{n}::1")),
+        ] {
+            let gateway: IpAddr = gateway.parse().unwrap();
+            view.addresses.push(InterfaceAddress {
+                interface,
+                address: address.parse().unwrap(),
+                prefix_len,
+            });
+            view.default_routes.push(DefaultRoute {
+                family: Family::of(gateway),
+                interface,
+                gateway: Some(gateway),
+                source: None,
+                metric: n,
+            });
+        }
+    }
+    view
+}
+
+impl Bench {
+    fn new(yaml: &str) -> Self {
+        Self::with(yaml, view(), &RememberedHealth::new())
+    }
+
+    fn with(yaml: &str, view: NetworkView, remembered: &RememberedHealth) -> Self {
+        let config = config::parse(yaml).unwrap();
+        let ids = config
+            .uplinks
+            .iter()
+            .map(|(name, uplink)| (name.clone(), uplink.id.unwrap()))
+            .collect();
+        let start = Instant::now();
+        let now = Moment { at: start, wall: Timestamp::UNIX_EPOCH };
+        let engine =
+            Engine::new(config, PickedBy::Nftables, &ids, remembered, view.clone(), now);
+        Self { engine, view, start, sequence: 0 }
+    }
+
+    fn now(&self) -> Moment {
+        let passed = Duration::from_millis(500 * self.sequence);
+        Moment { at: self.start + passed, wall: Timestamp::UNIX_EPOCH }
+    }
+
+    /// `count` rounds of every uplink and family; `dead` ones are silent.
+    fn rounds(&mut self, count: u64, dead: &[(u8, Family)]) {
+        for _ in 0..count {
+            self.sequence += 1;
+            for uplink in 1..=3 {
+                for family in Family::ALL {
+                    let outcome = if dead.contains(&(uplink, family)) {
+                        Outcome::Failed(Failure::Timeout)
+                    } else {
+                        Outcome::Answered { rtt: Duration::from_millis(5) }
+                    };
+                    let round = Round {
+                        plan: PlanNumber(1),
+                        sequence: self.sequence,
+                        sent_at: self.now().at,
+                        results: vec![TargetResult {
+                            target: config::Target::Icmp("203.0.113.1".parse().unwrap()),
+                            outcome,
+                        }],
+                    };
+                    let now = self.now();
+                    self.engine.round(id(uplink), family, &round, now);
+                }
+            }
+        }
+    }
+
+    fn look(&mut self) {
+        let now = self.now();
+        self.engine.network(self.view.clone(), now);
+    }
+
+    fn members(&self, family: Family) -> Vec<u8> {
+        self.engine.pools().get(family).members.keys().map(|id| id.get()).collect()
+    }
+}
+
+fn both(n: u8) -> [(u8, Family); 2] {
+    [(n, Family::Ipv4), (n, Family::Ipv6)]
+}
+
+fn all_dead() -> Vec<(u8, Family)> {
+    (1..=3).flat_map(both).collect()
+}
+
+#[test]
+fn an_uplink_that_dies_is_left_and_only_its_flows_are_forgotten() {
+    let mut bench = Bench::new(YAML);
+    bench.rounds(1, &[]);
+    assert_eq!(bench.engine.decide().forget, BTreeSet::new());
+    assert_eq!(bench.members(Family::Ipv4), [1, 2]);
+
+    bench.rounds(3, &both(1));
+    let decision = bench.engine.decide();
+    assert_eq!(bench.members(Family::Ipv4), [2]);
+    assert_eq!(
+        decision.forget,
+        [Forget::Uplink(id(1), Family::Ipv4), Forget::Uplink(id(1), Family::Ipv6)].into()
+    );
+    assert_eq!(bench.engine.decide().forget, BTreeSet::new(), "said once");
+}
+
+#[test]
+fn a_family_that_dies_leaves_the_other_alone() {
+    let mut bench = Bench::new(YAML);
+    bench.rounds(1, &[]);
+    bench.engine.decide();
+    bench.rounds(3, &[(1, Family::Ipv6)]);
+    let decision = bench.engine.decide();
+    assert_eq!(bench.members(Family::Ipv4), [1, 2]);
+    assert_eq!(bench.members(Family::Ipv6), [2]);
+    assert_eq!(decision.forget, [Forget::Uplink(id(1), Family::Ipv6)].into());
+}
+
+#[test]
+fn while_nothing_is_usable_nothing_is_forgotten_and_the_debt_is_paid_at_the_first_return() {
+    let mut bench = Bench::new(YAML);
+    bench.rounds(1, &[]);
+    bench.engine.decide();
+    bench.rounds(4, &all_dead());
+    assert_eq!(bench.engine.decide().forget, BTreeSet::new());
+    assert_eq!(bench.members(Family::Ipv4), [1, 2, 3], "every uplink is tried");
+
+    let dead: Vec<_> = both(1).into_iter().chain(both(2)).collect();
+    bench.rounds(5, &dead);
+    let forget = bench.engine.decide().forget;
+    assert_eq!(bench.members(Family::Ipv4), [3]);
+    let owed = |n| Family::ALL.map(|family| Forget::Uplink(id(n), family));
+    assert_eq!(forget, owed(1).into_iter().chain(owed(2)).collect());
+}
+
+#[test]
+fn what_was_tried_in_the_last_resort_is_forgotten_when_it_ends() {
+    let mut bench = Bench::new(YAML);
+    bench.rounds(1, &[]);
+    bench.engine.decide();
+    bench.rounds(3, &both(1));
+    assert_eq!(bench.engine.decide().forget.len(), 2, "the first death, with others alive");
+    bench.rounds(3, &all_dead());
+    assert_eq!(bench.engine.decide().forget, BTreeSet::new());
+    // New flows were spread over all three meanwhile, the first one again too.
+    let dead: Vec<_> = both(1).into_iter().chain(both(3)).collect();
+    bench.rounds(5, &dead);
+    let forget = bench.engine.decide().forget;
+    assert!(forget.contains(&Forget::Uplink(id(1), Family::Ipv4)), "{forget:?}");
+    assert!(!forget.contains(&Forget::Uplink(id(2), Family::Ipv4)), "{forget:?}");
+}
+
+#[test]
+fn keep_forgets_nothing() {
+    let yaml = YAML.replace("id: 1}", "id: 1, flows: {on_down: keep}}");
+    let mut bench = Bench::new(&yaml);
+    bench.rounds(1, &[]);
+    bench.engine.decide();
+    bench.rounds(3, &both(1));
+    assert_eq!(bench.engine.decide().forget, BTreeSet::new());
+    assert_eq!(bench.members(Family::Ipv4), [2]);
+}
+
+#[test]
+fn loss_of_carrier_counts_at_once() {
+    let mut bench = Bench::new(YAML);
+    bench.rounds(1, &[]);
+    bench.engine.decide();
+    let name: InterfaceName = "wan1".parse().unwrap();
+    let link = Link { carrier: false, ..bench.view.links[&name].clone() };
+    let now = bench.now();
+    bench.engine.link(&name, Some(link), now);
+    assert_eq!(bench.engine.decide().forget.len(), 2);
+    assert_eq!(bench.members(Family::Ipv4), [2]);
+    let notice = &bench.engine.take_notices().pop().unwrap();
+    assert_eq!((notice.to, notice.reason.as_str()), (State::Down, "no carrier"));
+}
+
+#[test]
+fn a_new_address_has_the_flows_of_the_old_one_forgotten() {
+    let mut bench = Bench::new(YAML);
+    bench.rounds(1, &[]);
+    bench.engine.decide();
+    let old: IpAddr = "198.18.11.2".parse().unwrap();
+    let own = bench.view.addresses.iter_mut().find(|own| own.address == old).unwrap();
+    own.address = "198.18.11.3".parse().unwrap();
+    bench.look();
+    let decision = bench.engine.decide();
+    assert_eq!(decision.forget, [Forget::Translated(old)].into());
+    assert!(decision.wanted.ruleset.contains("snat ip to 198.18.11.3"));
+}
+
+#[test]
+fn a_second_address_that_becomes_the_first_forgets_nothing() {
+    let mut bench = Bench::new(YAML);
+    bench.engine.decide();
+    let old: IpAddr = "198.18.11.2".parse().unwrap();
+    let place = bench.view.addresses.iter().position(|own| own.address == old).unwrap();
+    let mut second = bench.view.addresses[place].clone();
+    second.address = "198.18.11.3".parse().unwrap();
+    bench.view.addresses.insert(place, second);
+    bench.look();
+    assert_eq!(bench.engine.decide().forget, BTreeSet::new());
+}
+
+#[test]
+fn an_interface_that_does_not_exist_yet_is_down_until_it_appears() {
+    let mut early = view();
+    let name: InterfaceName = "wan1".parse().unwrap();
+    let link = early.links.remove(&name).unwrap();
+    let mut bench = Bench::with(YAML, early, &RememberedHealth::new());
+    let status = bench.engine.status(bench.start);
+    assert_eq!(status.uplinks[0].state, State::Down);
+    assert_eq!(status.uplinks[0].reason, "interface wan1 does not exist");
+    bench.view.links.insert(name, link);
+    bench.look();
+    bench.rounds(5, &[]);
+    bench.engine.decide();
+    assert_eq!(bench.members(Family::Ipv4), [1, 2]);
+}
+
+#[test]
+fn an_uplink_with_ipv4_only_is_absent_in_ipv6_and_not_down() {
+    let mut ipv4_only = view();
+    ipv4_only.addresses.retain(|own| {
+        own.interface != InterfaceIndex(1) || own.address.is_ipv4()
+    });
+    let mut bench = Bench::with(YAML, ipv4_only, &RememberedHealth::new());
+    bench.rounds(1, &[]);
+    bench.engine.decide();
+    assert_eq!(bench.members(Family::Ipv6), [2]);
+    let status = bench.engine.status(bench.now().at);
+    assert_eq!(status.uplinks[0].state, State::Up);
+    assert_eq!(status.uplinks[0].ipv6.state, State::Absent);
+    assert_eq!(status.uplinks[0].ipv6.reason, "no address");
+}
+
+#[test]
+fn a_remembered_state_counts_until_the_first_verdict() {
+    let down = PerFamily { ipv4: Health::Down, ipv6: Health::Down };
+    let remembered = RememberedHealth::from([("fiber".parse().unwrap(), down)]);
+    let mut bench = Bench::with(YAML, view(), &remembered);
+    bench.engine.decide();
+    assert_eq!(bench.engine.candidates(Family::Ipv4)[0].standing, Standing::Routed(Health::Down));
+    assert_eq!(bench.members(Family::Ipv4), [2], "the others have no verdict yet");
+    bench.rounds(5, &[]);
+    assert_eq!(bench.engine.decide().forget, BTreeSet::new());
+    assert_eq!(bench.members(Family::Ipv4), [1, 2]);
+}
+
+#[test]
+fn a_family_without_targets_follows_the_link() {
+    let yaml = YAML.replace(", 'icmp://fd00:203::1'", "");
+    let mut bench = Bench::new(&yaml);
+    bench.engine.decide();
+    assert!(!bench.engine.probe_plans().contains_key(&(id(1), Family::Ipv6)));
+    assert_eq!(bench.members(Family::Ipv6), [1, 2]);
+    let status = bench.engine.status(bench.start);
+    assert_eq!(status.uplinks[0].ipv6.reason, "not probed: no IPv6 target");
+}

@@ -1,0 +1,159 @@
+//! What the engine keeps of one uplink in one family.
+
+use std::net::IpAddr;
+use std::time::Instant;
+
+use crate::config::{ProbeConfig, Target, UplinkConfig};
+use crate::discover::{Path, Reachability};
+use crate::family::Family;
+use crate::health::{Health, LinkLoss, Machine, Thresholds, Transition};
+use crate::network::NetworkView;
+use crate::select::Standing;
+use crate::status::State;
+
+/// One uplink in one family.
+#[derive(Debug)]
+pub(super) struct FamilyState {
+    family: Family,
+    machine: Machine,
+    /// Nobody is asked in this family, so health follows the link.
+    unprobed: bool,
+    pub(super) reachability: Reachability,
+    /// The family is spoken here, as far as is known: what is never spoken is absent and not down
+    /// when the interface is not there. IPv4 is taken for spoken until shown otherwise, so that an
+    /// uplink whose interface does not exist yet is down.
+    spoken: bool,
+    /// The source of the last path: what its flows are translated to.
+    last_source: Option<IpAddr>,
+}
+
+/// What a new look at the network changed.
+#[derive(Debug, Default)]
+pub(super) struct PathNews {
+    /// The verdict changed with the link.
+    pub(super) transition: Option<Transition>,
+    /// Flows may be translated to this address, which the path has no more.
+    pub(super) former_source: Option<IpAddr>,
+}
+
+impl FamilyState {
+    pub(super) fn new(
+        family: Family,
+        config: &UplinkConfig,
+        initial: Health,
+        reachability: Reachability,
+    ) -> Self {
+        Self {
+            family,
+            machine: Machine::new(Thresholds::from(&config.probe), initial),
+            unprobed: targets(&config.probe, family).next().is_none(),
+            spoken: family == Family::Ipv4
+                || initial != Health::Unknown
+                || reachability.path().is_some(),
+            last_source: reachability.path().map(|path| path.source),
+            reachability,
+        }
+    }
+
+    pub(super) fn machine(&mut self) -> &mut Machine {
+        &mut self.machine
+    }
+
+    pub(super) fn rtt_and_loss(&self) -> (Option<std::time::Duration>, Option<f64>) {
+        match self.reachability {
+            Reachability::Path(_) => (self.machine.rtt(), self.machine.loss()),
+            Reachability::Absent(_) | Reachability::LinkDown(_) => (None, None),
+        }
+    }
+
+    /// Looks at the network anew.
+    pub(super) fn look(
+        &mut self,
+        config: &UplinkConfig,
+        view: &NetworkView,
+        now: Instant,
+    ) -> PathNews {
+        let new = crate::discover::reachability(config, self.family, view);
+        let mut news = PathNews::default();
+        let old = std::mem::replace(&mut self.reachability, new);
+        match &self.reachability {
+            Reachability::LinkDown(loss) => {
+                self.spoken |= *loss == LinkLoss::NoCarrier;
+                if self.spoken {
+                    news.transition = self.machine.link_lost(now, loss.clone());
+                }
+            }
+            Reachability::Absent(_) => self.machine.link_back(now),
+            Reachability::Path(path) => {
+                self.machine.link_back(now);
+                if old.path().is_some_and(|old| old != path) {
+                    self.machine.path_changed(now);
+                }
+                self.spoken = true;
+                news.former_source = self
+                    .last_source
+                    .replace(path.source)
+                    .filter(|former| *former != path.source);
+            }
+        }
+        news
+    }
+
+    pub(super) fn standing(&self) -> Standing {
+        match self.reachability {
+            Reachability::Path(_) => Standing::Routed(self.health()),
+            Reachability::Absent(_) | Reachability::LinkDown(_) => Standing::Pathless,
+        }
+    }
+
+    /// Packets of this family get through, as far as is known.
+    pub(super) fn is_alive(&self) -> bool {
+        matches!(
+            self.standing(),
+            Standing::Routed(Health::Up | Health::Unknown)
+        )
+    }
+
+    pub(super) fn health(&self) -> Health {
+        if self.unprobed {
+            Health::Up
+        } else {
+            self.machine.health()
+        }
+    }
+
+    pub(super) fn state(&self) -> State {
+        match &self.reachability {
+            Reachability::Absent(_) => State::Absent,
+            Reachability::LinkDown(_) if self.spoken => State::Down,
+            Reachability::LinkDown(_) => State::Absent,
+            Reachability::Path(_) => match self.health() {
+                Health::Unknown => State::Unknown,
+                Health::Up => State::Up,
+                Health::Down => State::Down,
+            },
+        }
+    }
+
+    pub(super) fn reason(&self, now: Instant) -> String {
+        match &self.reachability {
+            Reachability::Absent(missing) => missing.to_string(),
+            Reachability::LinkDown(loss) => loss.to_string(),
+            Reachability::Path(_) if self.unprobed => {
+                format!("not probed: no {} target", self.family)
+            }
+            Reachability::Path(_) => self.machine.reason(now).to_string(),
+        }
+    }
+
+    pub(super) fn path(&self) -> Option<&Path> {
+        self.reachability.path()
+    }
+}
+
+/// The targets of one family.
+pub(super) fn targets(probe: &ProbeConfig, family: Family) -> impl Iterator<Item = &Target> {
+    probe.targets.iter().filter(move |target| match target {
+        Target::Icmp(address) => Family::of(*address) == family,
+    })
+}

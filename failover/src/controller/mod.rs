@@ -1,0 +1,11 @@
+//! The controller: joins observation, health and selection into the wanted state, and sees to it
+//! that the kernel is in it.
+//!
+//! [`engine`] decides and does nothing; [`apply`] carries a decision out through the edge's traits;
+//! [`run`] is the loop that feeds the one and drives the other.
+
+pub mod apply;
+pub mod engine;
+mod family_state;
+pub mod run;
+mod told;

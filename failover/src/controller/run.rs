@@ -1,0 +1,363 @@
+//! The daemon's loop.
+//!
+//! One task owns the engine and the applier and waits for whatever comes first:
+//!
+//! | source | what comes | cancelled when another comes first |
+//! | --- | --- | --- |
+//! | watch | something changed in the kernel | safe: a channel |
+//! | probes | news of a round | safe: a channel |
+//! | control socket | a question | safe: a channel |
+//! | timers | a delayed look, a retry, a second deletion, an audit | safe: absolute moments |
+//! | signals | the end | safe |
+//!
+//! Changing the kernel is never cancelled: it runs to its end inside the loop.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use tokio::sync::mpsc;
+use tracing::{error, info, warn};
+
+use crate::control::server::Question;
+use crate::control::{Answer, Request};
+use crate::controller::apply::{Applier, Kernel};
+use crate::controller::engine::{Decision, Engine, Forget, Moment, Notice};
+use crate::dataplane::Steering;
+use crate::interface::InterfaceName;
+use crate::kernel::network::NetworkObserver;
+use crate::kernel::watch::Change;
+use crate::mark::MarkMask;
+use crate::probe::{Prober, Report};
+use crate::state::{RememberedHealth, Store};
+use crate::status::{State, StatusDocument};
+use crate::uplink::UplinkId;
+
+/// Addresses and routes change in bursts: one look serves all that come within this time.
+const GATHER: Duration = Duration::from_millis(15);
+/// After this time the dead uplink's flows are forgotten once more, for packets that were between
+/// routing and confirmation when it was done first.
+const SECOND_DELETION: Duration = Duration::from_millis(200);
+/// The first and the longest wait before a failed change is tried again.
+const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+/// How often what sends no events (kernel settings) and what may have been missed is looked at.
+const AUDIT: Duration = Duration::from_secs(30);
+
+/// The channels that the loop listens to.
+#[derive(Debug)]
+pub struct Inputs {
+    /// What changes in the kernel.
+    pub changes: mpsc::Receiver<Change>,
+    /// What probes bring.
+    pub reports: mpsc::Receiver<Report>,
+    /// What the commands ask.
+    pub questions: mpsc::Receiver<Question>,
+}
+
+/// The daemon at work.
+#[derive(Debug)]
+pub struct Daemon<K, S> {
+    engine: Engine,
+    applier: Applier<K, S>,
+    observer: NetworkObserver,
+    prober: Prober,
+    store: Store,
+    remembered: RememberedHealth,
+    timers: Timers,
+    problem: Option<String>,
+    retry_after: Duration,
+    /// Flows that are to be forgotten a second time.
+    again: BTreeSet<Forget>,
+}
+
+/// When something is due that no event announces.
+#[derive(Debug)]
+struct Timers {
+    look: Option<Instant>,
+    inspect_firewall: Option<Instant>,
+    retry: Option<Instant>,
+    second_deletion: Option<Instant>,
+    audit: Instant,
+}
+
+impl Timers {
+    fn next(&self) -> Instant {
+        [self.look, self.inspect_firewall, self.retry, self.second_deletion]
+            .into_iter()
+            .flatten()
+            .fold(self.audit, Instant::min)
+    }
+}
+
+/// Takes a moment that has come.
+fn due(timer: &mut Option<Instant>, now: Instant) -> bool {
+    timer.take_if(|moment| *moment <= now).is_some()
+}
+
+fn moment() -> Moment {
+    Moment {
+        at: Instant::now(),
+        wall: Timestamp::now(),
+    }
+}
+
+impl<K: Kernel, S: Steering> Daemon<K, S> {
+    /// A daemon whose engine knows the network, and which has changed nothing yet.
+    pub fn new(
+        engine: Engine,
+        applier: Applier<K, S>,
+        observer: NetworkObserver,
+        prober: Prober,
+        store: Store,
+    ) -> Self {
+        Self {
+            engine,
+            applier,
+            observer,
+            prober,
+            store,
+            remembered: RememberedHealth::new(),
+            timers: Timers {
+                look: None,
+                inspect_firewall: None,
+                retry: None,
+                second_deletion: None,
+                audit: Instant::now() + AUDIT,
+            },
+            problem: None,
+            retry_after: RETRY.0,
+            again: BTreeSet::new(),
+        }
+    }
+
+    /// Brings the kernel into the wanted state for the first time.
+    ///
+    /// # Errors
+    /// When that fails. What another daemon left in place stays; where there was nothing, nothing
+    /// is left.
+    pub async fn begin(&mut self) -> Result<(), super::apply::ApplyErrors> {
+        let untouched = self.applier.nothing_installed().await;
+        let decision = self.engine.decide();
+        self.applier.owe(&decision.forget);
+        let applied = self.apply(&decision).await;
+        if let Err(errors) = applied {
+            if untouched && let Err(left) = self.applier.remove_all().await {
+                error!(%left, "could not take out again what was put into the kernel");
+            }
+            return Err(errors);
+        }
+        self.probe();
+        Ok(())
+    }
+
+    /// Works until told to stop. The kernel stays as it is.
+    pub async fn work(&mut self, mut inputs: Inputs, stop: impl Future<Output = ()>) {
+        tokio::pin!(stop);
+        loop {
+            let timer = tokio::time::sleep_until(self.timers.next().into());
+            tokio::select! {
+                () = &mut stop => return,
+                Some(change) = inputs.changes.recv() => {
+                    self.changed(change);
+                    while let Ok(change) = inputs.changes.try_recv() {
+                        self.changed(change);
+                    }
+                    self.act().await;
+                }
+                Some(report) = inputs.reports.recv() => {
+                    self.reported(&report);
+                    while let Ok(report) = inputs.reports.try_recv() {
+                        self.reported(&report);
+                    }
+                    self.act().await;
+                }
+                Some(question) = inputs.questions.recv() => self.answer(question),
+                () = timer => {
+                    self.timers().await;
+                    self.act().await;
+                }
+            }
+        }
+    }
+
+    fn changed(&mut self, change: Change) {
+        let soon = Instant::now() + GATHER;
+        match change {
+            Change::Link { name, link } => {
+                self.engine.link(&name, link, moment());
+                // The kernel takes routes by a link that went down without saying so.
+                self.applier.suspect_routing();
+                self.applier.suspect_settings();
+                self.timers.look.get_or_insert(soon);
+            }
+            Change::Addresses => {
+                self.timers.look.get_or_insert(soon);
+            }
+            Change::Routes | Change::Rules => {
+                self.applier.suspect_routing();
+                self.timers.look.get_or_insert(soon);
+            }
+            Change::Firewall => {
+                self.timers.inspect_firewall.get_or_insert(soon);
+            }
+            Change::Lost => {
+                self.applier.suspect_routing();
+                self.timers.look.get_or_insert(soon);
+                self.timers.inspect_firewall.get_or_insert(soon);
+            }
+        }
+    }
+
+    fn reported(&mut self, report: &Report) {
+        self.engine
+            .round(report.uplink, report.family, &report.round, moment());
+    }
+
+    async fn timers(&mut self) {
+        let now = Instant::now();
+        if self.timers.audit <= now {
+            self.timers.audit = now + AUDIT;
+            self.timers.look = Some(now);
+            self.timers.inspect_firewall = Some(now);
+            self.applier.suspect_routing();
+            self.applier.suspect_settings();
+        }
+        if due(&mut self.timers.look, now) {
+            match self.observer.view().await {
+                Ok(view) => self.engine.network(view, moment()),
+                Err(error) => {
+                    warn!(%error, "cannot look at the network; trying again in a second");
+                    self.timers.look = Some(now + RETRY.0);
+                }
+            }
+        }
+        if due(&mut self.timers.inspect_firewall, now) {
+            match self.applier.inspect_firewall().await {
+                Ok(true) => {}
+                Ok(false) => warn!("somebody changed our nftables table; it is put in place again"),
+                Err(error) => warn!(%error, "cannot inspect our nftables table"),
+            }
+        }
+        if due(&mut self.timers.second_deletion, now) {
+            for flows in std::mem::take(&mut self.again) {
+                if let Forget::Uplink(id, family) = flows
+                    && !self.engine.is_alive(id, family)
+                    && let Err(error) = self.applier.forget(flows).await
+                {
+                    warn!(%error, "cannot forget flows a second time");
+                }
+            }
+        }
+        due(&mut self.timers.retry, now);
+    }
+
+    /// Decides and carries out, unless a failed change waits for its time.
+    async fn act(&mut self) {
+        let decision = self.engine.decide();
+        for notice in self.engine.take_notices() {
+            tell(&notice);
+        }
+        self.applier.owe(&decision.forget);
+        if self.timers.retry.is_none() {
+            match self.apply(&decision).await {
+                Ok(()) => {
+                    if self.problem.take().is_some() {
+                        info!("the kernel is in the wanted state again");
+                    }
+                    self.retry_after = RETRY.0;
+                }
+                Err(errors) => {
+                    let problem = errors.to_string();
+                    if self.problem.as_ref() != Some(&problem) {
+                        error!(%problem, "the kernel is not in the wanted state; trying again");
+                    }
+                    self.problem = Some(problem);
+                    self.timers.retry = Some(Instant::now() + self.retry_after);
+                    self.retry_after = (self.retry_after * 2).min(RETRY.1);
+                }
+            }
+        }
+        self.probe();
+        self.remember();
+    }
+
+    async fn apply(&mut self, decision: &Decision) -> Result<(), super::apply::ApplyErrors> {
+        let interfaces: BTreeSet<InterfaceName> = self.engine.interfaces().cloned().collect();
+        let forgotten = self
+            .applier
+            .apply(&decision.wanted, self.engine.pools(), &interfaces)
+            .await?;
+        if !forgotten.is_empty() {
+            self.again.extend(forgotten);
+            self.timers.second_deletion = Some(Instant::now() + SECOND_DELETION);
+        }
+        Ok(())
+    }
+
+    fn probe(&mut self) {
+        self.prober.set_plans(self.engine.probe_plans());
+    }
+
+    fn remember(&mut self) {
+        let health = self.engine.remembered();
+        if health != self.remembered {
+            if let Err(error) = self.store.keep_health(&health) {
+                warn!(%error, "last states will not be known after a restart");
+            }
+            self.remembered = health;
+        }
+    }
+
+    /// Answers without waiting for anything; flows are counted beside the loop.
+    fn answer(&mut self, question: Question) {
+        match question.request {
+            Request::Status => {
+                let mut document = self.engine.status(Instant::now());
+                document.problem.clone_from(&self.problem);
+                let marks = self.engine.config().marks;
+                tokio::spawn(async move {
+                    count_what_the_kernel_counts(&mut document, marks).await;
+                    // A client that went away needs no answer.
+                    drop(question.reply.send(Answer::Status(document)));
+                });
+            }
+        }
+    }
+}
+
+/// Fills in flows and the interfaces' counters.
+async fn count_what_the_kernel_counts(document: &mut StatusDocument, marks: MarkMask) {
+    let ids: Vec<UplinkId> = document.uplinks.iter().map(|uplink| uplink.id).collect();
+    match crate::kernel::conntrack::count_by_uplink(&ids, marks).await {
+        Ok(counts) => {
+            for uplink in &mut document.uplinks {
+                uplink.flows = counts.get(&uplink.id).copied();
+            }
+        }
+        Err(error) => warn!(%error, "cannot count flows"),
+    }
+    let links = match NetworkObserver::open() {
+        Ok(mut observer) => observer.links().await,
+        Err(error) => Err(error),
+    };
+    match links {
+        Ok(links) => {
+            for uplink in &mut document.uplinks {
+                if let Some(link) = links.get(&uplink.interface) {
+                    uplink.count(&link.traffic);
+                }
+            }
+        }
+        Err(error) => warn!(%error, "cannot read the interfaces' counters"),
+    }
+}
+
+fn tell(notice: &Notice) {
+    let Notice { uplink, family, from, to, reason } = notice;
+    let (from, to) = (from.as_str(), to.as_str());
+    if notice.to == State::Down {
+        warn!(%uplink, %family, from, to, reason, "uplink changed its state");
+    } else {
+        info!(%uplink, %family, from, to, reason, "uplink changed its state");
+    }
+}

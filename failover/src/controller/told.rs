@@ -1,0 +1,85 @@
+//! The engine's knowledge as the status document.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use jiff::Timestamp;
+
+use crate::controller::engine::Uplink;
+use crate::family::{Family, PerFamily};
+use crate::network::{NetworkView, Traffic};
+use crate::select::Pool;
+use crate::status::{FamilyStatus, StatusDocument, UplinkStatus, round_share};
+use crate::uplink::UplinkId;
+use crate::wanted::PickedBy;
+
+/// The document, without what only the kernel can count.
+pub(super) fn document(
+    picked_by: PickedBy,
+    since: Timestamp,
+    uplinks: &BTreeMap<UplinkId, Uplink>,
+    pools: &PerFamily<Pool>,
+    view: &NetworkView,
+    now: Instant,
+) -> StatusDocument {
+    let shares = PerFamily::from_fn(|family| pools.get(family).shares());
+    StatusDocument {
+        mode: match picked_by {
+            PickedBy::Nftables => "classic",
+            PickedBy::Tc => "ebpf",
+        }
+        .to_owned(),
+        since,
+        problem: None,
+        uplinks: uplinks
+            .iter()
+            .map(|(&id, uplink)| {
+                let family = |family| {
+                    let share = shares.get(family).get(&id).copied().unwrap_or(0.0);
+                    family_status(uplink, family, share, now)
+                };
+                let (ipv4, ipv6) = (family(Family::Ipv4), family(Family::Ipv6));
+                // On a tie IPv4 speaks for the uplink.
+                let best = if ipv6.state < ipv4.state { &ipv6 } else { &ipv4 };
+                let traffic = view
+                    .links
+                    .get(&uplink.config.interface)
+                    .map_or_else(Traffic::default, |link| link.traffic);
+                UplinkStatus {
+                    name: uplink.name.clone(),
+                    id,
+                    interface: uplink.config.interface.clone(),
+                    description: uplink.config.description.clone(),
+                    weight: uplink.config.weight,
+                    priority: uplink.config.priority,
+                    state: best.state,
+                    draining: false,
+                    since: uplink.since,
+                    reason: best.reason.clone(),
+                    ipv4,
+                    ipv6,
+                    flows: None,
+                    rx_bytes: traffic.rx_bytes,
+                    tx_bytes: traffic.tx_bytes,
+                    rx_packets: traffic.rx_packets,
+                    tx_packets: traffic.tx_packets,
+                }
+            })
+            .collect(),
+    }
+}
+
+fn family_status(uplink: &Uplink, family: Family, share: f64, now: Instant) -> FamilyStatus {
+    let state = uplink.families.get(family);
+    let (rtt, loss) = state.rtt_and_loss();
+    FamilyStatus {
+        state: state.state(),
+        gateway: state.path().and_then(|path| path.gateway),
+        source: state.path().map(|path| path.source),
+        share: round_share(share),
+        // Hundredths of a millisecond: more is noise.
+        rtt_ms: rtt.map(|rtt| (rtt.as_secs_f64() * 100_000.0).round() / 100.0),
+        loss: loss.map(round_share),
+        reason: state.reason(now),
+    }
+}

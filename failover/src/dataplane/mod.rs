@@ -1,0 +1,6 @@
+//! Who picks the uplink of a new flow: the own nftables table in classic mode, TC programs in eBPF
+//! mode.
+
+mod steering;
+
+pub use steering::{Classic, Steering};

@@ -1,0 +1,10 @@
+//! What is kept over restarts, in the state folder: uplink ids, last known health, and what must be
+//! known to take everything out of the kernel again.
+
+mod lock;
+mod store;
+
+pub use lock::{LockError, StateLock};
+pub use store::{
+    ChangedSysctl, InstalledFacts, RememberedHealth, RememberedIds, Store, StoreError,
+};

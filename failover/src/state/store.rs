@@ -1,0 +1,200 @@
+//! The files of the state folder. Each is JSON and is replaced as a whole, so that a crash leaves
+//! the old one or the new one.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::family::PerFamily;
+use crate::health::Health;
+use crate::uplink::{UplinkId, UplinkName};
+
+/// The ids that uplinks were given.
+pub type RememberedIds = BTreeMap<UplinkName, UplinkId>;
+
+/// The last verdicts.
+pub type RememberedHealth = BTreeMap<UplinkName, PerFamily<Health>>;
+
+/// What must be known to take everything out of the kernel again.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstalledFacts {
+    /// Mark masks that were ever used since the last clean.
+    pub mark_masks: BTreeSet<u32>,
+    /// Kernel settings that were changed, by key.
+    pub sysctls: BTreeMap<String, ChangedSysctl>,
+}
+
+/// One changed kernel setting.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChangedSysctl {
+    /// The value that was there.
+    pub found: String,
+    /// The value that we set.
+    pub set: String,
+}
+
+/// Why a file of the state folder could not be used.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    /// It cannot be read.
+    #[error("cannot read {path}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// It cannot be written.
+    #[error("cannot write {path}: is the disk full or read-only?")]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// It is not what we wrote.
+    #[error("{path} is damaged: remove it to begin anew with what it remembered forgotten")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        source: serde_json::Error,
+    },
+}
+
+/// The state folder's files.
+#[derive(Clone, Debug)]
+pub struct Store {
+    folder: PathBuf,
+}
+
+impl Store {
+    const IDS: &str = "ids.json";
+    const HEALTH: &str = "health.json";
+    const INSTALLED: &str = "installed.json";
+
+    /// The files of a folder, which must exist (see [`super::StateLock::take`]).
+    #[must_use]
+    pub fn new(folder: &Path) -> Self {
+        Self {
+            folder: folder.to_owned(),
+        }
+    }
+
+    /// The ids that uplinks were given; none where nothing was written yet.
+    ///
+    /// # Errors
+    /// When the file cannot be read or understood.
+    pub fn ids(&self) -> Result<RememberedIds, StoreError> {
+        self.load(Self::IDS)
+    }
+
+    /// Keeps the ids.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn keep_ids(&self, ids: &RememberedIds) -> Result<(), StoreError> {
+        self.save(Self::IDS, ids)
+    }
+
+    /// The last verdicts; none where nothing was written yet.
+    ///
+    /// # Errors
+    /// When the file cannot be read or understood.
+    pub fn health(&self) -> Result<RememberedHealth, StoreError> {
+        self.load(Self::HEALTH)
+    }
+
+    /// Keeps the last verdicts.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn keep_health(&self, health: &RememberedHealth) -> Result<(), StoreError> {
+        self.save(Self::HEALTH, health)
+    }
+
+    /// What was put into the kernel; nothing where nothing was written yet.
+    ///
+    /// # Errors
+    /// When the file cannot be read or understood.
+    pub fn installed(&self) -> Result<InstalledFacts, StoreError> {
+        self.load(Self::INSTALLED)
+    }
+
+    /// Keeps what was put into the kernel. To be called before it is put there.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn keep_installed(&self, facts: &InstalledFacts) -> Result<(), StoreError> {
+        self.save(Self::INSTALLED, facts)
+    }
+
+    fn load<T: DeserializeOwned + Default>(&self, name: &str) -> Result<T, StoreError> {
+        let path = self.folder.join(name);
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(T::default()),
+            Err(source) => return Err(StoreError::Read { path, source }),
+        };
+        serde_json::from_str(&text).map_err(|source| StoreError::Damaged { path, source })
+    }
+
+    fn save<T: Serialize>(&self, name: &str, value: &T) -> Result<(), StoreError> {
+        let path = self.folder.join(name);
+        let new = self.folder.join(format!("{name}.new"));
+        serde_json::to_vec_pretty(value)
+            .map_err(io::Error::from)
+            .and_then(|text| fs::write(&new, text))
+            .and_then(|()| fs::rename(&new, &path))
+            .map_err(|source| StoreError::Write { path, source })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder(name: &str) -> PathBuf {
+        let folder = std::env::temp_dir().join(format!("failover-{name}-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        folder
+    }
+
+    #[test]
+    fn what_is_kept_is_found_again() {
+        let folder = folder("store");
+        let store = Store::new(&folder);
+        assert_eq!(store.ids().unwrap(), RememberedIds::new());
+        let ids = RememberedIds::from([(
+            "fiber".parse().unwrap(),
+            UplinkId::try_from(3).unwrap(),
+        )]);
+        store.keep_ids(&ids).unwrap();
+        assert_eq!(store.ids().unwrap(), ids);
+        let facts = InstalledFacts {
+            mark_masks: [0xff00_0000].into(),
+            sysctls: [(
+                "net/ipv4/conf/wan1/rp_filter".to_owned(),
+                ChangedSysctl { found: "1".to_owned(), set: "2".to_owned() },
+            )]
+            .into(),
+        };
+        store.keep_installed(&facts).unwrap();
+        assert_eq!(store.installed().unwrap(), facts);
+        fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn a_damaged_file_is_named() {
+        let folder = folder("damaged");
+        fs::write(folder.join("ids.json"), "{\"fiber\": 200}").unwrap();
+        let error = Store::new(&folder).ids().unwrap_err();
+        assert!(error.to_string().contains("ids.json is damaged"), "{error}");
+        fs::remove_dir_all(&folder).unwrap();
+    }
+}

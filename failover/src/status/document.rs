@@ -1,0 +1,130 @@
+//! The status document. Fields may be added, never renamed.
+
+use std::net::IpAddr;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::interface::InterfaceName;
+use crate::network::Traffic;
+use crate::uplink::{UplinkId, UplinkName};
+
+/// Everything that `failover status --json` prints.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StatusDocument {
+    /// `ebpf` or `classic`.
+    pub mode: String,
+    /// When the daemon began.
+    pub since: Timestamp,
+    /// What keeps the kernel from being in the wanted state, if anything does.
+    pub problem: Option<String>,
+    /// The uplinks, by ascending id.
+    pub uplinks: Vec<UplinkStatus>,
+}
+
+/// One uplink.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct UplinkStatus {
+    /// Its name.
+    pub name: UplinkName,
+    /// Its id.
+    pub id: UplinkId,
+    /// Its interface.
+    pub interface: InterfaceName,
+    /// What people call it; null where the configuration does not say.
+    pub description: Option<String>,
+    /// Share of new flows within its priority.
+    pub weight: u16,
+    /// Lower is preferred.
+    pub priority: u32,
+    /// The better of its families' states.
+    pub state: State,
+    /// Whether old flows may finish while new ones go elsewhere.
+    pub draining: bool,
+    /// Since when it is in this state.
+    pub since: Timestamp,
+    /// Why it is in this state.
+    pub reason: String,
+    /// How it stands in IPv4.
+    pub ipv4: FamilyStatus,
+    /// How it stands in IPv6.
+    pub ipv6: FamilyStatus,
+    /// Live connection tracking entries; null where they could not be counted.
+    pub flows: Option<u64>,
+    /// Bytes received by its interface.
+    pub rx_bytes: u64,
+    /// Bytes sent by its interface.
+    pub tx_bytes: u64,
+    /// Packets received by its interface.
+    pub rx_packets: u64,
+    /// Packets sent by its interface.
+    pub tx_packets: u64,
+}
+
+impl UplinkStatus {
+    /// Takes in the counters of its interface.
+    pub const fn count(&mut self, traffic: &Traffic) {
+        self.rx_bytes = traffic.rx_bytes;
+        self.tx_bytes = traffic.tx_bytes;
+        self.rx_packets = traffic.rx_packets;
+        self.tx_packets = traffic.tx_packets;
+    }
+}
+
+/// One uplink in one family.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FamilyStatus {
+    /// Its state.
+    pub state: State,
+    /// Its next hop.
+    pub gateway: Option<IpAddr>,
+    /// Its source address.
+    pub source: Option<IpAddr>,
+    /// The fraction of new flows that it gets now, 0 to 1.
+    pub share: f64,
+    /// Smoothed round-trip time of probes in milliseconds.
+    pub rtt_ms: Option<f64>,
+    /// The fraction of probes lost, 0 to 1.
+    pub loss: Option<f64>,
+    /// Why it is in this state.
+    pub reason: String,
+}
+
+/// The state of an uplink, or of one of its families, the best first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// It answers.
+    Up,
+    /// It answers, badly.
+    Degraded,
+    /// No verdict yet.
+    Unknown,
+    /// It does not answer, or cannot carry packets.
+    Down,
+    /// Switched off by hand.
+    Disabled,
+    /// The family is not spoken.
+    Absent,
+}
+
+impl State {
+    /// The word of the document.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Degraded => "degraded",
+            Self::Unknown => "unknown",
+            Self::Down => "down",
+            Self::Disabled => "disabled",
+            Self::Absent => "absent",
+        }
+    }
+}
+
+/// A share as it is told: the table has 1021 slots, so more than three digits mean nothing.
+#[must_use]
+pub fn round_share(share: f64) -> f64 {
+    (share * 1000.0).round() / 1000.0
+}

@@ -1,0 +1,7 @@
+//! What the daemon tells about itself: the document that scripts read, and the table for people.
+
+mod document;
+mod table;
+
+pub use document::{FamilyStatus, State, StatusDocument, UplinkStatus, round_share};
+pub use table::render;

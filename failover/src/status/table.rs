@@ -1,0 +1,192 @@
+//! The status as a table that a person reads at a glance: a line per uplink and family.
+
+use std::fmt::Write as _;
+
+use jiff::Timestamp;
+
+use crate::family::Family;
+use crate::status::document::{FamilyStatus, State, StatusDocument, UplinkStatus};
+
+const HEADINGS: [&str; 10] = [
+    "UPLINK", "VIA", "PRIORITY", "FAMILY", "STATE", "SHARE", "RTT", "LOSS", "FLOWS", "WHY",
+];
+
+/// The column whose cells are coloured by state.
+const STATE_COLUMN: usize = 4;
+
+/// Renders the document, with colours if `coloured`, as seen at `now`.
+#[must_use]
+pub fn render(document: &StatusDocument, now: Timestamp, coloured: bool) -> String {
+    let mut rows: Vec<(Option<State>, [String; 10])> =
+        vec![(None, HEADINGS.map(str::to_owned))];
+    for uplink in &document.uplinks {
+        for (family, status) in [(Family::Ipv4, &uplink.ipv4), (Family::Ipv6, &uplink.ipv6)] {
+            rows.push((Some(status.state), cells(uplink, family, status, now)));
+        }
+    }
+    let mut widths = [0_usize; 10];
+    for (_, row) in &rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let mut text = format!(
+        "mode {}, running for {}\n\n",
+        document.mode,
+        age(document.since, now)
+    );
+    for (state, row) in &rows {
+        let mut line = String::new();
+        for (column, (cell, width)) in row.iter().zip(widths).enumerate() {
+            let padding = " ".repeat(width - cell.chars().count());
+            match state {
+                Some(state) if coloured && column == STATE_COLUMN => {
+                    line.push_str(colour(*state));
+                    line.push_str(cell);
+                    line.push_str("\x1b[0m");
+                }
+                _ => line.push_str(cell),
+            }
+            line.push_str(&padding);
+            line.push_str("  ");
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    if let Some(problem) = &document.problem {
+        // Writing to a String cannot fail.
+        let _infallible = write!(text, "\nPROBLEM: {problem}\n");
+    }
+    text
+}
+
+fn cells(
+    uplink: &UplinkStatus,
+    family: Family,
+    status: &FamilyStatus,
+    now: Timestamp,
+) -> [String; 10] {
+    // What belongs to the uplink as a whole stands in its first line only.
+    let first = |text: String| match family {
+        Family::Ipv4 => text,
+        Family::Ipv6 => String::new(),
+    };
+    let via = match (family, status.gateway) {
+        (Family::Ipv4, Some(gateway)) => format!("{} {gateway}", uplink.interface),
+        (Family::Ipv4, None) => uplink.interface.to_string(),
+        (Family::Ipv6, Some(gateway)) => gateway.to_string(),
+        (Family::Ipv6, None) => String::new(),
+    };
+    let draining = if uplink.draining { ", draining" } else { "" };
+    [
+        first(uplink.name.to_string()),
+        via,
+        first(uplink.priority.to_string()),
+        family.to_string(),
+        status.state.as_str().to_owned(),
+        percent(status.share),
+        status.rtt_ms.map(|rtt| format!("{rtt:.1} ms")).unwrap_or_default(),
+        status.loss.map(percent).unwrap_or_default(),
+        first(uplink.flows.map(|flows| flows.to_string()).unwrap_or_default()),
+        match family {
+            Family::Ipv4 => format!(
+                "{}{draining} ({} for {})",
+                status.reason,
+                uplink.state.as_str(),
+                age(uplink.since, now)
+            ),
+            Family::Ipv6 => status.reason.clone(),
+        },
+    ]
+}
+
+fn percent(fraction: f64) -> String {
+    format!("{:.0} %", fraction * 100.0)
+}
+
+const fn colour(state: State) -> &'static str {
+    match state {
+        State::Up => "\x1b[32m",
+        State::Degraded | State::Unknown => "\x1b[33m",
+        State::Down => "\x1b[31m",
+        State::Disabled | State::Absent => "\x1b[2m",
+    }
+}
+
+/// The two largest units of an age.
+fn age(since: Timestamp, now: Timestamp) -> String {
+    let seconds = now.as_second().saturating_sub(since.as_second()).max(0);
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds} s"),
+        (0, 0, minutes) => format!("{minutes} min {} s", seconds % 60),
+        (0, hours, minutes) => format!("{hours} h {minutes} min"),
+        (days, hours, _) => format!("{days} d {hours} h"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn document() -> StatusDocument {
+        let family = |state, share, reason: &str| FamilyStatus {
+            state,
+            gateway: Some("198.18.11.1".parse().unwrap()),
+            source: None,
+            share,
+            rtt_ms: Some(4.25),
+            loss: Some(0.0),
+            reason: reason.to_owned(),
+        };
+        StatusDocument {
+            mode: "classic".to_owned(),
+            since: "2026-11-20T10:00:00Z".parse().unwrap(),
+            problem: None,
+            uplinks: vec![UplinkStatus {
+                name: "fiber".parse().unwrap(),
+                id: 1.try_into().unwrap(),
+                interface: "wan1".parse().unwrap(),
+                description: None,
+                weight: 3,
+                priority: 1,
+                state: State::Up,
+                draining: false,
+                since: "2026-11-20T10:00:01Z".parse().unwrap(),
+                reason: "2 of 2 targets answer".to_owned(),
+                ipv4: family(State::Up, 0.75, "2 of 2 targets answer"),
+                ipv6: FamilyStatus {
+                    gateway: None,
+                    rtt_ms: None,
+                    loss: None,
+                    ..family(State::Absent, 0.0, "no address")
+                },
+                flows: Some(12),
+                rx_bytes: 123,
+                tx_bytes: 456,
+                rx_packets: 7,
+                tx_packets: 8,
+            }],
+        }
+    }
+
+    #[test]
+    fn a_person_sees_state_share_and_why() {
+        let now = "2026-11-20T11:02:03Z".parse().unwrap();
+        assert_eq!(
+            render(&document(), now, false),
+            "mode classic, running for 1 h 2 min\n\
+             \n\
+             UPLINK  VIA               PRIORITY  FAMILY  STATE   SHARE  RTT     LOSS  FLOWS  WHY\n\
+             fiber   wan1 198.18.11.1  1         IPv4    up      75 %   4.2 ms  0 %   12     2 of 2 targets answer (up for 1 h 2 min)\n                                        IPv6    absent  0 %                         no address\n"
+                .replace("\n                                        IPv6", &format!("\n{}IPv6", " ".repeat(36)))
+        );
+    }
+
+    #[test]
+    fn colour_is_there_only_when_asked_for() {
+        let now = "2026-11-20T11:02:03Z".parse().unwrap();
+        assert!(!render(&document(), now, false).contains('\x1b'));
+        assert!(render(&document(), now, true).contains("\x1b[32mup\x1b[0m"));
+    }
+}
