@@ -10,9 +10,8 @@ use surge_ping::{
     SurgeError,
 };
 use thiserror::Error;
-use tokio::time::Instant;
 
-use super::{ProbePlan, deadline, descriptor, filter};
+use super::{ProbePlan, descriptor, filter};
 use crate::family::Family;
 use crate::health::{Failure, Outcome};
 use crate::interface::{InterfaceIndex, InterfaceName};
@@ -109,24 +108,23 @@ impl IcmpSocket {
 
     /// Asks once. The socket stays open until the answer is there or the time is up.
     pub(super) async fn echo(self, target: IpAddr, sequence: u16, timeout: Duration) -> Outcome {
-        let deadline = Instant::now() + timeout;
         let mut pinger = self
             .client
             .pinger(target, PingIdentifier(self.identifier))
             .await;
-        // The deadline here decides; the client's own would not see answers that wait.
-        pinger.timeout(timeout.saturating_mul(2) + Duration::from_secs(1));
+        pinger.timeout(timeout);
         if matches!(target, IpAddr::V6(address) if address.is_unicast_link_local()) {
             pinger.scope_id(self.index.0);
         }
         let asked = pinger.ping(PingSequence(sequence), PAYLOAD);
-        match deadline::by(deadline, asked).await {
-            None | Some(Err(SurgeError::Timeout { .. })) => Outcome::Failed(Failure::Timeout),
-            Some(Ok((packet, rtt))) => outcome(&packet, rtt),
-            Some(Err(SurgeError::IOError(error))) => {
+        // The client's own timeout begins only when the request is sent, which may take its time.
+        match tokio::time::timeout(timeout, asked).await {
+            Err(_) | Ok(Err(SurgeError::Timeout { .. })) => Outcome::Failed(Failure::Timeout),
+            Ok(Ok((packet, rtt))) => outcome(&packet, rtt),
+            Ok(Err(SurgeError::IOError(error))) => {
                 Outcome::Failed(Failure::NotSent(error.to_string()))
             }
-            Some(Err(error)) => Outcome::Failed(Failure::NotSent(error.to_string())),
+            Ok(Err(error)) => Outcome::Failed(Failure::NotSent(error.to_string())),
         }
     }
 }
