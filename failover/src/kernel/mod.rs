@@ -1,6 +1,11 @@
 //! The edge to the kernel: one small trait per thing that is changed, so that the controller can be
 //! tested with fakes that record.
 
+pub mod routing;
+mod rtnetlink;
+
+pub use rtnetlink::RtnetlinkError;
+
 use std::future::Future;
 use std::net::IpAddr;
 
