@@ -14,8 +14,11 @@
     reason = "a test that cannot go on has failed, and what it measured is for people"
 )]
 
+mod firewall;
 mod namespace;
+mod observing;
 mod routing;
+mod watching;
 
 use libtest_mimic::{Arguments, Trial};
 
@@ -23,5 +26,8 @@ fn main() -> std::process::ExitCode {
     let arguments = Arguments::from_args();
     let mut trials: Vec<Trial> = Vec::new();
     trials.extend(routing::trials());
+    trials.extend(observing::trials());
+    trials.extend(watching::trials());
+    trials.extend(firewall::trials());
     libtest_mimic::run(&arguments, trials).exit_code()
 }

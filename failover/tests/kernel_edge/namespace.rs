@@ -88,7 +88,7 @@ pub(crate) fn index(name: &str) -> InterfaceIndex {
 }
 
 /// Two uplinks `wan1` and `wan2` with addresses of both families, and `ppp1` and `ppp2`, which need
-/// no gateway. The other ends are up.
+/// no gateway. The other ends are up. None has a link-local address: those change for seconds.
 pub(crate) fn uplinks() {
     for (name, peer) in [
         ("wan1", "isp1"),
@@ -97,7 +97,9 @@ pub(crate) fn uplinks() {
         ("ppp2", "bras2"),
     ] {
         run(&format!(
-            "ip link add {name} type veth peer name {peer}; ip link set {peer} up"
+            "ip link add {name} type veth peer name {peer}
+             ip link set {name} addrgenmode none
+             ip link set {peer} addrgenmode none up"
         ));
     }
     run("ip link set ppp1 arp off; ip link set ppp2 arp off");

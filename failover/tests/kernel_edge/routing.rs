@@ -62,6 +62,23 @@ fn route(family: Family, mut hops: Vec<NextHop>, source: Option<&str>) -> Route 
 }
 
 fn forms(family: Family) -> Vec<Route> {
+    let mut forms = forms_of_both(family);
+    if family == Family::Ipv4 {
+        let neighbour = Some("fe80::1");
+        forms.push(route(family, vec![hop("wan1", neighbour, false, 1)], None));
+        forms.push(route(
+            family,
+            vec![
+                hop("wan1", neighbour, false, 1),
+                hop("wan2", neighbour, false, 2),
+            ],
+            None,
+        ));
+    }
+    forms
+}
+
+fn forms_of_both(family: Family) -> Vec<Route> {
     let (gateway1, gateway2, off_link, source) = match family {
         Family::Ipv4 => ("198.18.11.1", "198.18.12.1", "203.0.113.1", "198.18.11.2"),
         Family::Ipv6 => ("fd00:11::1", "fe80::1", "fd00:77::1", "fd00:11::2"),
@@ -126,7 +143,9 @@ fn shown(route: &Route) -> BTreeSet<(String, Option<String>, u64)> {
         .map(|hop| {
             (
                 text(&hop["dev"]).unwrap(),
-                text(&hop["gateway"]).filter(|gateway| !gateway.starts_with("fe80::ffff")),
+                text(&hop["gateway"])
+                    .or_else(|| text(&hop["via"]["host"]))
+                    .filter(|gateway| !gateway.starts_with("fe80::ffff")),
                 hop["weight"].as_u64().unwrap_or(1),
             )
         })

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteNextHop, RouteNextHopFlags,
-    RouteProtocol, RouteScope, RouteType,
+    RouteProtocol, RouteScope, RouteType, RouteVia,
 };
 
 use crate::family::Family;
@@ -86,7 +86,7 @@ pub(super) fn message(route: &Route) -> RouteMessage {
             Some(gateway) => {
                 message
                     .attributes
-                    .push(RouteAttribute::Gateway(gateway.into()));
+                    .push(gateway_attribute(gateway, route.family));
                 if hop.onlink {
                     message.header.flags |= RouteFlags::Onlink;
                 }
@@ -121,14 +121,29 @@ fn next_hop(hop: &NextHop, family: Family) -> RouteNextHop {
         (None, Family::Ipv6) => (Some(IpAddr::V6(NO_GATEWAY)), true),
     };
     if let Some(gateway) = gateway {
-        next_hop
-            .attributes
-            .push(RouteAttribute::Gateway(gateway.into()));
+        next_hop.attributes.push(gateway_attribute(gateway, family));
     }
     if onlink {
         next_hop.flags |= RouteNextHopFlags::Onlink;
     }
     next_hop
+}
+
+/// An IPv4 route may have an IPv6 neighbour for gateway (RFC 9229); that is another attribute.
+fn gateway_attribute(gateway: IpAddr, family: Family) -> RouteAttribute {
+    if Family::of(gateway) == family {
+        RouteAttribute::Gateway(gateway.into())
+    } else {
+        RouteAttribute::Via(gateway.into())
+    }
+}
+
+fn parse_gateway(attribute: &RouteAttribute) -> Option<IpAddr> {
+    match attribute {
+        RouteAttribute::Gateway(found) => ip(found),
+        RouteAttribute::Via(RouteVia::Inet6(found)) => Some(IpAddr::V6(*found)),
+        _ => None,
+    }
 }
 
 /// The route, if it has the form that [`message`] gives.
@@ -158,7 +173,9 @@ pub(super) fn parse(message: &RouteMessage) -> Option<Route> {
             RouteAttribute::Priority(found) => metric = *found,
             RouteAttribute::PrefSource(found) => source = Some(ip(found)?),
             RouteAttribute::Oif(found) => alone.interface_index = *found,
-            RouteAttribute::Gateway(_) => alone.attributes.push(attribute.clone()),
+            RouteAttribute::Gateway(_) | RouteAttribute::Via(_) => {
+                alone.attributes.push(attribute.clone());
+            }
             RouteAttribute::MultiPath(found) => {
                 hops = found
                     .iter()
@@ -196,10 +213,7 @@ pub(super) fn parse(message: &RouteMessage) -> Option<Route> {
 fn parse_next_hop(hop: &RouteNextHop) -> Option<NextHop> {
     let mut gateway = None;
     for attribute in &hop.attributes {
-        match attribute {
-            RouteAttribute::Gateway(found) => gateway = Some(ip(found)?),
-            _ => return None,
-        }
+        gateway = Some(parse_gateway(attribute)?);
     }
     let gateway = gateway.filter(|found| *found != IpAddr::V6(NO_GATEWAY));
     Some(NextHop {
@@ -241,6 +255,13 @@ mod tests {
                 ..route(Family::Ipv4, vec![hop(2, Some("198.51.100.1"), true, 1)])
             },
             route(Family::Ipv4, vec![hop(3, None, false, 1)]),
+            route(
+                Family::Ipv4,
+                vec![
+                    hop(2, Some("198.51.100.1"), false, 1),
+                    hop(3, Some("fe80::1"), false, 1),
+                ],
+            ),
             route(
                 Family::Ipv4,
                 vec![
