@@ -1,6 +1,15 @@
 //! The edge to the kernel: one small trait per thing that is changed, so that the controller can be
 //! tested with fakes that record.
 
+mod netlink;
+pub mod network;
+pub mod nftables;
+pub mod routing;
+mod rtnetlink;
+pub mod watch;
+
+pub use rtnetlink::RtnetlinkError;
+
 use std::future::Future;
 use std::net::IpAddr;
 

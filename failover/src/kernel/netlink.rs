@@ -1,0 +1,79 @@
+//! A plain netlink socket: for notifications, and for netfilter.
+
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use netlink_packet_core::NetlinkBuffer;
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, send,
+    setsockopt, socket, sockopt,
+};
+use tokio::io::unix::AsyncFd;
+
+/// The largest datagram that the kernel makes (`NLMSG_GOODSIZE` and `netlink_dump` in
+/// `net/netlink/af_netlink.c` stay at 32 kB), with room.
+pub(super) const DATAGRAM: usize = 64 * 1024;
+
+/// Opens a socket that is a member of `groups`, a mask of the groups 1 to 32.
+pub(super) fn open(
+    protocol: SockProtocol,
+    flags: SockFlag,
+    groups: u32,
+    receive_buffer: usize,
+) -> io::Result<OwnedFd> {
+    let socket = socket(
+        AddressFamily::Netlink,
+        SockType::Raw,
+        SockFlag::SOCK_CLOEXEC | flags,
+        protocol,
+    )?;
+    setsockopt(&socket, sockopt::RcvBufForce, &receive_buffer)?;
+    bind(socket.as_raw_fd(), &NetlinkAddr::new(0, groups))?;
+    Ok(socket)
+}
+
+/// Gives a socket that does not block to the present runtime.
+#[expect(
+    unsafe_code,
+    reason = "tokio leaves the promise that the descriptor stays to its caller"
+)]
+pub(super) fn register(socket: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: the hazard is a descriptor that is closed, and taken by another file, while the
+    // runtime still polls it. An `OwnedFd` is open until it is dropped, its number never changes,
+    // and `AsyncFd` owns it and takes it out of the poll before it drops it.
+    unsafe { AsyncFd::register(socket) }.map_err(io::Error::from)
+}
+
+/// The bit of a group in a mask of groups.
+pub(super) const fn group(number: u32) -> u32 {
+    1 << (number - 1)
+}
+
+/// Sends to the kernel.
+pub(super) fn send_all(socket: &OwnedFd, messages: &[u8]) -> io::Result<()> {
+    let sent = send(socket.as_raw_fd(), messages, MsgFlags::empty())?;
+    if sent == messages.len() {
+        Ok(())
+    } else {
+        Err(io::Error::other("the kernel took a part of it only"))
+    }
+}
+
+/// Receives one datagram; returns what part of `buffer` it fills.
+pub(super) fn receive<'a>(socket: &OwnedFd, buffer: &'a mut [u8]) -> io::Result<&'a [u8]> {
+    let length = recv(socket.as_raw_fd(), buffer, MsgFlags::empty())?;
+    buffer
+        .get(..length)
+        .ok_or_else(|| io::Error::other("more was received than fits"))
+}
+
+/// The messages of a datagram.
+pub(super) fn messages(mut datagram: &[u8]) -> impl Iterator<Item = NetlinkBuffer<&[u8]>> {
+    std::iter::from_fn(move || {
+        let message = NetlinkBuffer::new_checked(datagram).ok()?;
+        let length = usize::try_from(message.length()).ok()?;
+        // The next one begins at a multiple of four.
+        datagram = datagram.get(length.next_multiple_of(4)..).unwrap_or(&[]);
+        Some(message)
+    })
+}

@@ -1,0 +1,271 @@
+//! Reads links, addresses and the default routes of `main`.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope};
+use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
+use netlink_packet_route::route::{
+    RouteAttribute, RouteMessage, RouteNextHop, RouteProtocol, RouteType, RouteVia,
+};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use nix::errno::Errno;
+use thiserror::Error;
+use tracing::warn;
+
+use super::routing::route::{address_family, ip, table_of};
+use super::rtnetlink::{Rtnetlink, RtnetlinkError};
+use crate::family::Family;
+use crate::interface::{InterfaceIndex, InterfaceName};
+use crate::network::{DefaultRoute, InterfaceAddress, Link, NetworkView, Traffic};
+use crate::wanted::routing::{MAIN, PROTOCOL};
+
+/// Reads the network's state. Changes nothing and needs no privilege.
+#[derive(Debug)]
+pub struct NetworkObserver {
+    netlink: Rtnetlink,
+    nameless_next_hops: bool,
+}
+
+/// Why the network's state could not be read.
+#[derive(Debug, Error)]
+pub enum ObserveError {
+    /// There is no socket.
+    #[error(transparent)]
+    Open(RtnetlinkError),
+    /// A listing failed.
+    #[error("cannot read the {what}: {source}")]
+    Read {
+        /// What was to be listed.
+        what: &'static str,
+        /// Why.
+        source: RtnetlinkError,
+    },
+}
+
+impl NetworkObserver {
+    /// Opens a socket in the present network namespace, served by the present runtime.
+    ///
+    /// # Errors
+    /// When the kernel gives no socket.
+    pub fn open() -> Result<Self, ObserveError> {
+        Ok(Self {
+            netlink: Rtnetlink::open().map_err(ObserveError::Open)?,
+            nameless_next_hops: false,
+        })
+    }
+
+    /// Reads everything anew.
+    ///
+    /// # Errors
+    /// When the kernel refuses, or the tables change faster than they can be read.
+    pub async fn view(&mut self) -> Result<NetworkView, ObserveError> {
+        Ok(NetworkView {
+            links: self.links().await?,
+            addresses: self.addresses().await?,
+            default_routes: self.default_routes().await?,
+        })
+    }
+
+    /// Reads only the links, for their counters.
+    ///
+    /// # Errors
+    /// As [`Self::view`].
+    pub async fn links(&mut self) -> Result<BTreeMap<InterfaceName, Link>, ObserveError> {
+        let request = RouteNetlinkMessage::GetLink(LinkMessage::default());
+        let found = self.dump("links", request).await?;
+        Ok(found
+            .iter()
+            .filter_map(|message| match message {
+                RouteNetlinkMessage::NewLink(message) => link(message),
+                _ => None,
+            })
+            .collect())
+    }
+
+    async fn addresses(&mut self) -> Result<Vec<InterfaceAddress>, ObserveError> {
+        let request = RouteNetlinkMessage::GetAddress(AddressMessage::default());
+        let found = self.dump("addresses", request).await?;
+        let mut addresses: Vec<_> = found
+            .iter()
+            .filter_map(|message| match message {
+                RouteNetlinkMessage::NewAddress(message) => address(message),
+                _ => None,
+            })
+            .collect();
+        // The kernel's own order is kept otherwise.
+        addresses.sort_by_key(|(rank, _)| *rank);
+        Ok(addresses.into_iter().map(|(_, address)| address).collect())
+    }
+
+    async fn default_routes(&mut self) -> Result<Vec<DefaultRoute>, ObserveError> {
+        let mut routes = Vec::new();
+        for family in Family::ALL {
+            let mut request = RouteMessage::default();
+            request.header.address_family = address_family(family);
+            request.header.kind = RouteType::Unicast;
+            request.attributes.push(RouteAttribute::Table(MAIN.0));
+            let found = match self
+                .dump("routes of `main`", RouteNetlinkMessage::GetRoute(request))
+                .await
+            {
+                // The table is made with its first route.
+                Err(ObserveError::Read { source, .. })
+                    if source.errno() == Some(Errno::ENOENT as i32) =>
+                {
+                    continue;
+                }
+                answer => answer?,
+            };
+            for message in &found {
+                let RouteNetlinkMessage::NewRoute(message) = message else {
+                    continue;
+                };
+                // Where the family is switched off the kernel answers with the other one's.
+                if message.header.address_family == address_family(family)
+                    && !default_routes(message, family, &mut routes)
+                    && !self.nameless_next_hops
+                {
+                    self.nameless_next_hops = true;
+                    warn!(
+                        %family,
+                        "a default route of `main` names its next hop by number only, so that no \
+                         gateway is learnt from it: give the uplink's gateway in the \
+                         configuration, or set net.ipv4.nexthop_compat_mode=1"
+                    );
+                }
+            }
+        }
+        Ok(routes)
+    }
+
+    async fn dump(
+        &mut self,
+        what: &'static str,
+        request: RouteNetlinkMessage,
+    ) -> Result<Vec<RouteNetlinkMessage>, ObserveError> {
+        self.netlink
+            .dump(request)
+            .await
+            .map_err(|source| ObserveError::Read { what, source })
+    }
+}
+
+/// A link and its name. None for messages about bridge ports, and names that no configuration can
+/// have.
+pub(super) fn link(message: &LinkMessage) -> Option<(InterfaceName, Link)> {
+    let header = &message.header;
+    if header.interface_family != AddressFamily::Unspec {
+        return None;
+    }
+    let mut name = None;
+    let mut traffic = Traffic::default();
+    for attribute in &message.attributes {
+        match attribute {
+            LinkAttribute::IfName(found) => name = found.parse().ok(),
+            LinkAttribute::Stats64(found) => {
+                traffic = Traffic {
+                    rx_bytes: found.rx_bytes,
+                    tx_bytes: found.tx_bytes,
+                    rx_packets: found.rx_packets,
+                    tx_packets: found.tx_packets,
+                };
+            }
+            _ => {}
+        }
+    }
+    let link = Link {
+        index: InterfaceIndex(header.index),
+        enabled: header.flags.contains(LinkFlags::Up),
+        carrier: header.flags.contains(LinkFlags::LowerUp),
+        point_to_point: header
+            .flags
+            .intersects(LinkFlags::Pointopoint | LinkFlags::Noarp),
+        traffic,
+    };
+    Some((name?, link))
+}
+
+/// An address that can be a source, with its rank: lower comes first.
+fn address(message: &AddressMessage) -> Option<(bool, InterfaceAddress)> {
+    let header = &message.header;
+    if header.scope != AddressScope::Universe {
+        return None;
+    }
+    let mut flags = AddressFlags::from_bits_retain(header.flags.bits().into());
+    let mut local = None;
+    let mut peer = None;
+    for attribute in &message.attributes {
+        match attribute {
+            AddressAttribute::Flags(found) => flags = *found,
+            AddressAttribute::Local(found) => local = Some(*found),
+            AddressAttribute::Address(found) => peer = Some(*found),
+            _ => {}
+        }
+    }
+    let unusable = AddressFlags::Tentative | AddressFlags::Deprecated | AddressFlags::Dadfailed;
+    if flags.intersects(unusable) {
+        return None;
+    }
+    // `IFA_ADDRESS` is the other end's where the two differ (`include/uapi/linux/if_addr.h`).
+    let address = InterfaceAddress {
+        interface: InterfaceIndex(header.index),
+        address: local.or(peer)?,
+        prefix_len: header.prefix_len,
+    };
+    // The same bit says "temporary" of an IPv6 address.
+    Some((flags.contains(AddressFlags::Secondary), address))
+}
+
+/// Adds a default route's next hops to `routes`. False if it is one whose next hops are not told.
+fn default_routes(message: &RouteMessage, family: Family, routes: &mut Vec<DefaultRoute>) -> bool {
+    let header = &message.header;
+    if header.destination_prefix_length != 0
+        || header.kind != RouteType::Unicast
+        || header.protocol == RouteProtocol::from(PROTOCOL)
+        || table_of(message) != MAIN
+    {
+        return true;
+    }
+    let mut metric = 0;
+    let mut source = None;
+    let mut alone = None;
+    let mut several: &[RouteNextHop] = &[];
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Priority(found) => metric = *found,
+            RouteAttribute::PrefSource(found) => source = ip(found),
+            RouteAttribute::Oif(found) => alone = Some(*found),
+            RouteAttribute::MultiPath(found) => several = found,
+            _ => {}
+        }
+    }
+    let alone = alone.map(|interface| (interface, gateway(&message.attributes)));
+    let several = several
+        .iter()
+        .map(|hop| (hop.interface_index, gateway(&hop.attributes)));
+    let before = routes.len();
+    routes.extend(
+        alone
+            .into_iter()
+            .chain(several)
+            .map(|(interface, gateway)| DefaultRoute {
+                family,
+                interface: InterfaceIndex(interface),
+                gateway,
+                source,
+                metric,
+            }),
+    );
+    routes.len() > before
+}
+
+fn gateway(attributes: &[RouteAttribute]) -> Option<IpAddr> {
+    attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Gateway(address) => ip(address),
+        // IPv4 by way of an IPv6 neighbour.
+        RouteAttribute::Via(RouteVia::Inet6(address)) => Some(IpAddr::V6(*address)),
+        RouteAttribute::Via(RouteVia::Inet(address)) => Some(IpAddr::V4(*address)),
+        _ => None,
+    })
+}

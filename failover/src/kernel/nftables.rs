@@ -1,0 +1,302 @@
+//! Our nftables table, replaced as a whole by `nft`.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::io::AsyncWriteExt;
+use tokio::process::Command;
+use tokio::task::JoinHandle;
+
+use super::Firewall;
+
+/// The name of our table, which is of the family `inet`.
+pub const TABLE: &str = "failover";
+
+/// How long `nft` may take; it takes 10 to 50 ms.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Our table.
+#[derive(Debug)]
+pub struct Nft {
+    program: PathBuf,
+    expected: Expected,
+}
+
+/// How the table is listed as long as nobody changes it.
+#[derive(Debug)]
+enum Expected {
+    /// There is none, or nobody could tell.
+    Unknown,
+    /// It is being read, beside whatever follows the replacement: that is not to wait for it.
+    Asked(JoinHandle<Result<Option<String>, NftError>>),
+    Known(String),
+}
+
+/// Why the table could not be read or changed.
+#[derive(Debug, Error)]
+pub enum NftError {
+    /// There is no `nft`.
+    #[error("`nft` is not installed: get it by `apt-get install nftables` (looked in {searched})")]
+    Missing {
+        /// Where.
+        searched: String,
+    },
+    /// It does not run.
+    #[error("cannot run `{program}`: {source}")]
+    Run {
+        /// The program.
+        program: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// It does not end.
+    #[error("`nft` did not {what} within {} s", PATIENCE.as_secs())]
+    TimedOut {
+        /// What it was to do.
+        what: &'static str,
+    },
+    /// It refused.
+    #[error("`nft` refused to {what}: {message}{}", line.as_ref().map(|l| format!("\nin this line: {l}")).unwrap_or_default())]
+    Refused {
+        /// What it was to do.
+        what: &'static str,
+        /// Its own words.
+        message: String,
+        /// The line that they are about.
+        line: Option<String>,
+    },
+}
+
+impl Nft {
+    /// Looks for `nft` in `PATH` and where distributions put it: a user's `PATH` often lacks
+    /// `/usr/sbin`.
+    ///
+    /// # Errors
+    /// When it is in none of them.
+    pub fn find() -> Result<Self, NftError> {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        Self::find_in(
+            std::env::split_paths(&path)
+                .chain(["/usr/sbin", "/sbin", "/usr/local/sbin"].map(PathBuf::from)),
+        )
+    }
+
+    fn find_in(folders: impl Iterator<Item = PathBuf>) -> Result<Self, NftError> {
+        let mut searched = Vec::new();
+        for folder in folders {
+            let program = folder.join("nft");
+            if program.is_file() {
+                return Ok(Self {
+                    program,
+                    expected: Expected::Unknown,
+                });
+            }
+            let folder = folder.display().to_string();
+            if !searched.contains(&folder) {
+                searched.push(folder);
+            }
+        }
+        Err(NftError::Missing {
+            searched: searched.join(", "),
+        })
+    }
+
+    async fn execute(&self, what: &'static str, batch: &str) -> Result<(), NftError> {
+        let output = run(&self.program, what, &["-f", "-"], Some(batch)).await?;
+        if output.status.success() {
+            Ok(())
+        } else {
+            Err(refusal(what, &output, batch))
+        }
+    }
+}
+
+impl Firewall for Nft {
+    type Error = NftError;
+
+    async fn replace(&mut self, ruleset: &str) -> Result<(), NftError> {
+        let batch = format!("{}{ruleset}\n", removal());
+        self.expected = Expected::Unknown;
+        self.execute("replace our table", &batch).await?;
+        let program = self.program.clone();
+        self.expected = Expected::Asked(tokio::spawn(async move { list(&program).await }));
+        Ok(())
+    }
+
+    async fn intact(&mut self) -> Result<bool, NftError> {
+        if let Expected::Asked(answer) = &mut self.expected {
+            let answer = answer.await;
+            self.expected = Expected::Unknown;
+            // The task fails only when the runtime ends.
+            if let Ok(listed) = answer
+                && let Some(listed) = listed?
+            {
+                self.expected = Expected::Known(listed);
+            }
+        }
+        let Expected::Known(expected) = &self.expected else {
+            return Ok(false);
+        };
+        Ok(list(&self.program).await?.as_ref() == Some(expected))
+    }
+
+    async fn remove(&mut self) -> Result<(), NftError> {
+        self.expected = Expected::Unknown;
+        self.execute("remove our table", &removal()).await
+    }
+}
+
+/// Removes the table whether or not it is there.
+fn removal() -> String {
+    format!("add table inet {TABLE}\ndelete table inet {TABLE}\n")
+}
+
+/// The table as `nft` lists it without counters, and without what packets and timeouts change.
+async fn list(program: &Path) -> Result<Option<String>, NftError> {
+    let what = "list our table";
+    let arguments = ["--stateless", "list", "table", "inet", TABLE];
+    let output = run(program, what, &arguments, None).await?;
+    if output.status.success() {
+        return Ok(Some(without_dynamic_elements(&String::from_utf8_lossy(
+            &output.stdout,
+        ))));
+    }
+    if String::from_utf8_lossy(&output.stderr).contains("No such file or directory") {
+        return Ok(None);
+    }
+    Err(refusal(what, &output, ""))
+}
+
+async fn run(
+    program: &Path,
+    what: &'static str,
+    arguments: &[&str],
+    input: Option<&str>,
+) -> Result<Output, NftError> {
+    let failed = |source| NftError::Run {
+        program: program.to_owned(),
+        source,
+    };
+    let mut child = Command::new(program)
+        .args(arguments)
+        .env("LC_ALL", "C")
+        .stdin(input.map_or_else(Stdio::null, |_| Stdio::piped()))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(failed)?;
+    let stdin = child.stdin.take();
+    let feed = async {
+        if let (Some(mut stdin), Some(input)) = (stdin, input) {
+            // A program that ends before it has read everything says why by itself.
+            if let Err(error) = stdin.write_all(input.as_bytes()).await {
+                tracing::debug!(%error, "nft did not read its whole input");
+            }
+        }
+    };
+    let work = async { tokio::join!(feed, child.wait_with_output()).1 };
+    match tokio::time::timeout(PATIENCE, work).await {
+        Ok(output) => output.map_err(failed),
+        Err(_) => Err(NftError::TimedOut { what }),
+    }
+}
+
+fn refusal(what: &'static str, output: &Output, input: &str) -> NftError {
+    let message = String::from_utf8_lossy(&output.stderr);
+    // Such as `/dev/stdin:12:5-9: Error: syntax error`.
+    let line = message
+        .lines()
+        .next()
+        .and_then(|first| first.split(':').nth(1)?.parse::<usize>().ok())
+        .and_then(|number| input.lines().nth(number.checked_sub(1)?))
+        .map(|line| line.trim().to_owned());
+    NftError::Refused {
+        what,
+        message: message.trim_end().to_owned(),
+        line,
+    }
+}
+
+/// Takes out of a listing the elements of sets and maps that packets or timeouts change.
+fn without_dynamic_elements(listing: &str) -> String {
+    let mut kept = String::with_capacity(listing.len());
+    let mut dynamic = false;
+    let mut within_elements = false;
+    for line in listing.lines() {
+        let words = line.trim_start();
+        if words.ends_with('{') {
+            // A set, map or chain begins; `elements = {` always has an element behind it.
+            dynamic = false;
+        } else if let Some(flags) = words.strip_prefix("flags ") {
+            dynamic = flags
+                .split(',')
+                .any(|flag| matches!(flag.trim(), "dynamic" | "timeout"));
+        }
+        if dynamic && words.starts_with("elements = {") {
+            within_elements = true;
+        }
+        if !within_elements {
+            kept.push_str(line);
+            kept.push('\n');
+        } else if words.ends_with('}') {
+            within_elements = false;
+        }
+    }
+    kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_packets_add_to_sets_is_no_change() {
+        let with = |dynamic: &str, fixed: &str| {
+            format!(
+                "table inet failover {{
+\tset asked {{
+\t\ttypeof ip saddr . udp sport
+\t\tsize 65535
+\t\tflags dynamic,timeout
+\t\ttimeout 1m
+{dynamic}\t}}
+
+\tset own {{
+\t\ttype ipv4_addr
+\t\tflags interval
+\t\telements = {{ {fixed} }}
+\t}}
+
+\tchain c {{
+\t\ttcp dport {{ 1, 2 }} accept
+\t}}
+}}
+"
+            )
+        };
+        let bare = with("", "192.0.2.1");
+        let full = with(
+            "\t\telements = { 192.0.2.7 . 9, 192.0.2.8 . 9,\n\t\t\t     192.0.2.9 . 9 }\n",
+            "192.0.2.1",
+        );
+        assert_eq!(without_dynamic_elements(&full), bare);
+        assert_eq!(without_dynamic_elements(&bare), bare);
+        assert_ne!(
+            without_dynamic_elements(&with("", "192.0.2.1, 192.0.2.2")),
+            bare
+        );
+    }
+
+    #[test]
+    fn a_missing_program_says_how_to_get_it() {
+        let error = Nft::find_in([PathBuf::from("/nonexistent")].into_iter()).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "`nft` is not installed: get it by `apt-get install nftables` (looked in /nonexistent)"
+        );
+    }
+}

@@ -1,0 +1,125 @@
+//! Our nftables table, compared with what `nft` lists.
+
+use std::fmt::Write;
+use std::time::{Duration, Instant};
+
+use failover::kernel::Firewall;
+use failover::kernel::nftables::Nft;
+use libtest_mimic::Trial;
+
+use super::namespace::{run, trial};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        trial(
+            "nftables: the table is replaced whole, others are left alone",
+            replaced_whole,
+        ),
+        trial("nftables: any change by others is noticed", intact),
+        trial(
+            "nftables: a refusal names the line, and changes nothing",
+            refused,
+        ),
+        trial("nftables: what a large table costs", large),
+    ]
+}
+
+async fn replaced_whole() {
+    run("nft add table inet other; nft add chain inet other c; nft add table ip failover");
+    let others = || run("nft list table inet other; nft list table ip failover");
+    let before = others();
+    let mut nft = Nft::find().unwrap();
+    // Not there: no error.
+    nft.remove().await.unwrap();
+    for name in ["first", "second"] {
+        nft.replace(&format!(
+            "table inet failover {{\n chain {name} {{ accept; }}\n}}"
+        ))
+        .await
+        .unwrap();
+        let listed = run("nft list table inet failover");
+        assert_eq!(listed.matches("chain").count(), 1, "{listed}");
+        assert!(listed.contains(name), "{listed}");
+    }
+    nft.remove().await.unwrap();
+    nft.remove().await.unwrap();
+    assert_eq!(others(), before);
+    assert!(!run("nft list tables").contains("inet failover"));
+}
+
+async fn intact() {
+    let ruleset = "table inet failover {
+        set asked { typeof ip saddr . udp sport; size 65535; flags dynamic,timeout; timeout 1m; }
+        map uplinks { type mark : verdict; elements = { 0x1 : accept } }
+        chain c { counter; ip saddr { 192.0.2.1, 192.0.2.2 } drop; }
+    }";
+    let mut nft = Nft::find().unwrap();
+    assert!(!nft.intact().await.unwrap(), "never replaced");
+    for command in [
+        "nft flush ruleset",
+        "nft delete table inet failover",
+        "nft add rule inet failover c drop",
+        "nft flush chain inet failover c",
+        "nft add element inet failover uplinks '{ 0x2 : drop }'",
+        "nft delete element inet failover uplinks '{ 0x1 }'",
+        "nft add chain inet failover d",
+    ] {
+        nft.replace(ruleset).await.unwrap();
+        assert!(nft.intact().await.unwrap());
+        // What packets do: no change.
+        run("nft add element inet failover asked '{ 192.0.2.9 . 53 }'");
+        assert!(nft.intact().await.unwrap());
+        run(command);
+        assert!(!nft.intact().await.unwrap(), "`{command}`");
+    }
+}
+
+async fn refused() {
+    let mut nft = Nft::find().unwrap();
+    nft.replace("table inet failover {\n chain good { }\n}")
+        .await
+        .unwrap();
+    let error = nft
+        .replace("table inet failover {\n chain bad {\n  meta nonsense 5\n }\n}")
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("in this line: meta nonsense 5"), "{error}");
+    assert!(error.contains("syntax error"), "{error}");
+    assert!(run("nft list table inet failover").contains("chain good"));
+}
+
+async fn large() {
+    let mut ruleset = String::from("table inet failover {\n");
+    for uplink in 1..=3 {
+        writeln!(ruleset, "chain u{uplink} {{ ct mark set {uplink}; }}").unwrap();
+    }
+    for family in ["four", "six"] {
+        writeln!(
+            ruleset,
+            "map {family} {{ typeof numgen inc mod 1021 : verdict; elements = {{"
+        )
+        .unwrap();
+        for slot in 0..1021 {
+            write!(ruleset, "{slot} : goto u{}, ", slot % 3 + 1).unwrap();
+        }
+        ruleset.push_str("} }\n");
+    }
+    ruleset.push_str(
+        "chain pick { meta nfproto ipv4 numgen random mod 1021 vmap @four
+                      meta nfproto ipv6 numgen random mod 1021 vmap @six; }\n}",
+    );
+    let mut nft = Nft::find().unwrap();
+    let mut replace = Duration::MAX;
+    let mut intact = Duration::MAX;
+    for _ in 0..5 {
+        let begin = Instant::now();
+        nft.replace(&ruleset).await.unwrap();
+        replace = replace.min(begin.elapsed());
+        assert!(nft.intact().await.unwrap());
+        let begin = Instant::now();
+        assert!(nft.intact().await.unwrap());
+        intact = intact.min(begin.elapsed());
+    }
+    println!("measured: 2 maps of 1021 slots: replace() {replace:?}, intact() {intact:?}");
+}

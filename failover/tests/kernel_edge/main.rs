@@ -1,0 +1,33 @@
+//! The edge to the kernel against a real one: what we write is compared with what `ip`, `nft` and
+//! `conntrack` print, and what they change must be noticed.
+//!
+//! Each test makes a network namespace without a name for itself and is the only one in it, so that
+//! nothing stays behind, whatever happens. Needs root and those three programs; without them the
+//! tests fail and say so.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a test that cannot go on has failed, and what it measured is for people"
+)]
+
+mod firewall;
+mod namespace;
+mod observing;
+mod routing;
+mod watching;
+
+use libtest_mimic::{Arguments, Trial};
+
+fn main() -> std::process::ExitCode {
+    let arguments = Arguments::from_args();
+    let mut trials: Vec<Trial> = Vec::new();
+    trials.extend(routing::trials());
+    trials.extend(observing::trials());
+    trials.extend(watching::trials());
+    trials.extend(firewall::trials());
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
