@@ -34,3 +34,11 @@ pub fn main() -> ExitCode {
 }
 
 type Outcome = Result<(), Failure>;
+
+/// One thread: the work is waiting, and the kernel's slow answers are waited for beside it.
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(Failure::no)
+}

@@ -20,7 +20,7 @@ use crate::select::Pool;
 use crate::state::{ChangedSysctl, InstalledFacts, Store, StoreError};
 use crate::wanted::Wanted;
 use crate::wanted::difference::difference;
-use crate::wanted::routing::{Routing, RoutingChange};
+use crate::wanted::routing::Routing;
 use crate::wanted::sysctls::{RP_FILTER_ALL, rp_filter, rp_filter_key};
 
 /// The whole edge to the kernel.
@@ -36,14 +36,9 @@ pub enum ApplyError {
     /// Our routes and rules could not be listed.
     #[error("cannot list the routes and rules in the kernel")]
     ListRouting(#[source] Cause),
-    /// A route or rule could not be changed.
-    #[error("cannot carry out {change}")]
-    ChangeRouting {
-        /// The change.
-        change: RoutingChange,
-        /// Why.
-        source: Cause,
-    },
+    /// A route or rule could not be changed; the cause names it.
+    #[error("cannot change the routing")]
+    ChangeRouting(#[source] Cause),
     /// The nftables table could not be replaced, removed or read.
     #[error("cannot {what} the nftables table")]
     Firewall {
@@ -286,10 +281,9 @@ impl<K: Kernel, S: Steering> Applier<K, S> {
         };
         let mut errors = Vec::new();
         for change in difference(wanted, &installed) {
-            debug!(%change, "changing the routing");
+            debug!(?change, "changing the routing");
             if let Err(source) = self.kernel.change(&change).await {
-                let source = source.into();
-                errors.push(ApplyError::ChangeRouting { change, source });
+                errors.push(ApplyError::ChangeRouting(source.into()));
             }
         }
         if errors.is_empty() {

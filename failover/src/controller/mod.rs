@@ -2,10 +2,11 @@
 //! that the kernel is in it.
 //!
 //! [`engine`] decides and does nothing; [`apply`] carries a decision out through the edge's traits;
-//! [`run`] is the loop that feeds the one and drives the other.
+//! [`run`] is the loop that feeds the one and drives the other, [`start`] sets all of it up.
 
 pub mod apply;
 pub mod engine;
 mod family_state;
 pub mod run;
+pub mod start;
 mod told;

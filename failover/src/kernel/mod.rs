@@ -13,6 +13,7 @@ pub use rtnetlink::RtnetlinkError;
 use std::future::Future;
 use std::net::IpAddr;
 
+use crate::family::Family;
 use crate::mark::{Mark, MarkMask};
 use crate::wanted::routing::{Routing, RoutingChange};
 
@@ -53,9 +54,10 @@ pub trait Conntrack {
     /// Why an operation failed.
     type Error: std::error::Error + Send + Sync + 'static;
 
-    /// Deletes all entries whose mark is `mark` under `mask`, of both families, by one message.
+    /// Deletes all entries of a family whose mark is `mark` under `mask`, by one message.
     fn forget_uplink(
         &mut self,
+        family: Family,
         mark: Mark,
         mask: MarkMask,
     ) -> impl Future<Output = Result<(), Self::Error>> + Send;

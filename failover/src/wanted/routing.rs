@@ -1,7 +1,6 @@
 //! Routes and rules of ours, as values that can be compared.
 
 use std::collections::BTreeSet;
-use std::fmt;
 use std::net::IpAddr;
 
 use crate::family::Family;
@@ -111,56 +110,4 @@ pub enum RoutingChange {
     AddRule(Rule),
     /// Takes a rule out.
     DeleteRule(Rule),
-}
-
-impl fmt::Display for TableId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-/// As a person would give it to `ip`.
-impl fmt::Display for Route {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} default table {}", self.family, self.table)?;
-        for hop in &self.hops {
-            write!(f, " nexthop")?;
-            if let Some(gateway) = hop.gateway {
-                write!(f, " via {gateway}")?;
-            }
-            write!(f, " dev #{} weight {}", hop.interface, hop.weight)?;
-        }
-        Ok(())
-    }
-}
-
-/// As a person would give it to `ip`.
-impl fmt::Display for Rule {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} rule preference {}", self.family, self.priority)?;
-        match self.selector {
-            Selector::All => {}
-            Selector::Mark { value, mask } => write!(f, " fwmark {value:#x}/{mask:#x}")?,
-            Selector::AnyMark { mask } => write!(f, " not fwmark 0/{mask:#x}")?,
-            Selector::From(address) => write!(f, " from {address}")?,
-        }
-        match self.action {
-            Action::Lookup(table) => write!(f, " lookup {table}"),
-            Action::LookupSpecific(table) => {
-                write!(f, " lookup {table} suppress_prefixlength 0")
-            }
-            Action::Unreachable => f.write_str(" unreachable"),
-        }
-    }
-}
-
-impl fmt::Display for RoutingChange {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::ReplaceRoute(route) => write!(f, "replace route: {route}"),
-            Self::DeleteRoute(route) => write!(f, "delete route: {route}"),
-            Self::AddRule(rule) => write!(f, "add rule: {rule}"),
-            Self::DeleteRule(rule) => write!(f, "delete rule: {rule}"),
-        }
-    }
 }

@@ -36,6 +36,11 @@ pub(super) fn message(rule: &Rule) -> RuleMessage {
             attributes.push(RuleAttribute::FwMark(value));
             attributes.push(RuleAttribute::FwMask(mask));
         }
+        Selector::AnyMark { mask } => {
+            message.header.flags = RuleFlags::Invert;
+            attributes.push(RuleAttribute::FwMark(0));
+            attributes.push(RuleAttribute::FwMask(mask));
+        }
         Selector::From(address) => {
             attributes.push(RuleAttribute::Source(address));
             message.header.src_len = host_prefix(address);
@@ -64,7 +69,8 @@ pub(super) fn parse(message: &RuleMessage) -> Option<Rule> {
         AddressFamily::Inet6 => Family::Ipv6,
         _ => return None,
     };
-    if header.flags != RuleFlags::empty() || header.dst_len != 0 || header.tos != 0 {
+    let inverted = header.flags == RuleFlags::Invert;
+    if !(inverted || header.flags.is_empty()) || header.dst_len != 0 || header.tos != 0 {
         return None;
     }
     let mut priority = 0;
@@ -88,6 +94,8 @@ pub(super) fn parse(message: &RuleMessage) -> Option<Rule> {
         }
     }
     let selector = match (mark, mask, source) {
+        (None | Some(0), Some(mask), None) if inverted => Selector::AnyMark { mask },
+        _ if inverted => return None,
         (None, None, None) if header.src_len == 0 => Selector::All,
         (None, None, Some(address)) if header.src_len == host_prefix(address) => {
             Selector::From(address)
@@ -144,6 +152,10 @@ mod tests {
             rule(Selector::All, Action::LookupSpecific(table)),
             rule(mark, Action::Lookup(table)),
             rule(mark, Action::Unreachable),
+            rule(
+                Selector::AnyMark { mask: 0xff00_0000 },
+                Action::LookupSpecific(table),
+            ),
             rule(
                 Selector::From("fd00::7".parse().unwrap()),
                 Action::Lookup(table),

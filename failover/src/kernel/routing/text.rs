@@ -66,6 +66,7 @@ impl fmt::Display for Shown<'_, Rule> {
         match self.0.selector {
             Selector::All => {}
             Selector::Mark { value, mask } => write!(f, " fwmark {value:#x}/{mask:#x}")?,
+            Selector::AnyMark { mask } => write!(f, " not fwmark 0/{mask:#x}")?,
             Selector::From(address) => write!(f, " from {address}")?,
         }
         match self.0.action {

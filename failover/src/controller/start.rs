@@ -1,0 +1,171 @@
+//! From a configuration to a daemon at work: takes the lock, opens the edge, brings the kernel into
+//! the wanted state, and only then answers on the control socket.
+
+use std::fs;
+
+use jiff::Timestamp;
+use thiserror::Error;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tracing::{info, warn};
+
+use crate::config::identity::{self, IdentityError};
+use crate::config::{Config, ModeSetting};
+use crate::control::server::{self, ListenError};
+use crate::controller::apply::{Applier, ApplyErrors};
+use crate::controller::engine::{Engine, Moment};
+use crate::controller::run::{Daemon, Inputs};
+use crate::dataplane::{Classic, Steering};
+use crate::kernel::conntrack::{ConntrackError, Ctnetlink};
+use crate::kernel::linux::LinuxKernel;
+use crate::kernel::network::{NetworkObserver, ObserveError};
+use crate::kernel::nftables::{Nft, NftError};
+use crate::kernel::routing::{NetlinkRouting, RoutingError};
+use crate::kernel::sysctl::ProcSys;
+use crate::kernel::watch::{self, WatchError};
+use crate::probe::Prober;
+use crate::state::{LockError, RememberedHealth, StateLock, Store, StoreError};
+
+/// Reports of probes that wait for the loop; one that lags behind loses no verdict, since a round
+/// is told whole each time.
+const REPORTS: usize = 1024;
+/// Questions that wait for the loop.
+const QUESTIONS: usize = 16;
+
+/// Why the daemon does not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// eBPF or nothing was asked for.
+    #[error("`mode: ebpf` is not possible: this version has no eBPF data path; use `mode: auto` or `mode: classic`")]
+    NoEbpf,
+    /// The state folder is in use, or cannot be used.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// What is kept over restarts cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Uplinks cannot be told apart.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// nft is missing.
+    #[error(transparent)]
+    Nft(#[from] NftError),
+    /// A netlink socket cannot be had.
+    #[error(transparent)]
+    Routing(#[from] RoutingError),
+    /// A netlink socket cannot be had.
+    #[error(transparent)]
+    Conntrack(#[from] ConntrackError),
+    /// The network cannot be looked at.
+    #[error(transparent)]
+    Observe(#[from] ObserveError),
+    /// Changes cannot be noticed.
+    #[error(transparent)]
+    Watch(#[from] WatchError),
+    /// The kernel did not take the first selection.
+    #[error("cannot bring the kernel into the wanted state")]
+    Apply(#[source] ApplyErrors),
+    /// The kernel did not give everything back.
+    #[error("cannot take everything out of the kernel")]
+    Clean(#[source] ApplyErrors),
+    /// The control socket cannot be made.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// Signals cannot be waited for.
+    #[error("cannot wait for signals")]
+    Signals(#[source] std::io::Error),
+}
+
+/// Runs the daemon until SIGTERM or SIGINT. What it put into the kernel stays.
+///
+/// # Errors
+/// When it cannot start; once it works it goes on.
+pub async fn start(config: Config) -> Result<(), StartError> {
+    let steering = steering(config.mode)?;
+    let _lock = StateLock::take(&config.state_dir)?;
+    let store = Store::new(&config.state_dir);
+
+    let ids = identity::assign(&config, &store.ids()?)?;
+    store.keep_ids(&ids.remembered)?;
+    let health = store.health().unwrap_or_else(|error| {
+        warn!(%error, "last states are forgotten");
+        RememberedHealth::new()
+    });
+
+    let kernel = open_kernel()?;
+    let changes = watch::start(kernel.routing.port())?;
+    let mut observer = NetworkObserver::open()?;
+    let view = observer.view().await?;
+    let applier = Applier::new(kernel, steering, store.clone(), config.marks)?;
+    let now = Moment {
+        at: std::time::Instant::now(),
+        wall: Timestamp::now(),
+    };
+    let control = config.control.clone();
+    let engine = Engine::new(config, steering.picked_by(), &ids.assigned, &health, view, now);
+
+    let (reports_in, reports) = mpsc::channel(REPORTS);
+    let (questions_in, questions) = mpsc::channel(QUESTIONS);
+    let mut daemon = Daemon::new(engine, applier, observer, Prober::new(reports_in), store);
+    daemon.begin().await.map_err(StartError::Apply)?;
+
+    let listener = server::listen(&control)?;
+    let server = tokio::spawn(server::serve(listener, questions_in));
+    info!(control = %control.display(), "ready: the first selection is in the kernel");
+
+    let stop = told_to_stop()?;
+    let inputs = Inputs { changes, reports, questions };
+    daemon.work(inputs, stop).await;
+
+    server.abort();
+    if let Err(error) = fs::remove_file(&control) {
+        warn!(%error, "cannot remove the control socket");
+    }
+    info!("stopped; the last selection stays in the kernel, `failover clean` takes it out");
+    Ok(())
+}
+
+fn steering(mode: ModeSetting) -> Result<Classic, StartError> {
+    match mode {
+        ModeSetting::Ebpf => Err(StartError::NoEbpf),
+        ModeSetting::Auto => {
+            info!("mode classic: this version has no eBPF data path");
+            Ok(Classic)
+        }
+        ModeSetting::Classic => {
+            info!("mode classic, as configured");
+            Ok(Classic)
+        }
+    }
+}
+
+/// The whole edge; nothing is changed by opening it.
+///
+/// # Errors
+/// When a part is missing.
+pub fn open_kernel() -> Result<LinuxKernel, StartError> {
+    Ok(LinuxKernel {
+        nft: Nft::find()?,
+        routing: NetlinkRouting::open()?,
+        conntrack: Ctnetlink::open()?,
+        settings: ProcSys::default(),
+    })
+}
+
+fn told_to_stop() -> Result<impl Future<Output = ()>, StartError> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(StartError::Signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(StartError::Signals)?;
+    // Without a handler it would end the daemon.
+    let mut hangup = signal(SignalKind::hangup()).map_err(StartError::Signals)?;
+    Ok(async move {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => return,
+                _ = interrupt.recv() => return,
+                _ = hangup.recv() => {
+                    warn!("this version does not reload: restart it to follow a changed configuration");
+                }
+            }
+        }
+    })
+}
