@@ -1,11 +1,15 @@
 //! The edge to the kernel: one small trait per thing that is changed, so that the controller can be
 //! tested with fakes that record.
 
+pub mod capabilities;
+pub mod conntrack;
 mod netlink;
 pub mod network;
 pub mod nftables;
+pub mod recording;
 pub mod routing;
 mod rtnetlink;
+pub mod sysctl;
 pub mod watch;
 
 pub use rtnetlink::RtnetlinkError;
@@ -83,7 +87,8 @@ pub trait Conntrack {
     ) -> impl Future<Output = Result<usize, Self::Error>> + Send;
 }
 
-/// Kernel settings under `/proc/sys`.
+/// Kernel settings under `/proc/sys`. A key is a path there, such as
+/// `net/ipv4/conf/wan1/rp_filter`: names of interfaces may contain dots.
 pub trait Sysctls {
     /// Why an operation failed.
     type Error: std::error::Error + Send + Sync + 'static;

@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use netlink_packet_core::NetlinkBuffer;
+use nix::errno::Errno;
 use nix::sys::socket::{
     AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, send,
     setsockopt, socket, sockopt,
@@ -61,7 +62,12 @@ pub(super) fn send_all(socket: &OwnedFd, messages: &[u8]) -> io::Result<()> {
 
 /// Receives one datagram; returns what part of `buffer` it fills.
 pub(super) fn receive<'a>(socket: &OwnedFd, buffer: &'a mut [u8]) -> io::Result<&'a [u8]> {
-    let length = recv(socket.as_raw_fd(), buffer, MsgFlags::empty())?;
+    let length = loop {
+        match recv(socket.as_raw_fd(), buffer, MsgFlags::empty()) {
+            Err(Errno::EINTR) => {}
+            answer => break answer?,
+        }
+    };
     buffer
         .get(..length)
         .ok_or_else(|| io::Error::other("more was received than fits"))

@@ -14,10 +14,12 @@
     reason = "a test that cannot go on has failed, and what it measured is for people"
 )]
 
+mod conntrack;
 mod firewall;
 mod namespace;
 mod observing;
 mod routing;
+mod settings;
 mod watching;
 
 use libtest_mimic::{Arguments, Trial};
@@ -29,5 +31,7 @@ fn main() -> std::process::ExitCode {
     trials.extend(observing::trials());
     trials.extend(watching::trials());
     trials.extend(firewall::trials());
+    trials.extend(conntrack::trials());
+    trials.extend(settings::trials());
     libtest_mimic::run(&arguments, trials).exit_code()
 }

@@ -1,0 +1,164 @@
+//! Messages of ctnetlink: what is asked for, and the few attributes of an answer that matter.
+//!
+//! Answers are read in place, since there may be half a million of them, and an entry's tuple is
+//! sent back as it came: it may hold what no library knows.
+
+use std::net::IpAddr;
+
+use netlink_packet_core::{
+    DefaultNla, NetlinkHeader, NetlinkMessage, NetlinkPayload, NlaBuffer, NlasIterator,
+};
+use netlink_packet_netfilter::conntrack::{ConntrackAttribute, ConntrackMessage};
+use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterProtoFamily};
+
+use crate::family::Family;
+use crate::mark::{Mark, MarkMask};
+
+// Attributes (`include/uapi/linux/netfilter/nfnetlink_conntrack.h`).
+const CTA_TUPLE_ORIG: u16 = 1;
+const CTA_TUPLE_REPLY: u16 = 2;
+const CTA_MARK: u16 = 8;
+const CTA_ID: u16 = 12;
+const CTA_ZONE: u16 = 18;
+const CTA_MARK_MASK: u16 = 21;
+/// Within a tuple: the addresses.
+const CTA_TUPLE_IP: u16 = 1;
+const CTA_IP_V4_SRC: u16 = 1;
+const CTA_IP_V4_DST: u16 = 2;
+const CTA_IP_V6_SRC: u16 = 3;
+const CTA_IP_V6_DST: u16 = 4;
+
+/// Length of `struct nfgenmsg`.
+const NFGENMSG_LEN: usize = 4;
+
+/// Appends a message to a batch.
+pub(super) fn append(
+    batch: &mut Vec<u8>,
+    message: ConntrackMessage,
+    family: NetfilterProtoFamily,
+    flags: u16,
+    sequence: u32,
+) {
+    let mut header = NetlinkHeader::default();
+    header.flags = flags;
+    header.sequence_number = sequence;
+    let mut message = NetlinkMessage::new(
+        header,
+        NetlinkPayload::from(NetfilterMessage::new(
+            NetfilterHeader::new(family, 0, 0),
+            message,
+        )),
+    );
+    message.finalize();
+    let mut bytes = vec![0; message.buffer_len()];
+    message.serialize(&mut bytes);
+    batch.extend_from_slice(&bytes);
+}
+
+/// "Whose mark is `mark` under `mask`", or "set our bits to `mark`".
+pub(super) fn mark(mark: Mark, mask: MarkMask) -> Vec<ConntrackAttribute> {
+    vec![
+        ConntrackAttribute::CtaMark(mark.0),
+        // The library has no name for it.
+        ConntrackAttribute::Other(DefaultNla::new(
+            CTA_MARK_MASK,
+            mask.bits().to_be_bytes().to_vec(),
+        )),
+    ]
+}
+
+/// The family of netfilter.
+pub(super) const fn family(family: Family) -> NetfilterProtoFamily {
+    match family {
+        Family::Ipv4 => NetfilterProtoFamily::IPv4,
+        Family::Ipv6 => NetfilterProtoFamily::IPv6,
+    }
+}
+
+/// An entry as it was listed.
+pub(super) struct Entry<'a> {
+    family: u8,
+    attributes: &'a [u8],
+}
+
+impl<'a> Entry<'a> {
+    /// Takes a message's payload.
+    pub(super) fn parse(payload: &'a [u8]) -> Option<Self> {
+        Some(Self {
+            family: *payload.first()?,
+            attributes: payload.get(NFGENMSG_LEN..)?,
+        })
+    }
+
+    /// Its family.
+    pub(super) fn family(&self) -> NetfilterProtoFamily {
+        self.family.into()
+    }
+
+    /// Its mark; none is nought.
+    pub(super) fn mark(&self) -> Mark {
+        let value = find(self.attributes, CTA_MARK)
+            .and_then(|attribute| attribute.value().try_into().ok())
+            .map_or(0, u32::from_be_bytes);
+        Mark(value)
+    }
+
+    /// Where its first packet came from.
+    pub(super) fn source(&self) -> Option<IpAddr> {
+        self.address(CTA_TUPLE_ORIG, [CTA_IP_V4_SRC, CTA_IP_V6_SRC])
+    }
+
+    /// Where its replies go: the source, after translation.
+    pub(super) fn reply_destination(&self) -> Option<IpAddr> {
+        self.address(CTA_TUPLE_REPLY, [CTA_IP_V4_DST, CTA_IP_V6_DST])
+    }
+
+    fn address(&self, tuple: u16, kinds: [u16; 2]) -> Option<IpAddr> {
+        let tuple = find(self.attributes, tuple)?;
+        let addresses = find(tuple.value(), CTA_TUPLE_IP)?;
+        attributes(addresses.value())
+            .find(|attribute| kinds.contains(&attribute.kind()))
+            .and_then(|attribute| {
+                let bytes = attribute.value();
+                <[u8; 4]>::try_from(bytes)
+                    .map(IpAddr::from)
+                    .or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from))
+                    .ok()
+            })
+    }
+
+    /// What finds it again: its tuple and zone.
+    pub(super) fn key(&self) -> Vec<ConntrackAttribute> {
+        self.copies(&[CTA_TUPLE_ORIG, CTA_ZONE])
+    }
+
+    /// What finds it again, and not one that has taken its place meanwhile.
+    pub(super) fn key_with_id(&self) -> Vec<ConntrackAttribute> {
+        self.copies(&[CTA_TUPLE_ORIG, CTA_ZONE, CTA_ID])
+    }
+
+    fn copies(&self, kinds: &[u16]) -> Vec<ConntrackAttribute> {
+        attributes(self.attributes)
+            .filter(|attribute| kinds.contains(&attribute.kind()))
+            .map(|attribute| {
+                let nested = if attribute.nested_flag() {
+                    netlink_packet_core::NLA_F_NESTED
+                } else {
+                    0
+                };
+                ConntrackAttribute::Other(DefaultNla::new(
+                    attribute.kind() | nested,
+                    attribute.value().to_vec(),
+                ))
+            })
+            .collect()
+    }
+}
+
+fn attributes(bytes: &[u8]) -> impl Iterator<Item = NlaBuffer<&[u8]>> {
+    NlasIterator::new(bytes).filter_map(Result::ok)
+}
+
+fn find(bytes: &[u8], kind: u16) -> Option<NlaBuffer<&[u8]>> {
+    attributes(bytes).find(|attribute| attribute.kind() == kind)
+}

@@ -1,0 +1,149 @@
+//! Connection tracking entries, over ctnetlink.
+//!
+//! Everything runs on a thread of its own: the kernel walks its whole table within one system call,
+//! and the daemon has other things to notice meanwhile. `CTA_FILTER` is never used: with IPv6
+//! addresses the kernel's comparison is inverted, and everyone else's entries are deleted.
+
+mod message;
+mod session;
+
+use std::fmt;
+use std::io;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use netlink_packet_netfilter::NetfilterProtoFamily;
+use netlink_packet_netfilter::conntrack::ConntrackMessage;
+use thiserror::Error;
+
+use self::session::{Session, Verdict};
+use super::Conntrack;
+use crate::family::Family;
+use crate::mark::{Mark, MarkMask};
+
+/// The table of the network namespace in which it was opened.
+#[derive(Clone)]
+pub struct Ctnetlink {
+    session: Arc<Mutex<Session>>,
+}
+
+impl fmt::Debug for Ctnetlink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ctnetlink").finish_non_exhaustive()
+    }
+}
+
+/// Why entries could not be read or changed.
+#[derive(Debug, Error)]
+pub enum ConntrackError {
+    /// There is no socket.
+    #[error("cannot open a netlink socket for connection tracking: {0}")]
+    Open(#[source] io::Error),
+    /// The mark is nobody's: the entries of everyone who uses no uplink have it.
+    #[error("{mark} says nothing under {mask}: deleting such entries would delete those of others")]
+    Nobody {
+        /// The mark.
+        mark: Mark,
+        /// The mask.
+        mask: MarkMask,
+    },
+    /// The kernel refused.
+    #[error("cannot {what} in the connection tracking table: {source}")]
+    Refused {
+        /// What was tried.
+        what: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+    /// The runtime is ending.
+    #[error("cannot {what} in the connection tracking table: the daemon is ending")]
+    Ending {
+        /// What was tried.
+        what: &'static str,
+    },
+}
+
+impl Ctnetlink {
+    /// Opens its sockets.
+    ///
+    /// # Errors
+    /// When the kernel gives none, as without `CAP_NET_ADMIN` or without `nf_conntrack_netlink`.
+    pub fn open() -> Result<Self, ConntrackError> {
+        let session = Session::open().map_err(ConntrackError::Open)?;
+        Ok(Self {
+            session: Arc::new(Mutex::new(session)),
+        })
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        what: &'static str,
+        work: impl FnOnce(&mut Session) -> io::Result<T> + Send + 'static,
+    ) -> Result<T, ConntrackError> {
+        let session = Arc::clone(&self.session);
+        let done = tokio::task::spawn_blocking(move || {
+            // A session holds no state that a panic could leave half changed.
+            let mut session = session.lock().unwrap_or_else(PoisonError::into_inner);
+            work(&mut session)
+        });
+        match done.await {
+            Ok(result) => result.map_err(|source| ConntrackError::Refused { what, source }),
+            Err(_) => Err(ConntrackError::Ending { what }),
+        }
+    }
+}
+
+impl Conntrack for Ctnetlink {
+    type Error = ConntrackError;
+
+    async fn forget_uplink(&mut self, mark: Mark, mask: MarkMask) -> Result<(), ConntrackError> {
+        if mark.0 & mask.bits() == 0 {
+            return Err(ConntrackError::Nobody { mark, mask });
+        }
+        self.blocking("delete an uplink's entries", move |session| {
+            session.order(ConntrackMessage::Delete(message::mark(mark, mask)))
+        })
+        .await
+    }
+
+    async fn forget_translated(&mut self, address: IpAddr) -> Result<usize, ConntrackError> {
+        let family = message::family(Family::of(address));
+        self.blocking("delete the entries of an address", move |session| {
+            session.each(family, Vec::new(), |entry| {
+                if entry.reply_destination() == Some(address) && entry.source() != Some(address) {
+                    Verdict::Change(ConntrackMessage::Delete(entry.key_with_id()))
+                } else {
+                    Verdict::Leave
+                }
+            })
+        })
+        .await
+    }
+
+    async fn count(&mut self, mark: Mark, mask: MarkMask) -> Result<usize, ConntrackError> {
+        self.blocking("count an uplink's entries", move |session| {
+            let mut count = 0;
+            let filter = message::mark(mark, mask);
+            session.each(NetfilterProtoFamily::Unspec, filter, |_| {
+                count += 1;
+                Verdict::Leave
+            })?;
+            Ok(count)
+        })
+        .await
+    }
+
+    async fn clear_marks(&mut self, mask: MarkMask) -> Result<usize, ConntrackError> {
+        self.blocking("clear our bits of the marks", move |session| {
+            session.each(NetfilterProtoFamily::Unspec, Vec::new(), |entry| {
+                if entry.mark().0 & mask.bits() == 0 {
+                    return Verdict::Leave;
+                }
+                let mut attributes = entry.key();
+                attributes.extend(message::mark(Mark(0), mask));
+                Verdict::Change(ConntrackMessage::New(attributes))
+            })
+        })
+        .await
+    }
+}

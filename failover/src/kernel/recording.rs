@@ -1,0 +1,266 @@
+//! A kernel that is none: keeps in memory what it is told, in what order, and fails when asked to.
+//!
+//! For tests of what stands on the traits. Clones share one state, so that a test can look at it
+//! while the controller has the others.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use thiserror::Error;
+
+use super::{Conntrack, Firewall, RoutingTables, Sysctls};
+use crate::mark::{Mark, MarkMask};
+use crate::wanted::routing::{Routing, RoutingChange};
+
+/// Something that was done, in the order in which it was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// A route or rule was changed.
+    Routing(RoutingChange),
+    /// The nftables table was replaced.
+    ReplaceFirewall(String),
+    /// The nftables table was removed.
+    RemoveFirewall,
+    /// An uplink's entries were deleted.
+    ForgetUplink(Mark, MarkMask),
+    /// The entries translated to an address were deleted.
+    ForgetTranslated(IpAddr),
+    /// Our bits were cleared in all entries.
+    ClearMarks(MarkMask),
+    /// A setting was written.
+    Sysctl {
+        /// The key.
+        key: String,
+        /// The value.
+        value: String,
+    },
+}
+
+/// The failure that a test asked for.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[error("{0}")]
+pub struct Injected(pub &'static str);
+
+/// A connection tracking entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Where its first packet came from.
+    pub source: IpAddr,
+    /// Where its replies go.
+    pub reply_destination: IpAddr,
+    /// Its mark, others' bits included.
+    pub mark: u32,
+}
+
+/// What the kernel holds. Tests may change it, as other programs would.
+#[derive(Debug, Default)]
+pub struct State {
+    /// Our routes and rules.
+    pub routing: Routing,
+    /// Our nftables table.
+    pub firewall: Option<String>,
+    /// Whether someone else touched that table since it was replaced.
+    pub firewall_touched: bool,
+    /// The connection tracking table.
+    pub entries: Vec<Entry>,
+    /// The settings that exist.
+    pub sysctls: BTreeMap<String, String>,
+    /// What was done.
+    pub log: Vec<Operation>,
+    /// What the next calls that change anything come to: a failure, or (`None`) nothing special.
+    pub failures: VecDeque<Option<Injected>>,
+}
+
+impl State {
+    fn record(&mut self, operation: Operation) -> Result<(), Injected> {
+        if let Some(Some(failure)) = self.failures.pop_front() {
+            return Err(failure);
+        }
+        self.log.push(operation);
+        Ok(())
+    }
+}
+
+/// All four traits over one [`State`].
+#[derive(Clone, Debug, Default)]
+pub struct RecordingKernel {
+    state: Arc<Mutex<State>>,
+}
+
+impl RecordingKernel {
+    /// The state, to be looked at and changed. Not to be kept over an `await`.
+    pub fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What was done since this was last asked.
+    #[must_use]
+    pub fn take_log(&self) -> Vec<Operation> {
+        std::mem::take(&mut self.state().log)
+    }
+
+    /// Lets the next call that changes anything fail; it is not recorded and changes nothing.
+    pub fn fail_next(&self, message: &'static str) {
+        self.state().failures.push_back(Some(Injected(message)));
+    }
+
+    /// Lets the call after `calls` others fail.
+    pub fn fail_after(&self, calls: usize, message: &'static str) {
+        let mut state = self.state();
+        state.failures.extend(std::iter::repeat_n(None, calls));
+        state.failures.push_back(Some(Injected(message)));
+    }
+}
+
+impl RoutingTables for RecordingKernel {
+    type Error = Injected;
+
+    async fn installed(&mut self) -> Result<Routing, Injected> {
+        Ok(self.state().routing.clone())
+    }
+
+    async fn change(&mut self, change: &RoutingChange) -> Result<(), Injected> {
+        let mut state = self.state();
+        state.record(Operation::Routing(change.clone()))?;
+        let Routing { routes, rules } = &mut state.routing;
+        match change {
+            RoutingChange::ReplaceRoute(route) => {
+                routes.retain(|old| (old.table, old.family) != (route.table, route.family));
+                routes.insert(route.clone());
+            }
+            RoutingChange::DeleteRoute(route) => {
+                routes.retain(|old| (old.table, old.family) != (route.table, route.family));
+            }
+            RoutingChange::AddRule(rule) => {
+                rules.insert(*rule);
+            }
+            RoutingChange::DeleteRule(rule) => {
+                rules.remove(rule);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Firewall for RecordingKernel {
+    type Error = Injected;
+
+    async fn replace(&mut self, ruleset: &str) -> Result<(), Injected> {
+        let mut state = self.state();
+        state.record(Operation::ReplaceFirewall(ruleset.to_owned()))?;
+        state.firewall = Some(ruleset.to_owned());
+        state.firewall_touched = false;
+        Ok(())
+    }
+
+    async fn intact(&mut self) -> Result<bool, Injected> {
+        let state = self.state();
+        Ok(state.firewall.is_some() && !state.firewall_touched)
+    }
+
+    async fn remove(&mut self) -> Result<(), Injected> {
+        let mut state = self.state();
+        state.record(Operation::RemoveFirewall)?;
+        state.firewall = None;
+        Ok(())
+    }
+}
+
+impl Conntrack for RecordingKernel {
+    type Error = Injected;
+
+    async fn forget_uplink(&mut self, mark: Mark, mask: MarkMask) -> Result<(), Injected> {
+        let mut state = self.state();
+        state.record(Operation::ForgetUplink(mark, mask))?;
+        state
+            .entries
+            .retain(|entry| entry.mark & mask.bits() != mark.0);
+        Ok(())
+    }
+
+    async fn forget_translated(&mut self, address: IpAddr) -> Result<usize, Injected> {
+        let mut state = self.state();
+        state.record(Operation::ForgetTranslated(address))?;
+        let before = state.entries.len();
+        state
+            .entries
+            .retain(|entry| entry.reply_destination != address || entry.source == address);
+        Ok(before - state.entries.len())
+    }
+
+    async fn count(&mut self, mark: Mark, mask: MarkMask) -> Result<usize, Injected> {
+        let state = self.state();
+        let has = |entry: &&Entry| entry.mark & mask.bits() == mark.0;
+        Ok(state.entries.iter().filter(has).count())
+    }
+
+    async fn clear_marks(&mut self, mask: MarkMask) -> Result<usize, Injected> {
+        let mut state = self.state();
+        state.record(Operation::ClearMarks(mask))?;
+        let mut count = 0;
+        for entry in &mut state.entries {
+            if entry.mark & mask.bits() != 0 {
+                entry.mark &= mask.others();
+                count += 1;
+            }
+        }
+        Ok(count)
+    }
+}
+
+impl Sysctls for RecordingKernel {
+    type Error = Injected;
+
+    fn read(&self, key: &str) -> Result<Option<String>, Injected> {
+        Ok(self.state().sysctls.get(key).cloned())
+    }
+
+    fn write(&mut self, key: &str, value: &str) -> Result<(), Injected> {
+        let mut state = self.state();
+        if !state.sysctls.contains_key(key) {
+            return Err(Injected("no such setting"));
+        }
+        state.record(Operation::Sysctl {
+            key: key.to_owned(),
+            value: value.to_owned(),
+        })?;
+        state.sysctls.insert(key.to_owned(), value.to_owned());
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::uplink::UplinkId;
+
+    #[tokio::test]
+    async fn it_keeps_the_order_and_fails_when_asked() {
+        let kernel = RecordingKernel::default();
+        let mask = MarkMask::DEFAULT;
+        let mark = mask.flow(UplinkId::try_from(1).unwrap());
+        kernel.state().entries.push(Entry {
+            source: "198.18.0.2".parse().unwrap(),
+            reply_destination: "198.18.11.2".parse().unwrap(),
+            mark: mark.0 | 7,
+        });
+        let mut given_away = kernel.clone();
+        kernel.fail_after(1, "no");
+        given_away.replace("table inet failover { }").await.unwrap();
+        assert_eq!(
+            given_away.forget_uplink(mark, mask).await,
+            Err(Injected("no"))
+        );
+        assert_eq!(given_away.count(mark, mask).await, Ok(1));
+        given_away.forget_uplink(mark, mask).await.unwrap();
+        assert_eq!(given_away.count(mark, mask).await, Ok(0));
+        assert_eq!(
+            kernel.take_log(),
+            [
+                Operation::ReplaceFirewall("table inet failover { }".to_owned()),
+                Operation::ForgetUplink(mark, mask),
+            ]
+        );
+    }
+}

@@ -1,0 +1,186 @@
+//! Connection tracking entries, compared with what `conntrack` lists.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, UdpSocket};
+use std::time::Instant;
+
+use failover::kernel::Conntrack;
+use failover::kernel::conntrack::{ConntrackError, Ctnetlink};
+use failover::mark::{Mark, MarkMask};
+use failover::uplink::UplinkId;
+use libtest_mimic::Trial;
+
+use super::namespace::{run, trial};
+
+const MASK: MarkMask = MarkMask::DEFAULT;
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        trial(
+            "conntrack: an uplink's entries go, of both families, and no others",
+            an_uplink_is_forgotten,
+        ),
+        trial(
+            "conntrack: marks are cleared of our bits only",
+            marks_are_cleared,
+        ),
+        trial(
+            "conntrack: what is translated to an address goes, and nothing else",
+            a_translation_is_forgotten,
+        ),
+        trial("conntrack: thousands of entries of real traffic", thousands),
+    ]
+}
+
+/// An entry that its source port tells from others.
+fn insert(protocol: &str, family: &str, port: u16, mark: u32, more: &str) {
+    let (source, destination) = match family {
+        "ipv4" => ("198.18.0.2", "203.0.113.9"),
+        _ => ("fd00::2", "fd00:77::9"),
+    };
+    let state = match protocol {
+        "tcp" => "--state ESTABLISHED",
+        _ => "",
+    };
+    run(&format!(
+        "conntrack -I -p {protocol} -s {source} -d {destination} --sport {port} \
+         --dport 9 --timeout 600 --mark {mark} {state} {more} 2>&1"
+    ));
+}
+
+/// Source port and mark of every entry.
+fn listed() -> BTreeSet<(u16, u32)> {
+    let text = run("conntrack -L 2>/dev/null");
+    let field = |line: &str, name: &str| {
+        line.split_whitespace()
+            .find_map(|word| word.strip_prefix(name)?.strip_prefix('='))
+            .unwrap()
+            .parse::<u32>()
+            .unwrap()
+    };
+    text.lines()
+        .map(|line| {
+            let port = u16::try_from(field(line, "sport")).unwrap();
+            (port, field(line, "mark"))
+        })
+        .collect()
+}
+
+fn uplink(number: u8) -> Mark {
+    MASK.flow(UplinkId::try_from(number).unwrap())
+}
+
+async fn an_uplink_is_forgotten() {
+    let entries = [
+        ("udp", "ipv4", 1, 0x0100_0000),
+        ("tcp", "ipv4", 2, 0x0100_0000),
+        ("udp", "ipv6", 3, 0x0100_0000),
+        // Others' bits beside ours.
+        ("tcp", "ipv6", 4, 0x0100_ca6c),
+        ("udp", "ipv4", 5, 0x0200_0000),
+        ("tcp", "ipv6", 6, 0x0200_0000),
+        ("udp", "ipv4", 7, 0),
+        ("udp", "ipv6", 8, 0xca6c),
+        ("tcp", "ipv4", 9, 0x8100_0000),
+    ];
+    for (protocol, family, port, mark) in entries {
+        insert(protocol, family, port, mark, "");
+    }
+    let mut conntrack = Ctnetlink::open().unwrap();
+    assert_eq!(conntrack.count(uplink(1), MASK).await.unwrap(), 4);
+    assert_eq!(conntrack.count(uplink(2), MASK).await.unwrap(), 2);
+    assert_eq!(conntrack.count(uplink(3), MASK).await.unwrap(), 0);
+    let before = listed();
+    assert!(matches!(
+        conntrack.forget_uplink(Mark(0), MASK).await,
+        Err(ConntrackError::Nobody { .. })
+    ));
+    conntrack.forget_uplink(uplink(3), MASK).await.unwrap();
+    assert_eq!(listed(), before);
+    conntrack.forget_uplink(uplink(1), MASK).await.unwrap();
+    let kept: BTreeSet<_> = entries[4..]
+        .iter()
+        .map(|(_, _, port, mark)| (*port, *mark))
+        .collect();
+    assert_eq!(listed(), kept);
+    assert_eq!(conntrack.count(uplink(1), MASK).await.unwrap(), 0);
+}
+
+async fn marks_are_cleared() {
+    insert("udp", "ipv4", 1, 0x0100_0000, "");
+    insert("tcp", "ipv4", 2, 0x0200_ca6c, "");
+    insert("udp", "ipv6", 3, 0x7f00_4000, "");
+    insert("tcp", "ipv6", 4, 0x0000_2000, "");
+    insert("udp", "ipv4", 5, 0, "");
+    insert("udp", "ipv4", 6, 0x0100_0001, "-w 7");
+    let mut conntrack = Ctnetlink::open().unwrap();
+    assert_eq!(conntrack.clear_marks(MASK).await.unwrap(), 4);
+    let cleared = BTreeSet::from([
+        (1, 0),
+        (2, 0xca6c),
+        (3, 0x4000),
+        (4, 0x2000),
+        (5, 0),
+        (6, 1),
+    ]);
+    assert_eq!(listed(), cleared);
+    assert_eq!(conntrack.clear_marks(MASK).await.unwrap(), 0);
+    assert_eq!(listed(), cleared);
+}
+
+async fn a_translation_is_forgotten() {
+    let to4 = "--src-nat 198.18.11.2";
+    let to6 = "--src-nat fd00:11::2";
+    insert("udp", "ipv4", 1, 0, to4);
+    insert("tcp", "ipv4", 2, 0x0100_0000, to4);
+    insert("udp", "ipv4", 3, 0, &format!("{to4} -w 7"));
+    insert("udp", "ipv4", 4, 0, "--src-nat 198.18.12.2");
+    insert("udp", "ipv4", 5, 0, "");
+    insert("udp", "ipv6", 6, 0, to6);
+    insert("udp", "ipv6", 7, 0, "");
+    // The router's own: its replies go there without any translation.
+    run("conntrack -I -p udp -s 198.18.11.2 -d 203.0.113.9 --sport 8 --dport 9 --timeout 600 2>&1");
+    let ports = || listed().iter().map(|(port, _)| *port).collect::<Vec<_>>();
+    let mut conntrack = Ctnetlink::open().unwrap();
+    let mut forget = async |address: &str| {
+        let address: IpAddr = address.parse().unwrap();
+        conntrack.forget_translated(address).await.unwrap()
+    };
+    assert_eq!(forget("198.18.99.9").await, 0);
+    assert_eq!(ports(), [1, 2, 3, 4, 5, 6, 7, 8]);
+    assert_eq!(forget("198.18.11.2").await, 3);
+    assert_eq!(ports(), [4, 5, 6, 7, 8]);
+    assert_eq!(forget("fd00:11::2").await, 1);
+    assert_eq!(ports(), [4, 5, 7, 8]);
+}
+
+async fn thousands() {
+    const FLOWS: u16 = 5000;
+    run(
+        "ip address add 198.18.0.2/32 dev lo; ip address add fd00::2/128 dev lo nodad
+         nft add table inet other
+         nft add chain inet other out '{ type filter hook output priority 0; }'
+         nft add rule inet other out ct mark set 0x0100ca6c",
+    );
+    for n in 0..FLOWS {
+        let port = 10_000 + n;
+        let address = if n % 2 == 0 { "198.18.0.2" } else { "fd00::2" };
+        let address: IpAddr = address.parse().unwrap();
+        let socket = UdpSocket::bind((address, port)).unwrap();
+        socket.send_to(b"x", (address, port)).unwrap();
+    }
+    run("nft delete table inet other");
+    let mut conntrack = Ctnetlink::open().unwrap();
+    let all = usize::from(FLOWS);
+    let begin = Instant::now();
+    assert_eq!(conntrack.count(uplink(1), MASK).await.unwrap(), all);
+    let counted = begin.elapsed();
+    let begin = Instant::now();
+    assert_eq!(conntrack.clear_marks(MASK).await.unwrap(), all);
+    let cleared = begin.elapsed();
+    assert_eq!(conntrack.count(uplink(1), MASK).await.unwrap(), 0);
+    // As another program would count them.
+    let left = run("conntrack -L 2>/dev/null");
+    assert_eq!(left.matches(" mark=51820 ").count(), all);
+    println!("measured: {FLOWS} entries: count() {counted:?}, clear_marks() {cleared:?}");
+}
