@@ -18,10 +18,10 @@ pub enum Capability {
     Bpf,
 }
 
-impl Capability {
-    /// What classic mode needs.
-    pub const CLASSIC: &[Self] = &[Self::NetAdmin, Self::NetRaw];
+/// What the daemon needs, and what takes everything out again.
+pub const DAEMON: [Capability; 2] = [Capability::NetAdmin, Capability::NetRaw];
 
+impl Capability {
     /// Its number (`include/uapi/linux/capability.h`).
     const fn bit(self) -> u64 {
         match self {
@@ -103,7 +103,7 @@ mod tests {
 
     fn found(line: &str) -> Vec<Capability> {
         let status = format!("Name:\tfailover\nCapPrm:\t0000000000000000\n{line}\n");
-        missing(effective(&status).unwrap(), Capability::CLASSIC)
+        missing(effective(&status).unwrap(), &DAEMON)
     }
 
     #[test]

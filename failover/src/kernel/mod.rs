@@ -3,6 +3,7 @@
 
 pub mod capabilities;
 pub mod conntrack;
+pub mod linux;
 mod netlink;
 pub mod network;
 pub mod nftables;

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use thiserror::Error;
 
 use super::{Conntrack, Firewall, RoutingTables, Sysctls};
+use crate::family::Family;
 use crate::mark::{Mark, MarkMask};
 use crate::wanted::routing::{Routing, RoutingChange};
 
@@ -22,8 +23,8 @@ pub enum Operation {
     ReplaceFirewall(String),
     /// The nftables table was removed.
     RemoveFirewall,
-    /// An uplink's entries were deleted.
-    ForgetUplink(Mark, MarkMask),
+    /// An uplink's entries of a family were deleted.
+    ForgetUplink(Family, Mark, MarkMask),
     /// The entries translated to an address were deleted.
     ForgetTranslated(IpAddr),
     /// Our bits were cleared in all entries.
@@ -170,12 +171,17 @@ impl Firewall for RecordingKernel {
 impl Conntrack for RecordingKernel {
     type Error = Injected;
 
-    async fn forget_uplink(&mut self, mark: Mark, mask: MarkMask) -> Result<(), Injected> {
+    async fn forget_uplink(
+        &mut self,
+        family: Family,
+        mark: Mark,
+        mask: MarkMask,
+    ) -> Result<(), Injected> {
         let mut state = self.state();
-        state.record(Operation::ForgetUplink(mark, mask))?;
-        state
-            .entries
-            .retain(|entry| entry.mark & mask.bits() != mark.0);
+        state.record(Operation::ForgetUplink(family, mark, mask))?;
+        state.entries.retain(|entry| {
+            Family::of(entry.source) != family || entry.mark & mask.bits() != mark.0
+        });
         Ok(())
     }
 
@@ -249,17 +255,17 @@ mod tests {
         kernel.fail_after(1, "no");
         given_away.replace("table inet failover { }").await.unwrap();
         assert_eq!(
-            given_away.forget_uplink(mark, mask).await,
+            given_away.forget_uplink(Family::Ipv4, mark, mask).await,
             Err(Injected("no"))
         );
         assert_eq!(given_away.count(mark, mask).await, Ok(1));
-        given_away.forget_uplink(mark, mask).await.unwrap();
+        given_away.forget_uplink(Family::Ipv4, mark, mask).await.unwrap();
         assert_eq!(given_away.count(mark, mask).await, Ok(0));
         assert_eq!(
             kernel.take_log(),
             [
                 Operation::ReplaceFirewall("table inet failover { }".to_owned()),
-                Operation::ForgetUplink(mark, mask),
+                Operation::ForgetUplink(Family::Ipv4, mark, mask),
             ]
         );
     }

@@ -280,7 +280,11 @@ fn our_rules(family: Family) -> Vec<Rule> {
             },
             Action::Unreachable,
         ),
-        rule(1002, Selector::All, Action::LookupSpecific(TableId(254))),
+        rule(
+            1002,
+            Selector::AnyMark { mask: 0xff00_0000 },
+            Action::LookupSpecific(TableId(254)),
+        ),
         rule(1003, mark(0x0100_0000), Action::Lookup(TableId(301))),
         rule(
             1004,
@@ -308,7 +312,7 @@ async fn rules() {
         for line in [
             "1000:\tfrom all fwmark 0x81000000/0xff000000 lookup 301 proto 102",
             "1001:\tfrom all fwmark 0x80000000/0x80000000 unreachable proto 102",
-            "1002:\tfrom all lookup main suppress_prefixlength 0 proto 102",
+            "1002:\tnot from all fwmark 0/0xff000000 lookup main suppress_prefixlength 0 proto 102",
             "1003:\tfrom all fwmark 0x1000000/0xff000000 lookup 301 proto 102",
             "32765:\tfrom all lookup 300 proto 102",
         ] {

@@ -28,6 +28,10 @@ const CTA_IP_V4_DST: u16 = 2;
 const CTA_IP_V6_SRC: u16 = 3;
 const CTA_IP_V6_DST: u16 = 4;
 
+/// The version that a message must say for its family to count when entries are deleted by mark;
+/// with 0 those of both families go (`ctnetlink_del_conntrack`).
+const NFNETLINK_V1: u8 = 1;
+
 /// Length of `struct nfgenmsg`.
 const NFGENMSG_LEN: usize = 4;
 
@@ -45,7 +49,7 @@ pub(super) fn append(
     let mut message = NetlinkMessage::new(
         header,
         NetlinkPayload::from(NetfilterMessage::new(
-            NetfilterHeader::new(family, 0, 0),
+            NetfilterHeader::new(family, NFNETLINK_V1, 0),
             message,
         )),
     );

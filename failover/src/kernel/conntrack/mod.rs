@@ -7,6 +7,7 @@
 mod message;
 mod session;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::net::IpAddr;
@@ -20,6 +21,7 @@ use self::session::{Session, Verdict};
 use super::Conntrack;
 use crate::family::Family;
 use crate::mark::{Mark, MarkMask};
+use crate::uplink::UplinkId;
 
 /// The table of the network namespace in which it was opened.
 #[derive(Clone)]
@@ -93,15 +95,49 @@ impl Ctnetlink {
     }
 }
 
+/// Counts the entries of some uplinks in one pass, by sockets of its own: what waits to be deleted
+/// is not to wait for it.
+///
+/// # Errors
+/// When the kernel refuses.
+pub async fn count_by_uplink(
+    uplinks: &[UplinkId],
+    mask: MarkMask,
+) -> Result<BTreeMap<UplinkId, u64>, ConntrackError> {
+    let conntrack = Ctnetlink::open()?;
+    let mut counts: BTreeMap<Mark, (UplinkId, u64)> = uplinks
+        .iter()
+        .map(|id| (mask.flow(*id), (*id, 0)))
+        .collect();
+    let counts = conntrack
+        .blocking("count the uplinks' entries", move |session| {
+            session.each(NetfilterProtoFamily::Unspec, Vec::new(), |entry| {
+                if let Some((_, count)) = counts.get_mut(&Mark(entry.mark().0 & mask.bits())) {
+                    *count += 1;
+                }
+                Verdict::Leave
+            })?;
+            Ok(counts)
+        })
+        .await?;
+    Ok(counts.into_values().collect())
+}
+
 impl Conntrack for Ctnetlink {
     type Error = ConntrackError;
 
-    async fn forget_uplink(&mut self, mark: Mark, mask: MarkMask) -> Result<(), ConntrackError> {
+    async fn forget_uplink(
+        &mut self,
+        family: Family,
+        mark: Mark,
+        mask: MarkMask,
+    ) -> Result<(), ConntrackError> {
         if mark.0 & mask.bits() == 0 {
             return Err(ConntrackError::Nobody { mark, mask });
         }
         self.blocking("delete an uplink's entries", move |session| {
-            session.order(ConntrackMessage::Delete(message::mark(mark, mask)))
+            let order = ConntrackMessage::Delete(message::mark(mark, mask));
+            session.order(message::family(family), order)
         })
         .await
     }

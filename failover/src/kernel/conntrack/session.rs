@@ -61,11 +61,15 @@ impl Session {
         self.sequence
     }
 
-    /// Sends one order for entries of both families, and waits until it is done.
-    pub(super) fn order(&mut self, message: ConntrackMessage) -> io::Result<()> {
+    /// Sends one order for entries of a family, and waits until it is done.
+    pub(super) fn order(
+        &mut self,
+        family: NetfilterProtoFamily,
+        message: ConntrackMessage,
+    ) -> io::Result<()> {
         let mut batch = Batch::default();
         let sequence = self.next_sequence();
-        batch.add(message, NetfilterProtoFamily::Unspec, sequence);
+        batch.add(message, family, sequence);
         self.flush(&mut batch).map(|_| ())
     }
 
