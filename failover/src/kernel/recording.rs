@@ -259,7 +259,10 @@ mod tests {
             Err(Injected("no"))
         );
         assert_eq!(given_away.count(mark, mask).await, Ok(1));
-        given_away.forget_uplink(Family::Ipv4, mark, mask).await.unwrap();
+        given_away
+            .forget_uplink(Family::Ipv4, mark, mask)
+            .await
+            .unwrap();
         assert_eq!(given_away.count(mark, mask).await, Ok(0));
         assert_eq!(
             kernel.take_log(),
