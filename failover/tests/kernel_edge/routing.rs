@@ -291,6 +291,8 @@ fn our_rules(family: Family) -> Vec<Rule> {
             Selector::From(address.parse().unwrap()),
             Action::Lookup(TableId(70_301)),
         ),
+        // Of one preference: the order in which they are added counts.
+        rule(32765, Selector::All, Action::LookupSpecific(TableId(254))),
         rule(32765, Selector::All, Action::Lookup(TABLE)),
     ]
 }
@@ -314,6 +316,7 @@ async fn rules() {
             "1001:\tfrom all fwmark 0x80000000/0x80000000 unreachable proto 102",
             "1002:\tnot from all fwmark 0/0xff000000 lookup main suppress_prefixlength 0 proto 102",
             "1003:\tfrom all fwmark 0x1000000/0xff000000 lookup 301 proto 102",
+            "32765:\tfrom all lookup main suppress_prefixlength 0 proto 102",
             "32765:\tfrom all lookup 300 proto 102",
         ] {
             assert_eq!(
@@ -395,13 +398,13 @@ async fn foreign_and_stray() {
         ];
     }
     twice.execute().await.unwrap();
-    assert_eq!(run("ip -4 rule").matches("32765:").count(), 2);
+    assert_eq!(run("ip -4 rule").matches("32765:").count(), 3);
 
     assert_eq!(routing.installed().await.unwrap(), wanted);
-    assert_eq!(run("ip -4 rule").matches("32765:").count(), 1);
+    assert_eq!(run("ip -4 rule").matches("32765:").count(), 2);
     assert_eq!(
         run("ip -4 rule; ip -6 rule").matches("proto 102").count(),
-        12
+        14
     );
     assert_eq!(
         run("ip -4 route show table all; ip -6 route show table all")
