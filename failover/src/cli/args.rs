@@ -64,7 +64,9 @@ pub enum Command {
     Check(ConfigArgs),
 
     /// Shows what the running daemon knows.
-    #[command(after_help = "Example:\n  failover status --json | jq '.uplinks[] | {name, state, reason}'")]
+    #[command(
+        after_help = "Example:\n  failover status --json | jq '.uplinks[] | {name, state, reason}'"
+    )]
     Status(StatusArgs),
 
     /// Takes out of the kernel everything that failover ever put there.

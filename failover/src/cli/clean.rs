@@ -13,7 +13,9 @@ use crate::state::{StateLock, Store};
 pub(super) fn clean(args: &ConfigArgs) -> Outcome {
     let config = config::load(&args.config).map_err(Failure::no)?;
     capabilities::require(&capabilities::DAEMON).map_err(Failure::not_permitted)?;
-    super::runtime()?.block_on(remove_all(config)).map_err(Failure::no)
+    super::runtime()?
+        .block_on(remove_all(config))
+        .map_err(Failure::no)
 }
 
 async fn remove_all(config: Config) -> Result<(), StartError> {

@@ -25,12 +25,18 @@ enum Kind {
 impl Failure {
     /// The answer is no, or the configuration or the kernel does not allow it.
     pub(super) fn no(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self { kind: Kind::No, cause: cause.into() }
+        Self {
+            kind: Kind::No,
+            cause: cause.into(),
+        }
     }
 
     /// Not permitted.
     pub(super) fn not_permitted(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self { kind: Kind::NotPermitted, cause: cause.into() }
+        Self {
+            kind: Kind::NotPermitted,
+            cause: cause.into(),
+        }
     }
 }
 
@@ -41,12 +47,18 @@ impl From<AskError> for Failure {
             AskError::NotPermitted { .. } => Kind::NotPermitted,
             AskError::NotUnderstood { .. } | AskError::Refused(_) => Kind::No,
         };
-        Self { kind, cause: error.into() }
+        Self {
+            kind,
+            cause: error.into(),
+        }
     }
 }
 
 /// Prints the chain of causes and gives the exit code.
-#[expect(clippy::print_stderr, reason = "this is where the binary says why it fails")]
+#[expect(
+    clippy::print_stderr,
+    reason = "this is where the binary says why it fails"
+)]
 pub(super) fn report(failure: &Failure) -> ExitCode {
     eprint!("failover: {}", failure.cause);
     let mut cause = failure.cause.source();

@@ -16,7 +16,9 @@ const PATIENCE: Duration = Duration::from_secs(15);
 #[derive(Debug, Error)]
 pub enum AskError {
     /// Nobody listens.
-    #[error("no daemon answers at {socket}: is `failover run` running, and is this its `control` socket?")]
+    #[error(
+        "no daemon answers at {socket}: is `failover run` running, and is this its `control` socket?"
+    )]
     Unreachable {
         /// The socket.
         socket: PathBuf,
@@ -40,7 +42,9 @@ pub enum AskError {
         source: io::Error,
     },
     /// The daemon is of another version.
-    #[error("the daemon at {socket} answers in a way that this version does not understand: is it older or newer?")]
+    #[error(
+        "the daemon at {socket} answers in a way that this version does not understand: is it older or newer?"
+    )]
     NotUnderstood {
         /// The socket.
         socket: PathBuf,
@@ -65,14 +69,22 @@ pub fn ask(socket: &Path, request: Request) -> Result<Answer, AskError> {
             AskError::Unreachable { socket, source }
         }
     })?;
-    let broken = |source| AskError::Broken { socket: socket.to_owned(), source };
-    let not_understood = |source| AskError::NotUnderstood { socket: socket.to_owned(), source };
+    let broken = |source| AskError::Broken {
+        socket: socket.to_owned(),
+        source,
+    };
+    let not_understood = |source| AskError::NotUnderstood {
+        socket: socket.to_owned(),
+        source,
+    };
     stream.set_read_timeout(Some(PATIENCE)).map_err(broken)?;
     let mut line = serde_json::to_vec(&request).map_err(not_understood)?;
     line.push(b'\n');
     stream.write_all(&line).map_err(broken)?;
     let mut answer = String::new();
-    BufReader::new(stream.take(MAX_LINE)).read_line(&mut answer).map_err(broken)?;
+    BufReader::new(stream.take(MAX_LINE))
+        .read_line(&mut answer)
+        .map_err(broken)?;
     match serde_json::from_str(&answer).map_err(not_understood)? {
         Answer::Error(refusal) => Err(AskError::Refused(refusal)),
         answer => Ok(answer),

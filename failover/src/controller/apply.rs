@@ -164,10 +164,14 @@ impl<K: Kernel, S: Steering> Applier<K, S> {
     /// # Errors
     /// When the table cannot be read.
     pub async fn inspect_firewall(&mut self) -> Result<bool, ApplyError> {
-        let intact = self.kernel.intact().await.map_err(|source| ApplyError::Firewall {
-            what: "read",
-            source: source.into(),
-        })?;
+        let intact = self
+            .kernel
+            .intact()
+            .await
+            .map_err(|source| ApplyError::Firewall {
+                what: "read",
+                source: source.into(),
+            })?;
         if !intact {
             self.ruleset = None;
         }
@@ -207,7 +211,11 @@ impl<K: Kernel, S: Steering> Applier<K, S> {
                 }
             }
         }
-        if errors.is_empty() { Ok(forgotten) } else { Err(ApplyErrors(errors)) }
+        if errors.is_empty() {
+            Ok(forgotten)
+        } else {
+            Err(ApplyErrors(errors))
+        }
     }
 
     /// Deletes the connection tracking entries of some flows.
@@ -245,7 +253,10 @@ impl<K: Kernel, S: Steering> Applier<K, S> {
         errors.extend(self.routing(&Routing::default()).await);
         if let Err(source) = self.kernel.remove().await {
             let source = source.into();
-            errors.push(ApplyError::Firewall { what: "remove", source });
+            errors.push(ApplyError::Firewall {
+                what: "remove",
+                source,
+            });
         }
         for bits in self.facts.mark_masks.clone() {
             let Ok(mask) = MarkMask::new(bits) else {
@@ -267,11 +278,30 @@ impl<K: Kernel, S: Steering> Applier<K, S> {
         if errors.is_empty() {
             self.facts = InstalledFacts::default();
         }
-        errors.extend(self.store.keep_installed(&self.facts).err().map(ApplyError::Store));
-        if errors.is_empty() { Ok(()) } else { Err(ApplyErrors(errors)) }
+        errors.extend(
+            self.store
+                .keep_installed(&self.facts)
+                .err()
+                .map(ApplyError::Store),
+        );
+        if errors.is_empty() {
+            Ok(())
+        } else {
+            Err(ApplyErrors(errors))
+        }
     }
 
+    /// Two passes at most: the kernel looks a new route's gateway up by the rules that are there, so
+    /// a route may be refused until a rule that somebody removed is back.
     async fn routing(&mut self, wanted: &Routing) -> Vec<ApplyError> {
+        let errors = self.routing_pass(wanted).await;
+        if errors.is_empty() {
+            return errors;
+        }
+        self.routing_pass(wanted).await
+    }
+
+    async fn routing_pass(&mut self, wanted: &Routing) -> Vec<ApplyError> {
         let installed = match self.installed.take() {
             Some(known) => known,
             None => match self.kernel.installed().await {
@@ -292,7 +322,11 @@ impl<K: Kernel, S: Steering> Applier<K, S> {
         errors
     }
 
-    async fn publish(&mut self, wanted: &Wanted, pools: &PerFamily<Pool>) -> Result<(), ApplyError> {
+    async fn publish(
+        &mut self,
+        wanted: &Wanted,
+        pools: &PerFamily<Pool>,
+    ) -> Result<(), ApplyError> {
         self.steering
             .publish(pools)
             .await
@@ -301,10 +335,13 @@ impl<K: Kernel, S: Steering> Applier<K, S> {
             return Ok(());
         }
         self.ruleset = None;
-        self.kernel.replace(&wanted.ruleset).await.map_err(|source| ApplyError::Firewall {
-            what: "replace",
-            source: source.into(),
-        })?;
+        self.kernel
+            .replace(&wanted.ruleset)
+            .await
+            .map_err(|source| ApplyError::Firewall {
+                what: "replace",
+                source: source.into(),
+            })?;
         self.ruleset = Some(wanted.ruleset.clone());
         Ok(())
     }
@@ -326,12 +363,20 @@ impl<K: Kernel, S: Steering> Applier<K, S> {
                 continue;
             };
             if !self.facts.sysctls.contains_key(&key) {
-                let changed = ChangedSysctl { found: own.clone(), set: wanted.to_owned() };
+                let changed = ChangedSysctl {
+                    found: own.clone(),
+                    set: wanted.to_owned(),
+                };
                 self.facts.sysctls.insert(key.clone(), changed);
                 self.store.keep_installed(&self.facts)?;
             }
             self.write(&key, wanted)?;
-            info!(key, from = own, to = wanted, "changed a kernel setting; `failover clean` restores it");
+            info!(
+                key,
+                from = own,
+                to = wanted,
+                "changed a kernel setting; `failover clean` restores it"
+            );
         }
         self.settled.clone_from(uplinks);
         Ok(())
@@ -353,9 +398,15 @@ impl<K: Kernel, S: Steering> Applier<K, S> {
     }
 
     fn write(&mut self, key: &str, value: &str) -> Result<(), ApplyError> {
-        self.kernel.write(key, value).map_err(|source| ApplyError::Sysctl {
-            key: key.to_owned(),
-            source: source.into(),
-        })
+        self.kernel
+            .write(key, value)
+            .map_err(|source| ApplyError::Sysctl {
+                key: key.to_owned(),
+                source: source.into(),
+            })
     }
 }
+
+#[cfg(test)]
+#[path = "apply_tests.rs"]
+mod tests;

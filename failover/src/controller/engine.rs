@@ -80,6 +80,8 @@ pub struct Engine {
     gone_sources: BTreeSet<IpAddr>,
     notices: Vec<Notice>,
     started: Timestamp,
+    /// Something that a decision follows from has changed since the last one.
+    stale: bool,
 }
 
 #[derive(Debug)]
@@ -141,6 +143,7 @@ impl Engine {
             gone_sources: BTreeSet::new(),
             notices: Vec::new(),
             started: now.wall,
+            stale: true,
         };
         engine.network(view, now);
         engine
@@ -154,6 +157,7 @@ impl Engine {
 
     /// Takes in a new look at the whole network.
     pub fn network(&mut self, view: NetworkView, now: Moment) {
+        self.stale |= view != self.view;
         self.view = view;
         for (&id, uplink) in &mut self.uplinks {
             for family in Family::ALL {
@@ -165,14 +169,19 @@ impl Engine {
                 self.gone_sources.extend(news.former_source);
             }
         }
-        let here = |address: &IpAddr| self.view.addresses.iter().any(|own| own.address == *address);
+        let here = |address: &IpAddr| {
+            self.view
+                .addresses
+                .iter()
+                .any(|own| own.address == *address)
+        };
         self.gone_sources.retain(|address| !here(address));
         self.tell(now);
     }
 
     /// Takes in what became of one interface. `None` says that it is gone.
     pub fn link(&mut self, name: &InterfaceName, link: Option<Link>, now: Moment) {
-        let mut view = std::mem::take(&mut self.view);
+        let mut view = self.view.clone();
         match link {
             Some(link) => view.links.insert(name.clone(), link),
             None => view.links.remove(name),
@@ -184,14 +193,24 @@ impl Engine {
     pub fn round(&mut self, id: UplinkId, family: Family, round: &Round, now: Moment) {
         if let Some(uplink) = self.uplinks.get_mut(&id) {
             let machine = uplink.families.get_mut(family).machine();
-            tracing_transition(id, family, machine.round(now.at, round).as_ref());
-            self.tell(now);
+            let transition = machine.round(now.at, round);
+            tracing_transition(id, family, transition.as_ref());
+            if transition.is_some() {
+                self.stale = true;
+                self.tell(now);
+            }
         }
     }
 
-    /// What is to be done now. To be called after anything was taken in; calling it twice is
-    /// harmless, except that what is to be forgotten is said once.
+    /// Whether a new decision may differ from the last one.
+    #[must_use]
+    pub const fn is_stale(&self) -> bool {
+        self.stale
+    }
+
+    /// What is to be done now. What is to be forgotten is said once.
     pub fn decide(&mut self) -> Decision {
+        self.stale = false;
         let mut forget: BTreeSet<Forget> = std::mem::take(&mut self.gone_sources)
             .into_iter()
             .map(Forget::Translated)
@@ -205,7 +224,10 @@ impl Engine {
                 let (due, rest) = self.owed.iter().partition(|(_, owed)| *owed == family);
                 self.owed = rest;
                 let due: BTreeSet<(UplinkId, Family)> = due;
-                forget.extend(due.into_iter().map(|(id, family)| Forget::Uplink(id, family)));
+                forget.extend(
+                    due.into_iter()
+                        .map(|(id, family)| Forget::Uplink(id, family)),
+                );
             }
         }
         Decision {
@@ -281,7 +303,14 @@ impl Engine {
     /// What is told to people and scripts, except the counts of flows.
     #[must_use]
     pub fn status(&self, now: Instant) -> StatusDocument {
-        told::document(self.picked_by, self.started, &self.uplinks, &self.pools, &self.view, now)
+        told::document(
+            self.picked_by,
+            self.started,
+            &self.uplinks,
+            &self.pools,
+            &self.view,
+            now,
+        )
     }
 
     fn candidates(&self, family: Family) -> Vec<Candidate> {

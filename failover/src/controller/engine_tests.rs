@@ -79,15 +79,32 @@ impl Bench {
             .map(|(name, uplink)| (name.clone(), uplink.id.unwrap()))
             .collect();
         let start = Instant::now();
-        let now = Moment { at: start, wall: Timestamp::UNIX_EPOCH };
-        let engine =
-            Engine::new(config, PickedBy::Nftables, &ids, remembered, view.clone(), now);
-        Self { engine, view, start, sequence: 0 }
+        let now = Moment {
+            at: start,
+            wall: Timestamp::UNIX_EPOCH,
+        };
+        let engine = Engine::new(
+            config,
+            PickedBy::Nftables,
+            &ids,
+            remembered,
+            view.clone(),
+            now,
+        );
+        Self {
+            engine,
+            view,
+            start,
+            sequence: 0,
+        }
     }
 
     fn now(&self) -> Moment {
         let passed = Duration::from_millis(500 * self.sequence);
-        Moment { at: self.start + passed, wall: Timestamp::UNIX_EPOCH }
+        Moment {
+            at: self.start + passed,
+            wall: Timestamp::UNIX_EPOCH,
+        }
     }
 
     /// `count` rounds of every uplink and family; `dead` ones are silent.
@@ -99,7 +116,9 @@ impl Bench {
                     let outcome = if dead.contains(&(uplink, family)) {
                         Outcome::Failed(Failure::Timeout)
                     } else {
-                        Outcome::Answered { rtt: Duration::from_millis(5) }
+                        Outcome::Answered {
+                            rtt: Duration::from_millis(5),
+                        }
                     };
                     let round = Round {
                         plan: PlanNumber(1),
@@ -123,7 +142,13 @@ impl Bench {
     }
 
     fn members(&self, family: Family) -> Vec<u8> {
-        self.engine.pools().get(family).members.keys().map(|id| id.get()).collect()
+        self.engine
+            .pools()
+            .get(family)
+            .members
+            .keys()
+            .map(|id| id.get())
+            .collect()
     }
 }
 
@@ -147,7 +172,11 @@ fn an_uplink_that_dies_is_left_and_only_its_flows_are_forgotten() {
     assert_eq!(bench.members(Family::Ipv4), [2]);
     assert_eq!(
         decision.forget,
-        [Forget::Uplink(id(1), Family::Ipv4), Forget::Uplink(id(1), Family::Ipv6)].into()
+        [
+            Forget::Uplink(id(1), Family::Ipv4),
+            Forget::Uplink(id(1), Family::Ipv6)
+        ]
+        .into()
     );
     assert_eq!(bench.engine.decide().forget, BTreeSet::new(), "said once");
 }
@@ -161,7 +190,10 @@ fn a_family_that_dies_leaves_the_other_alone() {
     let decision = bench.engine.decide();
     assert_eq!(bench.members(Family::Ipv4), [1, 2]);
     assert_eq!(bench.members(Family::Ipv6), [2]);
-    assert_eq!(decision.forget, [Forget::Uplink(id(1), Family::Ipv6)].into());
+    assert_eq!(
+        decision.forget,
+        [Forget::Uplink(id(1), Family::Ipv6)].into()
+    );
 }
 
 #[test]
@@ -171,7 +203,11 @@ fn while_nothing_is_usable_nothing_is_forgotten_and_the_debt_is_paid_at_the_firs
     bench.engine.decide();
     bench.rounds(4, &all_dead());
     assert_eq!(bench.engine.decide().forget, BTreeSet::new());
-    assert_eq!(bench.members(Family::Ipv4), [1, 2, 3], "every uplink is tried");
+    assert_eq!(
+        bench.members(Family::Ipv4),
+        [1, 2, 3],
+        "every uplink is tried"
+    );
 
     let dead: Vec<_> = both(1).into_iter().chain(both(2)).collect();
     bench.rounds(5, &dead);
@@ -187,15 +223,25 @@ fn what_was_tried_in_the_last_resort_is_forgotten_when_it_ends() {
     bench.rounds(1, &[]);
     bench.engine.decide();
     bench.rounds(3, &both(1));
-    assert_eq!(bench.engine.decide().forget.len(), 2, "the first death, with others alive");
+    assert_eq!(
+        bench.engine.decide().forget.len(),
+        2,
+        "the first death, with others alive"
+    );
     bench.rounds(3, &all_dead());
     assert_eq!(bench.engine.decide().forget, BTreeSet::new());
     // New flows were spread over all three meanwhile, the first one again too.
     let dead: Vec<_> = both(1).into_iter().chain(both(3)).collect();
     bench.rounds(5, &dead);
     let forget = bench.engine.decide().forget;
-    assert!(forget.contains(&Forget::Uplink(id(1), Family::Ipv4)), "{forget:?}");
-    assert!(!forget.contains(&Forget::Uplink(id(2), Family::Ipv4)), "{forget:?}");
+    assert!(
+        forget.contains(&Forget::Uplink(id(1), Family::Ipv4)),
+        "{forget:?}"
+    );
+    assert!(
+        !forget.contains(&Forget::Uplink(id(2), Family::Ipv4)),
+        "{forget:?}"
+    );
 }
 
 #[test]
@@ -215,13 +261,19 @@ fn loss_of_carrier_counts_at_once() {
     bench.rounds(1, &[]);
     bench.engine.decide();
     let name: InterfaceName = "wan1".parse().unwrap();
-    let link = Link { carrier: false, ..bench.view.links[&name].clone() };
+    let link = Link {
+        carrier: false,
+        ..bench.view.links[&name].clone()
+    };
     let now = bench.now();
     bench.engine.link(&name, Some(link), now);
     assert_eq!(bench.engine.decide().forget.len(), 2);
     assert_eq!(bench.members(Family::Ipv4), [2]);
     let notice = &bench.engine.take_notices().pop().unwrap();
-    assert_eq!((notice.to, notice.reason.as_str()), (State::Down, "no carrier"));
+    assert_eq!(
+        (notice.to, notice.reason.as_str()),
+        (State::Down, "no carrier")
+    );
 }
 
 #[test]
@@ -230,7 +282,12 @@ fn a_new_address_has_the_flows_of_the_old_one_forgotten() {
     bench.rounds(1, &[]);
     bench.engine.decide();
     let old: IpAddr = "198.18.11.2".parse().unwrap();
-    let own = bench.view.addresses.iter_mut().find(|own| own.address == old).unwrap();
+    let own = bench
+        .view
+        .addresses
+        .iter_mut()
+        .find(|own| own.address == old)
+        .unwrap();
     own.address = "198.18.11.3".parse().unwrap();
     bench.look();
     let decision = bench.engine.decide();
@@ -243,7 +300,12 @@ fn a_second_address_that_becomes_the_first_forgets_nothing() {
     let mut bench = Bench::new(YAML);
     bench.engine.decide();
     let old: IpAddr = "198.18.11.2".parse().unwrap();
-    let place = bench.view.addresses.iter().position(|own| own.address == old).unwrap();
+    let place = bench
+        .view
+        .addresses
+        .iter()
+        .position(|own| own.address == old)
+        .unwrap();
     let mut second = bench.view.addresses[place].clone();
     second.address = "198.18.11.3".parse().unwrap();
     bench.view.addresses.insert(place, second);
@@ -270,9 +332,9 @@ fn an_interface_that_does_not_exist_yet_is_down_until_it_appears() {
 #[test]
 fn an_uplink_with_ipv4_only_is_absent_in_ipv6_and_not_down() {
     let mut ipv4_only = view();
-    ipv4_only.addresses.retain(|own| {
-        own.interface != InterfaceIndex(1) || own.address.is_ipv4()
-    });
+    ipv4_only
+        .addresses
+        .retain(|own| own.interface != InterfaceIndex(1) || own.address.is_ipv4());
     let mut bench = Bench::with(YAML, ipv4_only, &RememberedHealth::new());
     bench.rounds(1, &[]);
     bench.engine.decide();
@@ -285,12 +347,22 @@ fn an_uplink_with_ipv4_only_is_absent_in_ipv6_and_not_down() {
 
 #[test]
 fn a_remembered_state_counts_until_the_first_verdict() {
-    let down = PerFamily { ipv4: Health::Down, ipv6: Health::Down };
+    let down = PerFamily {
+        ipv4: Health::Down,
+        ipv6: Health::Down,
+    };
     let remembered = RememberedHealth::from([("fiber".parse().unwrap(), down)]);
     let mut bench = Bench::with(YAML, view(), &remembered);
     bench.engine.decide();
-    assert_eq!(bench.engine.candidates(Family::Ipv4)[0].standing, Standing::Routed(Health::Down));
-    assert_eq!(bench.members(Family::Ipv4), [2], "the others have no verdict yet");
+    assert_eq!(
+        bench.engine.candidates(Family::Ipv4)[0].standing,
+        Standing::Routed(Health::Down)
+    );
+    assert_eq!(
+        bench.members(Family::Ipv4),
+        [2],
+        "the others have no verdict yet"
+    );
     bench.rounds(5, &[]);
     assert_eq!(bench.engine.decide().forget, BTreeSet::new());
     assert_eq!(bench.members(Family::Ipv4), [1, 2]);
@@ -301,7 +373,12 @@ fn a_family_without_targets_follows_the_link() {
     let yaml = YAML.replace(", 'icmp://fd00:203::1'", "");
     let mut bench = Bench::new(&yaml);
     bench.engine.decide();
-    assert!(!bench.engine.probe_plans().contains_key(&(id(1), Family::Ipv6)));
+    assert!(
+        !bench
+            .engine
+            .probe_plans()
+            .contains_key(&(id(1), Family::Ipv6))
+    );
     assert_eq!(bench.members(Family::Ipv6), [1, 2]);
     let status = bench.engine.status(bench.start);
     assert_eq!(status.uplinks[0].ipv6.reason, "not probed: no IPv6 target");

@@ -21,8 +21,8 @@ use tracing::{error, info, warn};
 
 use crate::control::server::Question;
 use crate::control::{Answer, Request};
-use crate::controller::apply::{Applier, Kernel};
-use crate::controller::engine::{Decision, Engine, Forget, Moment, Notice};
+use crate::controller::apply::{Applier, ApplyErrors, Kernel};
+use crate::controller::engine::{Engine, Forget, Moment, Notice};
 use crate::dataplane::Steering;
 use crate::interface::InterfaceName;
 use crate::kernel::network::NetworkObserver;
@@ -32,6 +32,7 @@ use crate::probe::{Prober, Report};
 use crate::state::{RememberedHealth, Store};
 use crate::status::{State, StatusDocument};
 use crate::uplink::UplinkId;
+use crate::wanted::Wanted;
 
 /// Addresses and routes change in bursts: one look serves all that come within this time.
 const GATHER: Duration = Duration::from_millis(15);
@@ -64,6 +65,9 @@ pub struct Daemon<K, S> {
     store: Store,
     remembered: RememberedHealth,
     timers: Timers,
+    /// What was last decided, and whether the kernel may be in another state.
+    wanted: Wanted,
+    suspect: bool,
     problem: Option<String>,
     retry_after: Duration,
     /// Flows that are to be forgotten a second time.
@@ -82,10 +86,15 @@ struct Timers {
 
 impl Timers {
     fn next(&self) -> Instant {
-        [self.look, self.inspect_firewall, self.retry, self.second_deletion]
-            .into_iter()
-            .flatten()
-            .fold(self.audit, Instant::min)
+        [
+            self.look,
+            self.inspect_firewall,
+            self.retry,
+            self.second_deletion,
+        ]
+        .into_iter()
+        .flatten()
+        .fold(self.audit, Instant::min)
     }
 }
 
@@ -124,6 +133,8 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
                 second_deletion: None,
                 audit: Instant::now() + AUDIT,
             },
+            wanted: Wanted::default(),
+            suspect: true,
             problem: None,
             retry_after: RETRY.0,
             again: BTreeSet::new(),
@@ -135,18 +146,16 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
     /// # Errors
     /// When that fails. What another daemon left in place stays; where there was nothing, nothing
     /// is left.
-    pub async fn begin(&mut self) -> Result<(), super::apply::ApplyErrors> {
+    pub async fn begin(&mut self) -> Result<(), ApplyErrors> {
         let untouched = self.applier.nothing_installed().await;
-        let decision = self.engine.decide();
-        self.applier.owe(&decision.forget);
-        let applied = self.apply(&decision).await;
+        self.decide();
+        let applied = self.apply().await;
         if let Err(errors) = applied {
             if untouched && let Err(left) = self.applier.remove_all().await {
                 error!(%left, "could not take out again what was put into the kernel");
             }
             return Err(errors);
         }
-        self.probe();
         Ok(())
     }
 
@@ -186,7 +195,7 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
             Change::Link { name, link } => {
                 self.engine.link(&name, link, moment());
                 // The kernel takes routes by a link that went down without saying so.
-                self.applier.suspect_routing();
+                self.suspect_routing();
                 self.applier.suspect_settings();
                 self.timers.look.get_or_insert(soon);
             }
@@ -194,18 +203,24 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
                 self.timers.look.get_or_insert(soon);
             }
             Change::Routes | Change::Rules => {
-                self.applier.suspect_routing();
+                self.suspect_routing();
                 self.timers.look.get_or_insert(soon);
             }
             Change::Firewall => {
                 self.timers.inspect_firewall.get_or_insert(soon);
             }
             Change::Lost => {
-                self.applier.suspect_routing();
+                self.suspect_routing();
                 self.timers.look.get_or_insert(soon);
                 self.timers.inspect_firewall.get_or_insert(soon);
             }
         }
+    }
+
+    /// Somebody may have changed what is ours.
+    fn suspect_routing(&mut self) {
+        self.applier.suspect_routing();
+        self.suspect = true;
     }
 
     fn reported(&mut self, report: &Report) {
@@ -219,7 +234,7 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
             self.timers.audit = now + AUDIT;
             self.timers.look = Some(now);
             self.timers.inspect_firewall = Some(now);
-            self.applier.suspect_routing();
+            self.suspect_routing();
             self.applier.suspect_settings();
         }
         if due(&mut self.timers.look, now) {
@@ -234,7 +249,10 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
         if due(&mut self.timers.inspect_firewall, now) {
             match self.applier.inspect_firewall().await {
                 Ok(true) => {}
-                Ok(false) => warn!("somebody changed our nftables table; it is put in place again"),
+                Ok(false) => {
+                    warn!("somebody changed our nftables table; it is put in place again");
+                    self.suspect = true;
+                }
                 Err(error) => warn!(%error, "cannot inspect our nftables table"),
             }
         }
@@ -251,51 +269,57 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
         due(&mut self.timers.retry, now);
     }
 
-    /// Decides and carries out, unless a failed change waits for its time.
+    /// Decides, if anything changed, and carries out, unless a failed change waits for its time.
     async fn act(&mut self) {
+        if self.engine.is_stale() {
+            self.decide();
+        }
+        if !self.suspect || self.timers.retry.is_some() {
+            return;
+        }
+        match self.apply().await {
+            Ok(()) => {
+                if self.problem.take().is_some() {
+                    info!("the kernel is in the wanted state again");
+                }
+                self.retry_after = RETRY.0;
+            }
+            Err(errors) => {
+                let problem = errors.to_string();
+                if self.problem.as_ref() != Some(&problem) {
+                    error!(%problem, "the kernel is not in the wanted state; trying again");
+                }
+                self.problem = Some(problem);
+                self.timers.retry = Some(Instant::now() + self.retry_after);
+                self.retry_after = (self.retry_after * 2).min(RETRY.1);
+            }
+        }
+    }
+
+    fn decide(&mut self) {
         let decision = self.engine.decide();
         for notice in self.engine.take_notices() {
             tell(&notice);
         }
         self.applier.owe(&decision.forget);
-        if self.timers.retry.is_none() {
-            match self.apply(&decision).await {
-                Ok(()) => {
-                    if self.problem.take().is_some() {
-                        info!("the kernel is in the wanted state again");
-                    }
-                    self.retry_after = RETRY.0;
-                }
-                Err(errors) => {
-                    let problem = errors.to_string();
-                    if self.problem.as_ref() != Some(&problem) {
-                        error!(%problem, "the kernel is not in the wanted state; trying again");
-                    }
-                    self.problem = Some(problem);
-                    self.timers.retry = Some(Instant::now() + self.retry_after);
-                    self.retry_after = (self.retry_after * 2).min(RETRY.1);
-                }
-            }
-        }
-        self.probe();
+        self.suspect |= decision.wanted != self.wanted || !decision.forget.is_empty();
+        self.wanted = decision.wanted;
+        self.prober.set_plans(self.engine.probe_plans());
         self.remember();
     }
 
-    async fn apply(&mut self, decision: &Decision) -> Result<(), super::apply::ApplyErrors> {
+    async fn apply(&mut self) -> Result<(), ApplyErrors> {
         let interfaces: BTreeSet<InterfaceName> = self.engine.interfaces().cloned().collect();
         let forgotten = self
             .applier
-            .apply(&decision.wanted, self.engine.pools(), &interfaces)
+            .apply(&self.wanted, self.engine.pools(), &interfaces)
             .await?;
+        self.suspect = false;
         if !forgotten.is_empty() {
             self.again.extend(forgotten);
             self.timers.second_deletion = Some(Instant::now() + SECOND_DELETION);
         }
         Ok(())
-    }
-
-    fn probe(&mut self) {
-        self.prober.set_plans(self.engine.probe_plans());
     }
 
     fn remember(&mut self) {
@@ -353,7 +377,13 @@ async fn count_what_the_kernel_counts(document: &mut StatusDocument, marks: Mark
 }
 
 fn tell(notice: &Notice) {
-    let Notice { uplink, family, from, to, reason } = notice;
+    let Notice {
+        uplink,
+        family,
+        from,
+        to,
+        reason,
+    } = notice;
     let (from, to) = (from.as_str(), to.as_str());
     if notice.to == State::Down {
         warn!(%uplink, %family, from, to, reason, "uplink changed its state");

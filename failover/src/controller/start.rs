@@ -36,7 +36,9 @@ const QUESTIONS: usize = 16;
 #[derive(Debug, Error)]
 pub enum StartError {
     /// eBPF or nothing was asked for.
-    #[error("`mode: ebpf` is not possible: this version has no eBPF data path; use `mode: auto` or `mode: classic`")]
+    #[error(
+        "`mode: ebpf` is not possible: this version has no eBPF data path; use `mode: auto` or `mode: classic`"
+    )]
     NoEbpf,
     /// The state folder is in use, or cannot be used.
     #[error(transparent)]
@@ -102,7 +104,14 @@ pub async fn start(config: Config) -> Result<(), StartError> {
         wall: Timestamp::now(),
     };
     let control = config.control.clone();
-    let engine = Engine::new(config, steering.picked_by(), &ids.assigned, &health, view, now);
+    let engine = Engine::new(
+        config,
+        steering.picked_by(),
+        &ids.assigned,
+        &health,
+        view,
+        now,
+    );
 
     let (reports_in, reports) = mpsc::channel(REPORTS);
     let (questions_in, questions) = mpsc::channel(QUESTIONS);
@@ -114,7 +123,11 @@ pub async fn start(config: Config) -> Result<(), StartError> {
     info!(control = %control.display(), "ready: the first selection is in the kernel");
 
     let stop = told_to_stop()?;
-    let inputs = Inputs { changes, reports, questions };
+    let inputs = Inputs {
+        changes,
+        reports,
+        questions,
+    };
     daemon.work(inputs, stop).await;
 
     server.abort();

@@ -40,7 +40,11 @@ pub(super) fn document(
                 };
                 let (ipv4, ipv6) = (family(Family::Ipv4), family(Family::Ipv6));
                 // On a tie IPv4 speaks for the uplink.
-                let best = if ipv6.state < ipv4.state { &ipv6 } else { &ipv4 };
+                let best = if ipv6.state < ipv4.state {
+                    &ipv6
+                } else {
+                    &ipv4
+                };
                 let traffic = view
                     .links
                     .get(&uplink.config.interface)

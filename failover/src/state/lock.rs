@@ -86,7 +86,11 @@ mod tests {
         let folder = std::env::temp_dir().join(format!("failover-lock-{}", std::process::id()));
         let first = StateLock::take(&folder).unwrap();
         let refusal = StateLock::take(&folder).unwrap_err();
-        assert!(refusal.to_string().contains(&format!("process {}", std::process::id())));
+        assert!(
+            refusal
+                .to_string()
+                .contains(&format!("process {}", std::process::id()))
+        );
         drop(first);
         StateLock::take(&folder).unwrap();
         fs::remove_dir_all(&folder).unwrap();

@@ -170,17 +170,17 @@ mod tests {
         let folder = folder("store");
         let store = Store::new(&folder);
         assert_eq!(store.ids().unwrap(), RememberedIds::new());
-        let ids = RememberedIds::from([(
-            "fiber".parse().unwrap(),
-            UplinkId::try_from(3).unwrap(),
-        )]);
+        let ids = RememberedIds::from([("fiber".parse().unwrap(), UplinkId::try_from(3).unwrap())]);
         store.keep_ids(&ids).unwrap();
         assert_eq!(store.ids().unwrap(), ids);
         let facts = InstalledFacts {
             mark_masks: [0xff00_0000].into(),
             sysctls: [(
                 "net/ipv4/conf/wan1/rp_filter".to_owned(),
-                ChangedSysctl { found: "1".to_owned(), set: "2".to_owned() },
+                ChangedSysctl {
+                    found: "1".to_owned(),
+                    set: "2".to_owned(),
+                },
             )]
             .into(),
         };

@@ -17,8 +17,7 @@ const STATE_COLUMN: usize = 4;
 /// Renders the document, with colours if `coloured`, as seen at `now`.
 #[must_use]
 pub fn render(document: &StatusDocument, now: Timestamp, coloured: bool) -> String {
-    let mut rows: Vec<(Option<State>, [String; 10])> =
-        vec![(None, HEADINGS.map(str::to_owned))];
+    let mut rows: Vec<(Option<State>, [String; 10])> = vec![(None, HEADINGS.map(str::to_owned))];
     for uplink in &document.uplinks {
         for (family, status) in [(Family::Ipv4, &uplink.ipv4), (Family::Ipv6, &uplink.ipv6)] {
             rows.push((Some(status.state), cells(uplink, family, status, now)));
@@ -85,9 +84,17 @@ fn cells(
         family.to_string(),
         status.state.as_str().to_owned(),
         percent(status.share),
-        status.rtt_ms.map(|rtt| format!("{rtt:.1} ms")).unwrap_or_default(),
+        status
+            .rtt_ms
+            .map(|rtt| format!("{rtt:.1} ms"))
+            .unwrap_or_default(),
         status.loss.map(percent).unwrap_or_default(),
-        first(uplink.flows.map(|flows| flows.to_string()).unwrap_or_default()),
+        first(
+            uplink
+                .flows
+                .map(|flows| flows.to_string())
+                .unwrap_or_default(),
+        ),
         match family {
             Family::Ipv4 => format!(
                 "{}{draining} ({} for {})",

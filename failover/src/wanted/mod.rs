@@ -11,7 +11,7 @@ pub mod sysctls;
 pub mod tables;
 
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;
 
 use std::net::IpAddr;
 

@@ -1,0 +1,178 @@
+//! In which order the kernel is changed, and what is left when something fails.
+
+use std::fs;
+use std::path::PathBuf;
+
+use super::*;
+use crate::dataplane::Classic;
+use crate::family::Family;
+use crate::kernel::recording::{Operation, RecordingKernel};
+use crate::uplink::UplinkId;
+use crate::wanted::fixture;
+
+struct Bench {
+    kernel: RecordingKernel,
+    applier: Applier<RecordingKernel, Classic>,
+    folder: PathBuf,
+}
+
+const KEY: &str = "net/ipv4/conf/wan1/rp_filter";
+
+impl Bench {
+    fn new(name: &str) -> Self {
+        let folder = std::env::temp_dir().join(format!("failover-{name}-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let kernel = RecordingKernel::default();
+        for (key, value) in [(RP_FILTER_ALL, "0"), (KEY, "1")] {
+            kernel
+                .state()
+                .sysctls
+                .insert(key.to_owned(), value.to_owned());
+        }
+        let applier = Self::applier(&kernel, &folder);
+        Self {
+            kernel,
+            applier,
+            folder,
+        }
+    }
+
+    fn applier(kernel: &RecordingKernel, folder: &PathBuf) -> Applier<RecordingKernel, Classic> {
+        Applier::new(
+            kernel.clone(),
+            Classic,
+            Store::new(folder),
+            MarkMask::DEFAULT,
+        )
+        .unwrap()
+    }
+
+    async fn apply(
+        &mut self,
+        situation: &crate::wanted::Situation,
+    ) -> Result<BTreeSet<Forget>, ApplyErrors> {
+        let uplinks = [KEY.split('/').nth(3).unwrap().parse().unwrap()].into();
+        self.applier
+            .apply(&situation.wanted(), &situation.pools, &uplinks)
+            .await
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        fs::remove_dir_all(&self.folder).unwrap();
+    }
+}
+
+fn owed() -> BTreeSet<Forget> {
+    [Forget::Uplink(UplinkId::try_from(1).unwrap(), Family::Ipv4)].into()
+}
+
+fn is_forget(operation: &Operation) -> bool {
+    matches!(operation, Operation::ForgetUplink(..))
+}
+
+#[tokio::test]
+async fn flows_are_forgotten_after_the_new_selection_is_in_place() {
+    let mut bench = Bench::new("order");
+    bench.applier.owe(&owed());
+    bench.apply(&fixture::three_uplinks()).await.unwrap();
+    let log = bench.kernel.take_log();
+    let last_change = log
+        .iter()
+        .rposition(|done| matches!(done, Operation::Routing(_) | Operation::ReplaceFirewall(_)))
+        .unwrap();
+    let forgotten = log.iter().position(is_forget).unwrap();
+    assert!(last_change < forgotten, "{log:?}");
+}
+
+#[tokio::test]
+async fn what_is_in_place_is_not_touched_again() {
+    let mut bench = Bench::new("again");
+    bench.apply(&fixture::three_uplinks()).await.unwrap();
+    bench.kernel.take_log();
+    bench.apply(&fixture::three_uplinks()).await.unwrap();
+    bench.applier.suspect_routing();
+    bench.applier.suspect_settings();
+    bench.apply(&fixture::three_uplinks()).await.unwrap();
+    assert_eq!(bench.kernel.take_log(), []);
+}
+
+#[tokio::test]
+async fn when_publishing_fails_the_flows_stay_and_are_forgotten_at_the_next_success() {
+    let mut bench = Bench::new("fails");
+    bench.apply(&fixture::three_uplinks()).await.unwrap();
+    bench.kernel.take_log();
+    let mut fewer = fixture::three_uplinks();
+    fixture::keep_only(&mut fewer, 2);
+    bench.applier.owe(&owed());
+    let changes = difference(
+        &fewer.wanted().routing,
+        &bench.kernel.state().routing.clone(),
+    )
+    .len();
+    bench.kernel.fail_after(changes, "no such table");
+    let errors = bench.apply(&fewer).await.unwrap_err();
+    assert!(
+        errors
+            .to_string()
+            .contains("replace the nftables table: no such table"),
+        "{errors}"
+    );
+    let log = bench.kernel.take_log();
+    assert!(!log.iter().any(is_forget), "{log:?}");
+    assert_eq!(bench.apply(&fewer).await.unwrap(), owed());
+}
+
+#[tokio::test]
+async fn a_route_that_is_refused_once_is_tried_again_when_the_rules_are_there() {
+    let mut bench = Bench::new("refused");
+    // The first call sets a kernel setting, the second is the first route.
+    bench.kernel.fail_after(1, "no route to the gateway");
+    bench.apply(&fixture::three_uplinks()).await.unwrap();
+    assert_eq!(
+        bench.kernel.state().routing,
+        fixture::three_uplinks().wanted().routing
+    );
+}
+
+#[tokio::test]
+async fn what_others_removed_comes_back() {
+    let mut bench = Bench::new("repair");
+    bench.apply(&fixture::three_uplinks()).await.unwrap();
+    let wanted = fixture::three_uplinks().wanted();
+    bench.kernel.state().routing.rules.clear();
+    bench.kernel.state().firewall = None;
+    bench.applier.suspect_routing();
+    assert!(!bench.applier.inspect_firewall().await.unwrap());
+    bench.apply(&fixture::three_uplinks()).await.unwrap();
+    assert_eq!(bench.kernel.state().routing, wanted.routing);
+    assert_eq!(bench.kernel.state().firewall, Some(wanted.ruleset));
+}
+
+#[tokio::test]
+async fn clean_takes_everything_out_also_after_a_crash_and_restores_settings() {
+    let mut bench = Bench::new("clean");
+    bench.apply(&fixture::three_uplinks()).await.unwrap();
+    assert_eq!(bench.kernel.state().sysctls[KEY], "2");
+    // Another process, which knows nothing but the state folder.
+    let mut other = Bench::applier(&bench.kernel, &bench.folder);
+    other.remove_all().await.unwrap();
+    let state = bench.kernel.state();
+    assert_eq!(state.routing, Routing::default());
+    assert_eq!(state.firewall, None);
+    assert_eq!(state.sysctls[KEY], "1");
+}
+
+#[tokio::test]
+async fn a_setting_that_somebody_changed_since_is_theirs() {
+    let mut bench = Bench::new("theirs");
+    bench.apply(&fixture::three_uplinks()).await.unwrap();
+    bench
+        .kernel
+        .state()
+        .sysctls
+        .insert(KEY.to_owned(), "0".to_owned());
+    bench.applier.remove_all().await.unwrap();
+    assert_eq!(bench.kernel.state().sysctls[KEY], "0");
+}
