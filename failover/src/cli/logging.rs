@@ -5,11 +5,12 @@ use std::io::{IsTerminal as _, stderr};
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
 
-/// Begins to log at `level`, or as `RUST_LOG` says.
+/// Begins to log at `level`, or as `RUST_LOG` says. Libraries speak up only when something is wrong:
+/// what they do in detail is not what an operator asks for with `-v`.
 pub(super) fn init(level: LevelFilter) {
-    let filter = EnvFilter::builder()
-        .with_default_directive(level.into())
-        .from_env_lossy();
+    let libraries = level.min(LevelFilter::WARN);
+    let filter = EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| EnvFilter::new(format!("{libraries},failover={level}")));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(stderr)
