@@ -1,0 +1,155 @@
+//! What `failover status --json` prints, as it is documented for users. It is read here with types
+//! of its own: what scripts rely on must not change with the program.
+
+use std::fmt;
+
+use serde::Deserialize;
+
+/// What the running daemon knows.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Status {
+    /// How flows are steered: `ebpf` or `classic`.
+    pub mode: String,
+    /// Since when the daemon runs.
+    pub since: String,
+    /// The uplinks.
+    pub uplinks: Vec<UplinkStatus>,
+}
+
+/// What is known of an uplink.
+#[derive(Clone, Debug, Deserialize)]
+pub struct UplinkStatus {
+    /// Its name.
+    pub name: String,
+    /// Its number in marks and tables.
+    pub id: u8,
+    /// Its interface.
+    pub interface: String,
+    /// Its share of new flows within its priority.
+    pub weight: u32,
+    /// Lower is preferred.
+    pub priority: u32,
+    /// The better of its families' states.
+    pub state: State,
+    /// Whether it is left by its flows.
+    pub draining: bool,
+    /// Since when it has its state.
+    pub since: String,
+    /// Why it has its state.
+    pub reason: String,
+    /// What is known of IPv4.
+    pub ipv4: FamilyStatus,
+    /// What is known of IPv6.
+    pub ipv6: FamilyStatus,
+    /// Live flows.
+    pub flows: u64,
+    /// Bytes received.
+    pub rx_bytes: u64,
+    /// Bytes sent.
+    pub tx_bytes: u64,
+    /// Packets received.
+    pub rx_packets: u64,
+    /// Packets sent.
+    pub tx_packets: u64,
+}
+
+/// What is known of an uplink and family.
+#[derive(Clone, Debug, Deserialize)]
+pub struct FamilyStatus {
+    /// Its state.
+    pub state: State,
+    /// The next hop, if there is one.
+    pub gateway: Option<String>,
+    /// The gateway's own address, if there is one.
+    pub source: Option<String>,
+    /// Its part of new flows, 0 to 1.
+    pub share: f64,
+    /// The round-trip time in milliseconds.
+    pub rtt_ms: Option<f64>,
+    /// The part of probes that was lost, 0 to 1.
+    pub loss: Option<f64>,
+    /// Why it has its state.
+    pub reason: String,
+}
+
+/// The state of an uplink.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// Before the first verdict.
+    Unknown,
+    /// Healthy.
+    Up,
+    /// Healthy, but worse than its limits.
+    Degraded,
+    /// Not healthy.
+    Down,
+    /// Switched off by the user.
+    Disabled,
+    /// Without address or route.
+    Absent,
+}
+
+impl Status {
+    /// An uplink by its name.
+    #[must_use]
+    pub fn uplink(&self, name: &str) -> Option<&UplinkStatus> {
+        self.uplinks.iter().find(|uplink| uplink.name == name)
+    }
+
+    /// Whether the uplink of that name is in that state.
+    #[must_use]
+    pub fn is(&self, name: &str, state: State) -> bool {
+        self.uplink(name).is_some_and(|found| found.state == state)
+    }
+
+    /// Whether all uplinks are in that state.
+    #[must_use]
+    pub fn all(&self, state: State) -> bool {
+        self.uplinks.iter().all(|uplink| uplink.state == state)
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for uplink in &self.uplinks {
+            writeln!(
+                f,
+                "{} ({}) is {:?}: {}; IPv4 {:?}: {}; IPv6 {:?}: {}",
+                uplink.name,
+                uplink.interface,
+                uplink.state,
+                uplink.reason,
+                uplink.ipv4.state,
+                uplink.ipv4.reason,
+                uplink.ipv6.state,
+                uplink.ipv6.reason,
+            )?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_the_documented_example() {
+        let text = r#"{
+          "mode": "ebpf",
+          "since": "2026-11-20T10:00:00Z",
+          "uplinks": [
+            {"name": "fiber", "id": 1, "interface": "wan1", "weight": 3, "priority": 1,
+             "state": "up", "draining": false, "since": "2026-11-20T10:00:01Z", "reason": "3 of 3 targets answer",
+             "ipv4": {"state": "up", "gateway": "198.18.11.1", "source": "198.18.11.2", "share": 0.75, "rtt_ms": 4.2, "loss": 0.0, "reason": "2 of 2 targets answer"},
+             "ipv6": {"state": "absent", "gateway": null, "source": null, "share": 0.0, "rtt_ms": null, "loss": null, "reason": "no address"},
+             "flows": 12, "rx_bytes": 123, "tx_bytes": 456, "rx_packets": 7, "tx_packets": 8}
+          ]
+        }"#;
+        let status: Status = serde_json::from_str(text).expect("the documented example");
+        assert!(status.is("fiber", State::Up) && status.all(State::Up));
+        let fiber = status.uplink("fiber").expect("it is there");
+        assert_eq!(fiber.ipv6.state, State::Absent);
+    }
+}

@@ -1,0 +1,383 @@
+//! Builds a lab: nodes, links, addresses, routes and settings.
+
+use std::sync::Arc;
+
+use failover::family::{Family, PerFamily};
+use netlink_packet_route::route::RouteProtocol;
+
+use super::{Lab, Uplink, uplink};
+use crate::addressing::{
+    self, InterfaceAddress, MAX_CLIENTS, MAX_DOWNLINKS, MAX_UPLINKS, Network, SECOND_HOST,
+};
+use crate::error::LabError;
+use crate::internet::Internet;
+use crate::isolation::Directory;
+use crate::node::Node;
+use crate::node::links::{End, Route, join};
+use crate::traffic::Host;
+
+/// Reverse path filtering on the gateway (`rp_filter` in the kernel's `ip-sysctl.rst`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RpFilter {
+    /// 0: off, as Debian leaves it.
+    Off,
+    /// 1: a packet must come in by the interface by which its source would be reached.
+    Strict,
+    /// 2: the source must be reachable by some interface.
+    Loose,
+}
+
+impl RpFilter {
+    const fn value(self) -> &'static str {
+        match self {
+            Self::Off => "0",
+            Self::Strict => "1",
+            Self::Loose => "2",
+        }
+    }
+}
+
+/// What a lab is to be made of. By default: two uplinks with both families, one client behind
+/// `lan0`, default routes via every provider in the table `main`, `rp_filter` off, captures on.
+#[derive(Clone, Debug)]
+pub struct LabBuilder {
+    uplinks: u8,
+    without: Vec<(u8, Family)>,
+    clients: Vec<usize>,
+    default_routes: bool,
+    rp_filter: RpFilter,
+    capture: bool,
+}
+
+impl Default for LabBuilder {
+    fn default() -> Self {
+        Self {
+            uplinks: 2,
+            without: Vec::new(),
+            clients: vec![1],
+            default_routes: true,
+            rp_filter: RpFilter::Off,
+            capture: true,
+        }
+    }
+}
+
+impl LabBuilder {
+    /// The number of uplinks, 1 to 127.
+    #[must_use]
+    pub const fn uplinks(mut self, count: u8) -> Self {
+        self.uplinks = count;
+        self
+    }
+
+    /// Uplink `number`, counted from 1, has no addresses and routes of `family`.
+    #[must_use]
+    pub fn uplink_without(mut self, number: u8, family: Family) -> Self {
+        self.without.push((number, family));
+        self
+    }
+
+    /// The number of clients behind `lan0`, 1 to 90.
+    #[must_use]
+    pub fn clients(self, count: usize) -> Self {
+        self.downlinks([count])
+    }
+
+    /// One downlink (`lan0`, `lan1` …) for each number, with so many clients behind it.
+    #[must_use]
+    pub fn downlinks(mut self, clients: impl IntoIterator<Item = usize>) -> Self {
+        self.clients = clients.into_iter().collect();
+        self
+    }
+
+    /// No downlink and no client: the gateway is a host with several uplinks.
+    #[must_use]
+    pub fn host_only(self) -> Self {
+        self.downlinks([])
+    }
+
+    /// Whether the gateway's table `main` has default routes via all providers, as a DHCP client
+    /// leaves them, with metrics that rise with the uplink's number.
+    #[must_use]
+    pub const fn default_routes(mut self, wanted: bool) -> Self {
+        self.default_routes = wanted;
+        self
+    }
+
+    /// Reverse path filtering on the gateway.
+    #[must_use]
+    pub const fn rp_filter(mut self, mode: RpFilter) -> Self {
+        self.rp_filter = mode;
+        self
+    }
+
+    /// Whether providers record the packets that come from the gateway. It costs a copy of each
+    /// packet's head; turn it off to measure throughput.
+    #[must_use]
+    pub const fn capture(mut self, wanted: bool) -> Self {
+        self.capture = wanted;
+        self
+    }
+
+    /// Builds the lab.
+    ///
+    /// # Errors
+    /// When the process was not [isolated](crate::isolate), the layout makes no sense, or the
+    /// kernel refuses a part.
+    pub async fn build(self) -> Result<Lab, LabError> {
+        self.check()?;
+        let directory = Directory::make()?;
+        let internet_node = new_node("internet", Role::Router).await?;
+        let gateway = new_node("gateway", Role::Router).await?;
+        for scope in ["all", "default"] {
+            let key = format!("net/ipv4/conf/{scope}/rp_filter");
+            gateway.set_sysctl(&key, self.rp_filter.value()).await?;
+        }
+        let internet = Internet::open(internet_node).await?;
+        let mut uplinks = Vec::new();
+        for number in 1..=self.uplinks {
+            uplinks.push(self.build_uplink(number, &gateway, &internet).await?);
+        }
+        let mut clients = Vec::new();
+        let mut switches = Vec::new();
+        let mut downlinks = Vec::new();
+        for (number, count) in (0_u8..).zip(&self.clients) {
+            let built = build_downlink(number, *count, &gateway, &internet).await?;
+            downlinks.push(built.interface);
+            clients.extend(built.clients);
+            switches.extend(built.switch);
+        }
+        Ok(Lab {
+            gateway: Host::new(gateway, Arc::clone(internet.echoes())),
+            uplinks,
+            clients,
+            internet,
+            switches,
+            downlinks,
+            directory,
+        })
+    }
+
+    fn check(&self) -> Result<(), LabError> {
+        let wrong = |reason: String| Err(LabError::Layout { reason });
+        if self.uplinks == 0 || usize::from(self.uplinks) > MAX_UPLINKS {
+            return wrong(format!(
+                "{} uplinks, 1 to {MAX_UPLINKS} are possible",
+                self.uplinks
+            ));
+        }
+        if self.clients.len() > MAX_DOWNLINKS {
+            return wrong(format!(
+                "{} downlinks, up to {MAX_DOWNLINKS} are possible",
+                self.clients.len()
+            ));
+        }
+        if let Some(count) = self
+            .clients
+            .iter()
+            .find(|count| !(1..=MAX_CLIENTS).contains(*count))
+        {
+            return wrong(format!(
+                "{count} clients behind one downlink, 1 to {MAX_CLIENTS} are possible"
+            ));
+        }
+        if let Some((number, _)) = self
+            .without
+            .iter()
+            .find(|(number, _)| !(1..=self.uplinks).contains(number))
+        {
+            return wrong(format!(
+                "a family left out of uplink {number}, which is none"
+            ));
+        }
+        Ok(())
+    }
+
+    async fn build_uplink(
+        &self,
+        number: u8,
+        gateway: &Node,
+        internet: &Internet,
+    ) -> Result<Uplink, LabError> {
+        let families = PerFamily::from_fn(|family| !self.without.contains(&(number, family)));
+        let provider = new_node(format!("provider{number}"), Role::Router).await?;
+        // Their end of the link loses its carrier and gets it back with its addresses on it.
+        for scope in ["all", "default"] {
+            let key = format!("net/ipv6/conf/{scope}/keep_addr_on_down");
+            provider.set_sysctl(&key, "1").await?;
+        }
+        connect_to_internet(number, &provider, internet.node()).await?;
+        Uplink::connect(uplink::Parts {
+            number,
+            gateway: gateway.clone(),
+            provider,
+            families,
+            default_routes: self.default_routes,
+            capture: self.capture,
+        })
+        .await
+    }
+}
+
+/// Whether a node forwards packets.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Router,
+    EndHost,
+}
+
+/// A node with the settings that all nodes have.
+async fn new_node(name: impl Into<String>, role: Role) -> Result<Node, LabError> {
+    let node = Node::new(name).await?;
+    let forwarding = if role == Role::Router { "1" } else { "0" };
+    for scope in ["all", "default"] {
+        for (key, value) in [
+            (format!("net/ipv4/conf/{scope}/rp_filter"), "0"),
+            (format!("net/ipv4/conf/{scope}/forwarding"), forwarding),
+            (format!("net/ipv6/conf/{scope}/forwarding"), forwarding),
+            // Addresses are unique by construction: they work at once.
+            (format!("net/ipv6/conf/{scope}/accept_dad"), "0"),
+            (format!("net/ipv6/conf/{scope}/dad_transmits"), "0"),
+            // Nobody advertises routers here; nobody needs to ask for them.
+            (format!("net/ipv6/conf/{scope}/accept_ra"), "0"),
+            (format!("net/ipv6/conf/{scope}/router_solicitations"), "0"),
+        ] {
+            node.set_sysctl(&key, value).await?;
+        }
+    }
+    // Ping sockets for everyone: ICMP flows are made with them.
+    node.set_sysctl("net/ipv4/ping_group_range", "0 2147483647")
+        .await?;
+    Ok(node)
+}
+
+/// Links provider `number` with the internet, and routes the access network there.
+async fn connect_to_internet(number: u8, provider: &Node, internet: &Node) -> Result<(), LabError> {
+    let (core, port) = ("core", format!("prov{number}"));
+    join(
+        End {
+            node: internet,
+            interface: &port,
+        },
+        End {
+            node: provider,
+            interface: core,
+        },
+    )
+    .await?;
+    let transit = Network::transit(number);
+    for family in Family::ALL {
+        let theirs = transit.host(family, SECOND_HOST);
+        internet.add_address(&port, transit.first(family)).await?;
+        provider.add_address(core, theirs).await?;
+        let upstream = transit.first(family).address;
+        provider
+            .add_route(core, Route::default_via(upstream, 0, RouteProtocol::Static))
+            .await?;
+        let back = Route {
+            destination: Network::access(number).prefix(family),
+            gateway: theirs.address,
+            metric: 0,
+            protocol: RouteProtocol::Static,
+        };
+        internet.add_route(&port, back).await?;
+    }
+    Ok(())
+}
+
+struct Downlink {
+    interface: String,
+    clients: Vec<Host>,
+    switch: Option<Node>,
+}
+
+/// Links clients to downlink `number`, counted from 0: a single one directly, several by a switch.
+async fn build_downlink(
+    number: u8,
+    count: usize,
+    gateway: &Node,
+    internet: &Internet,
+) -> Result<Downlink, LabError> {
+    let interface = format!("lan{number}");
+    let lan = Network::downlink(number);
+    let switch = if count > 1 {
+        Some(new_switch(number, gateway, &interface).await?)
+    } else {
+        None
+    };
+    let mut clients = Vec::new();
+    for client in (1_u16..).take(count) {
+        let node = new_node(format!("client{client}-{interface}"), Role::EndHost).await?;
+        let near = End {
+            node: &node,
+            interface: "eth0",
+        };
+        match &switch {
+            None => {
+                let far = End {
+                    node: gateway,
+                    interface: &interface,
+                };
+                join(near, far).await?;
+            }
+            Some(switch) => {
+                let port = format!("port{client}");
+                let far = End {
+                    node: switch,
+                    interface: &port,
+                };
+                join(near, far).await?;
+                switch.put_into_bridge(&port, BRIDGE).await?;
+            }
+        }
+        for family in Family::ALL {
+            node.add_address("eth0", lan.client(family, client)).await?;
+            let router = lan.first(family).address;
+            node.add_route("eth0", Route::default_via(router, 0, RouteProtocol::Static))
+                .await?;
+        }
+        clients.push(Host::new(node, Arc::clone(internet.echoes())));
+    }
+    for family in Family::ALL {
+        gateway.add_address(&interface, lan.first(family)).await?;
+    }
+    Ok(Downlink {
+        interface,
+        clients,
+        switch,
+    })
+}
+
+const BRIDGE: &str = "bridge";
+
+async fn new_switch(number: u8, gateway: &Node, interface: &str) -> Result<Node, LabError> {
+    let switch = new_node(format!("switch{number}"), Role::EndHost).await?;
+    switch.add_bridge(BRIDGE).await?;
+    join(
+        End {
+            node: gateway,
+            interface,
+        },
+        End {
+            node: &switch,
+            interface: "uplink",
+        },
+    )
+    .await?;
+    switch.put_into_bridge("uplink", BRIDGE).await?;
+    Ok(switch)
+}
+
+/// The addresses of the internet: probe targets and servers, each a host route's worth.
+pub(crate) fn internet_addresses() -> impl Iterator<Item = InterfaceAddress> {
+    Family::ALL.into_iter().flat_map(|family| {
+        let prefix = match family {
+            Family::Ipv4 => 32,
+            Family::Ipv6 => 128,
+        };
+        addressing::probe_targets(family)
+            .into_iter()
+            .chain(addressing::servers(family))
+            .map(move |address| InterfaceAddress { address, prefix })
+    })
+}
