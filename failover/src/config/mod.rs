@@ -142,3 +142,41 @@ pub enum Target {
     /// An ICMP echo, `icmp://ADDRESS`.
     Icmp(IpAddr),
 }
+
+#[doc(hidden)]
+mod stub;
+pub use stub::{load, parse};
+pub mod identity {
+    use crate::uplink::*;
+    use std::collections::BTreeMap;
+    pub struct Ids {
+        pub assigned: BTreeMap<UplinkName, UplinkId>,
+        pub remembered: BTreeMap<UplinkName, UplinkId>,
+    }
+    #[derive(Debug, thiserror::Error)]
+    #[error("no")]
+    pub struct IdentityError;
+    pub fn assign(
+        c: &super::Config,
+        r: &BTreeMap<UplinkName, UplinkId>,
+    ) -> Result<Ids, IdentityError> {
+        let mut m = r.clone();
+        for (n, u) in &c.uplinks {
+            if let Some(i) = u.id {
+                m.insert(n.clone(), i);
+            }
+        }
+        for n in c.uplinks.keys() {
+            if !m.contains_key(n) {
+                let free = UplinkId::all()
+                    .find(|i| !m.values().any(|v| v == i))
+                    .ok_or(IdentityError)?;
+                m.insert(n.clone(), free);
+            }
+        }
+        Ok(Ids {
+            assigned: m.clone(),
+            remembered: m,
+        })
+    }
+}
