@@ -112,7 +112,7 @@ pub(crate) fn follow(mut command: Command, mut heed: impl FnMut(&str)) -> Result
         }
     });
 
-    let mut ended: Option<(ExitStatus, Instant)> = None;
+    let mut ended: Option<Instant> = None;
     loop {
         match incoming.recv_timeout(Duration::from_millis(100)) {
             Ok(line) => {
@@ -120,18 +120,12 @@ pub(crate) fn follow(mut command: Command, mut heed: impl FnMut(&str)) -> Result
                 heed(&line);
             }
             Err(RecvTimeoutError::Disconnected) => break,
-            Err(RecvTimeoutError::Timeout) => match ended {
-                Some((_, when)) if when.elapsed() > LINGER => {
-                    return Err(CommandError::LeftBehind { command: name });
-                }
-                Some(_) => {}
-                None => {
-                    ended = child
-                        .try_wait()
-                        .map_err(start)?
-                        .map(|status| (status, Instant::now()));
-                }
-            },
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+        if ended.is_none() {
+            ended = child.try_wait().map_err(start)?.map(|_| Instant::now());
+        } else if ended.is_some_and(|when| when.elapsed() > LINGER) {
+            return Err(CommandError::LeftBehind { command: name });
         }
     }
     let status = child.wait().map_err(start)?;
@@ -155,5 +149,46 @@ fn succeeded(command: &Command, status: ExitStatus, said: String) -> Result<(), 
             status,
             said,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        command
+    }
+
+    #[test]
+    fn lines_of_both_outputs_come_in_order() {
+        let mut lines = Vec::new();
+        let ended = follow(shell("echo a; echo b >&2; echo c; exit 3"), |line| {
+            lines.push(line.to_owned());
+        });
+        assert_eq!(lines, ["a", "b", "c"]);
+        let said = ended.unwrap_err().to_string();
+        assert!(said.contains("exit status: 3"), "{said}");
+    }
+
+    #[test]
+    fn a_process_left_behind_is_told_of() {
+        let mut left = String::new();
+        // As long as the tests at most, in case nobody ends it.
+        let ended = follow(shell("sleep 60 & echo $!"), |line| {
+            line.clone_into(&mut left);
+        });
+        run(Command::new("kill").arg(&left)).unwrap();
+        assert!(matches!(ended, Err(CommandError::LeftBehind { .. })));
+    }
+
+    #[test]
+    fn a_failure_tells_what_the_program_said() {
+        let said = read(&mut shell("echo not here >&2; exit 1"))
+            .unwrap_err()
+            .to_string();
+        assert!(said.ends_with(": not here"), "{said}");
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 /// What one test program said.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Target {
-    /// Its name, as cargo gives it: the source file.
+    /// Its name: of the library, or of the test target.
     pub(crate) name: String,
     /// How many tests passed.
     pub(crate) passed: usize,
@@ -53,7 +53,7 @@ impl Tally {
             .strip_prefix("test ")
             .and_then(|rest| rest.strip_suffix(" ... FAILED"))
         {
-            target.failures.push(name.to_owned());
+            target.failures.push(name.trim_end().to_owned());
         }
     }
 
@@ -70,17 +70,13 @@ impl Tally {
     }
 }
 
-/// `Running tests/a.rs (target/…)`, `Running unittests src/lib.rs (target/…/name-hash)`,
-/// `Doc-tests name`.
+/// `Running tests/a.rs (target/debug/deps/name-hash)`, `Doc-tests name`.
 fn started(line: &str) -> Option<&str> {
     if let Some(name) = line.strip_prefix("Doc-tests ") {
         return Some(name);
     }
-    let (source, program) = line.strip_prefix("Running ")?.split_once(" (")?;
-    if !source.starts_with("unittests ") {
-        return Some(source);
-    }
-    // Every library is src/lib.rs: the program's name says more.
+    // Every library is src/lib.rs: the program's name says more than the source's.
+    let (_source, program) = line.strip_prefix("Running ")?.split_once(" (")?;
     let program = program.trim_end_matches(')').rsplit('/').next()?;
     Some(
         program
@@ -137,7 +133,7 @@ mod tests {
     fn counts_every_program_by_its_name() {
         let output = "   Compiling failover v0.1.0\n\
             \u{1b}[1m\u{1b}[32m     Running\u{1b}[0m unittests src/lib.rs (target/debug/deps/failover-0a1b)\n\
-            running 2 tests\ntest mark::tests::a ... ok\ntest mark::tests::b ... \u{1b}[31mFAILED\u{1b}[0m\n\
+            running 2 tests\ntest mark::tests::a ... ok\ntest mark::tests::b   ... \u{1b}[31mFAILED\u{1b}[0m\n\
             test result: \u{1b}[31mFAILED\u{1b}[0m. 1 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.01s\n\
             \n     Running tests/scenarios/main.rs (target/debug/deps/scenarios-77)\n\
             test result: ok. 12 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 3.00s\n\
@@ -147,7 +143,7 @@ mod tests {
             tally(output),
             [
                 target("failover", 1, &["mark::tests::b"], true),
-                target("tests/scenarios/main.rs", 12, &[], true),
+                target("scenarios", 12, &[], true),
                 target("failover", 0, &[], true),
             ]
         );

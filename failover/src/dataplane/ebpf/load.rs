@@ -90,7 +90,9 @@ pub enum CountersError {
     Map(#[from] MapError),
 }
 
-/// The programs in the kernel. They are detached and unloaded when this is dropped.
+/// The programs in the kernel. They are detached and unloaded when this is dropped, which must
+/// happen in the network namespace in which they were attached: a `clsact` filter is found again by
+/// the number of its interface there.
 #[derive(Debug)]
 pub struct Programs {
     ebpf: Ebpf,
