@@ -98,7 +98,7 @@ impl Run<'_> {
 
     /// Builds the eBPF object anew and compares; returns where it is.
     fn fresh_object(&mut self) -> Option<PathBuf> {
-        let name = "eBPF object built anew is identical";
+        let name = "eBPF object built anew";
         let began = announce(name);
         let (outcome, notes, object) = match ebpf::rebuild(self.workspace) {
             Ok(rebuilt) => match rebuilt.verdict {
