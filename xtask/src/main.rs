@@ -1,2 +1,109 @@
-//! What a developer of failover runs.
-fn main() {}
+//! What a developer of failover runs: `cargo xtask --help`.
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "progress goes to standard error and results to standard output: that is what this is for"
+)]
+
+mod command;
+mod ebpf;
+mod lab;
+mod privilege;
+mod setup;
+mod test;
+mod workspace;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::ebpf::toolchain::Kind;
+use crate::workspace::Workspace;
+
+/// Set-up, tests, demo and benchmarks of failover.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Installs the programs that tests and demo need, where they are missing (apt-get, with sudo)
+    #[command(after_help = "Example: cargo xtask setup")]
+    Setup,
+    /// Rebuilds the eBPF object that is checked in, and records what built it
+    #[command(
+        after_help = "Example: cargo xtask build-ebpf\n\nTakes a rustup nightly with rust-src and bpf-linker if both are there or can be had, else Debian's \
+                      packages rustc-web, cargo-web, rust-web-src and llvm-22-dev, which it installs."
+    )]
+    BuildEbpf {
+        /// Take only this toolchain
+        #[arg(long, value_enum)]
+        toolchain: Option<Kind>,
+    },
+    /// Sets up, checks and tests everything; the last line is `N passed, N failed`
+    #[command(
+        after_help = "Examples:\n  cargo xtask test\n  cargo xtask test --filter silent   only tests whose names hold `silent`, and no checks"
+    )]
+    Test {
+        /// Run only the tests whose names hold this text, and leave out the checks
+        #[arg(long, value_name = "TEXT")]
+        filter: Option<String>,
+    },
+    /// Shows the product at work in a lab of network namespaces
+    #[command(after_help = "Example: cargo xtask demo")]
+    Demo {
+        /// Handed on to `failover-lab demo`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+    /// Measures, with the release build
+    #[command(after_help = "Example: cargo xtask bench failover --trials 20 --json failover.json")]
+    Bench {
+        /// Handed on to `failover-lab bench`
+        #[arg(
+            trailing_var_arg = true,
+            allow_hyphen_values = true,
+            required = true,
+            value_name = "BENCHMARK"
+        )]
+        arguments: Vec<OsString>,
+    },
+    /// Runs what takes too long for `cargo xtask test`
+    #[command(after_help = "Example: cargo xtask soak")]
+    Soak {
+        /// Handed on to `failover-lab soak`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+}
+
+fn main() -> ExitCode {
+    let Arguments { command } = Arguments::parse();
+    let workspace = Workspace::of_this_build();
+    let outcome: Result<ExitCode, Box<dyn std::error::Error>> = match command {
+        Command::Setup => setup::run(&workspace)
+            .map(|()| ExitCode::SUCCESS)
+            .map_err(Into::into),
+        Command::BuildEbpf { toolchain } => ebpf::build(&workspace, toolchain)
+            .map(|()| ExitCode::SUCCESS)
+            .map_err(Into::into),
+        Command::Test { filter } => Ok(test::run(&workspace, filter.as_deref())),
+        Command::Demo { arguments } => {
+            lab::run(&workspace, lab::Show::Demo, &arguments).map_err(Into::into)
+        }
+        Command::Bench { arguments } => {
+            lab::run(&workspace, lab::Show::Bench, &arguments).map_err(Into::into)
+        }
+        Command::Soak { arguments } => {
+            lab::run(&workspace, lab::Show::Soak, &arguments).map_err(Into::into)
+        }
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("error: {error}");
+        ExitCode::FAILURE
+    })
+}

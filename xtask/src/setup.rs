@@ -1,0 +1,135 @@
+//! The programs that tests, demo and benchmarks need: installed where they are missing.
+
+use std::ffi::OsStr;
+use std::fs;
+
+use thiserror::Error;
+
+use crate::command::{self, CommandError};
+use crate::privilege::{NoPrivilege, Privilege};
+use crate::workspace::{Workspace, find_program};
+
+/// Each program and the Debian package that it is in.
+const PROGRAMS: [(&str, &str); 11] = [
+    ("nft", "nftables"),
+    ("conntrack", "conntrack"),
+    ("bpftool", "bpftool"),
+    ("ip", "iproute2"),
+    ("tc", "iproute2"),
+    ("iptables", "iptables"),
+    ("ping", "iputils-ping"),
+    ("tcpdump", "tcpdump"),
+    ("curl", "curl"),
+    ("sysctl", "procps"),
+    ("nsenter", "util-linux"),
+];
+
+/// The parts of the Rust toolchain that a minimal installation leaves out.
+const COMPONENTS: [(&str, &str); 2] = [("fmt", "rustfmt"), ("clippy", "clippy")];
+
+/// Why the set-up could not be done.
+#[derive(Debug, Error)]
+pub(crate) enum SetupError {
+    /// Not a Debian-like system.
+    #[error("there is no apt-get here: install {packages} by other means and run this again")]
+    NoApt {
+        /// The packages, by Debian's names.
+        packages: String,
+    },
+    /// Packages are to be installed by someone who may not.
+    #[error("installing {packages}: {source}")]
+    NotRoot {
+        /// The packages.
+        packages: String,
+        /// Why not.
+        source: NoPrivilege,
+    },
+    /// apt-get said no.
+    #[error("installing {packages}: {source}")]
+    Apt {
+        /// The packages.
+        packages: String,
+        /// What came of it.
+        source: CommandError,
+    },
+    /// A component of the Rust toolchain is missing and cannot be had.
+    #[error("adding {component} to the Rust toolchain: {source}")]
+    Component {
+        /// The component.
+        component: &'static str,
+        /// What came of it.
+        source: CommandError,
+    },
+}
+
+/// Installs whatever is missing, and says what.
+pub(crate) fn run(workspace: &Workspace) -> Result<(), SetupError> {
+    let mut packages: Vec<&str> = PROGRAMS
+        .iter()
+        .filter(|(program, _)| find_program(program).is_none())
+        .map(|(_, package)| *package)
+        .collect();
+    packages.dedup();
+    if packages.is_empty() {
+        eprintln!("set-up: all programs are there");
+    } else {
+        install(&packages)?;
+    }
+    for (subcommand, component) in COMPONENTS {
+        let mut probe = workspace.cargo();
+        if command::read(probe.args([subcommand, "--version"])).is_err() {
+            eprintln!("set-up: adding {component} to the Rust toolchain");
+            let mut rustup = std::process::Command::new("rustup");
+            // In the checkout, so that the toolchain that builds it is the one that gets it.
+            rustup
+                .current_dir(workspace.root())
+                .args(["component", "add", component]);
+            command::run(&mut rustup)
+                .map_err(|source| SetupError::Component { component, source })?;
+        }
+    }
+    Ok(())
+}
+
+/// Installs Debian packages as root.
+pub(crate) fn install(packages: &[&str]) -> Result<(), SetupError> {
+    let names = packages.join(" ");
+    if find_program("apt-get").is_none() {
+        return Err(SetupError::NoApt { packages: names });
+    }
+    let privilege = Privilege::obtain().map_err(|source| SetupError::NotRoot {
+        packages: names.clone(),
+        source,
+    })?;
+    let apt = |arguments: &[&str]| {
+        let quiet: [(&str, &OsStr); 1] = [("DEBIAN_FRONTEND", OsStr::new("noninteractive"))];
+        let mut command = privilege.command("apt-get", &quiet);
+        command.args(["-q", "-y", "-o", "Dpkg::Use-Pty=0"]);
+        command.args(arguments);
+        command::run(&mut command)
+    };
+    let failed = |source| SetupError::Apt {
+        packages: names.clone(),
+        source,
+    };
+    let mut install = vec!["install", "--no-install-recommends"];
+    install.extend(packages);
+
+    eprintln!("set-up: installing {names}");
+    if have_package_lists() && apt(&install).is_ok() {
+        return Ok(());
+    }
+    // Without lists, or with ones so old that they name files which are gone.
+    eprintln!("set-up: fetching the lists of packages");
+    apt(&["update"]).map_err(failed)?;
+    apt(&install).map_err(failed)
+}
+
+/// Whether apt knows any packages: images for containers come without lists.
+fn have_package_lists() -> bool {
+    fs::read_dir("/var/lib/apt/lists").is_ok_and(|entries| {
+        entries
+            .filter_map(Result::ok)
+            .any(|entry| entry.file_name().to_string_lossy().contains("_Packages"))
+    })
+}

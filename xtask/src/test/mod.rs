@@ -1,0 +1,272 @@
+//! The test command: set-up, checks, unit tests, and the tests that need root.
+//!
+//! A step that fails does not keep the others from running, so that one call tells everything.
+
+mod report;
+mod tally;
+
+use std::error::Error;
+use std::ffi::{OsStr, OsString};
+use std::io::{self, IsTerminal};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::{Duration, Instant};
+
+use self::report::{Line, Outcome, Report};
+use self::tally::Tally;
+use crate::command;
+use crate::ebpf::{self, Unproven};
+use crate::privilege::Privilege;
+use crate::setup;
+use crate::workspace::Workspace;
+
+/// Tells the kernel tests which object to load; without it they take the embedded one.
+const OBJECT: &str = "FAILOVER_BPF_OBJECT";
+
+/// Runs everything, or with a filter only the tests whose names hold it, and prints the summary.
+pub(crate) fn run(workspace: &Workspace, filter: Option<&str>) -> ExitCode {
+    let mut run = Run {
+        workspace,
+        filter,
+        report: Report::default(),
+        began: Instant::now(),
+        tests: 0,
+    };
+    run.check("set-up", || setup::run(workspace));
+    let fresh = if filter.is_none() {
+        run.checks();
+        run.fresh_object()
+    } else {
+        None
+    };
+    run.unit_tests();
+    run.root_tests(fresh.as_deref());
+    run.finish()
+}
+
+struct Run<'a> {
+    workspace: &'a Workspace,
+    filter: Option<&'a str>,
+    report: Report,
+    began: Instant,
+    /// How many tests ran, other than checks.
+    tests: usize,
+}
+
+impl Run<'_> {
+    /// Does something that is either good or not.
+    fn check<T, E: Error>(&mut self, name: &str, work: impl FnOnce() -> Result<T, E>) -> Option<T> {
+        let began = announce(name);
+        let (outcome, notes, value) = match work() {
+            Ok(value) => (Outcome::Good, Vec::new(), Some(value)),
+            Err(error) => (Outcome::Bad, vec![error.to_string()], None),
+        };
+        self.record(Line::check(name, outcome, began.elapsed(), notes));
+        value
+    }
+
+    /// The checks that read sources only.
+    fn checks(&mut self) {
+        let workspace = self.workspace;
+        let cargo = |arguments: &[&str]| {
+            let mut command = colourful(workspace.cargo());
+            command.args(arguments);
+            command
+        };
+        self.check("format", || {
+            command::run(&mut cargo(&["fmt", "--all", "--check"]))?;
+            let ebpf = "failover-ebpf/Cargo.toml";
+            command::run(&mut cargo(&["fmt", "--manifest-path", ebpf, "--check"]))
+        });
+        self.check("clippy", || {
+            command::run(&mut cargo(&[
+                "clippy",
+                "--workspace",
+                "--all-targets",
+                "--",
+                "-D",
+                "warnings",
+            ]))
+        });
+        self.check("rustdoc", || {
+            command::run(
+                cargo(&["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"),
+            )
+        });
+        self.check("eBPF object is of its sources", || ebpf::check(workspace));
+    }
+
+    /// Builds the eBPF object anew and compares; returns where it is.
+    fn fresh_object(&mut self) -> Option<PathBuf> {
+        let name = "eBPF object built anew";
+        let began = announce(name);
+        let (outcome, notes, object) = match ebpf::rebuild(self.workspace) {
+            Ok(rebuilt) => match rebuilt.verdict {
+                Ok(()) => (Outcome::Good, Vec::new(), Some(rebuilt.object)),
+                Err(other @ Unproven::OtherToolchain { .. }) => {
+                    (Outcome::Good, vec![other.to_string()], Some(rebuilt.object))
+                }
+                Err(wrong @ Unproven::Wrong(_)) => {
+                    (Outcome::Bad, vec![wrong.to_string()], Some(rebuilt.object))
+                }
+            },
+            Err(error) => (Outcome::Bad, vec![error.to_string()], None),
+        };
+        self.record(Line::check(name, outcome, began.elapsed(), notes));
+        object
+    }
+
+    /// What needs no root, as the user who called.
+    fn unit_tests(&mut self) {
+        self.tests("unit tests", &["--workspace", "--lib", "--bins"], |_| {});
+        self.tests(
+            "examples in the documentation",
+            &["--workspace", "--doc"],
+            |_| {},
+        );
+    }
+
+    /// What needs root: every test target of the workspace, then those of the kernel once more with
+    /// the fresh object.
+    fn root_tests(&mut self, fresh: Option<&Path>) {
+        let began = Instant::now();
+        let privilege = match Privilege::obtain() {
+            Ok(privilege) => privilege,
+            Err(error) => {
+                let notes = vec![format!("none of them ran: {error}")];
+                self.record(Line::check(
+                    "root tests",
+                    Outcome::Bad,
+                    began.elapsed(),
+                    notes,
+                ));
+                return;
+            }
+        };
+        let workspace = self.workspace;
+        // The tests start the daemon as a user would.
+        let built = self.check("programs for the tests", || {
+            let mut build = colourful(workspace.cargo());
+            command::run(build.args(["build", "--workspace", "--bins"]))
+        });
+        if built.is_none() {
+            return;
+        }
+        self.tests("root tests", &["--workspace", "--test", "*"], |command| {
+            as_root(command, privilege, None);
+        });
+        if let Some(object) = fresh {
+            let name = "kernel tests with the fresh object";
+            self.tests(name, &["--workspace", "--test", "ebpf_object"], |command| {
+                as_root(command, privilege, Some(object));
+            });
+        }
+    }
+
+    /// Runs `cargo test` and counts. That it fails although no test did (it does not compile) is a
+    /// failure of its own.
+    fn tests(&mut self, name: &str, arguments: &[&str], prepare: impl FnOnce(&mut Command)) {
+        let began = announce(name);
+        let mut command = colourful(self.workspace.cargo());
+        command.args(["test", "--no-fail-fast"]).args(arguments);
+        prepare(&mut command);
+        if let Some(filter) = self.filter {
+            command.args(["--", filter]);
+        }
+        let mut tally = Tally::default();
+        let ended = command::follow(command, |line| tally.heed(line, Instant::now()));
+        let targets = tally.finish();
+        let told = targets.iter().any(|target| target.failed > 0);
+        for target in targets
+            .into_iter()
+            .filter(|target| target.passed + target.failed > 0)
+        {
+            self.tests += target.passed + target.failed;
+            self.record(Line {
+                name: format!("{name}: {}", target.name),
+                passed: target.passed,
+                failed: target.failed,
+                took: target.took,
+                notes: target.failures,
+            });
+        }
+        match ended {
+            Err(error) if !told => {
+                let notes = vec![error.to_string()];
+                self.record(Line::check(name, Outcome::Bad, began.elapsed(), notes));
+            }
+            Ok(()) | Err(_) => {}
+        }
+    }
+
+    fn record(&mut self, line: Line) {
+        eprintln!(
+            "== {}: {}, {:.1} s",
+            line.name,
+            line.result(),
+            line.took.as_secs_f64()
+        );
+        for note in &line.notes {
+            eprintln!("   {note}");
+        }
+        self.report.add(line);
+    }
+
+    fn finish(mut self) -> ExitCode {
+        if let Some(filter) = self.filter
+            && self.tests == 0
+        {
+            let notes = vec![format!("no test's name holds `{filter}`")];
+            self.report
+                .add(Line::check("filter", Outcome::Bad, Duration::ZERO, notes));
+        }
+        println!("\n{}", self.report.summary(self.began.elapsed()));
+        if self.report.failed() == 0 {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn announce(name: &str) -> Instant {
+    eprintln!("\n== {name}");
+    Instant::now()
+}
+
+/// Has cargo write in colour when a person reads it, also where its output goes through us.
+fn colourful(mut command: Command) -> Command {
+    if io::stderr().is_terminal() {
+        command.env("CARGO_TERM_COLOR", "always");
+    }
+    command
+}
+
+/// Has cargo compile as this user and run the tests as root.
+fn as_root(command: &mut Command, privilege: Privilege, object: Option<&Path>) {
+    let mut environment: Vec<(&str, OsString)> = ["PATH", "RUST_LOG", "RUST_BACKTRACE", "CI"]
+        .into_iter()
+        .filter_map(|name| Some((name, std::env::var_os(name)?)))
+        .collect();
+    match object {
+        Some(object) => environment.push((OBJECT, object.as_os_str().to_owned())),
+        None => {
+            command.env_remove(OBJECT);
+        }
+    }
+    let environment: Vec<(&str, &OsStr)> = environment
+        .iter()
+        .map(|(name, value)| (*name, value.as_os_str()))
+        .collect();
+    command.envs(environment.iter().copied());
+    let runner = privilege.prefix(&environment);
+    if !runner.is_empty() {
+        let words: Vec<String> = runner
+            .iter()
+            .map(|word| format!("{:?}", word.to_string_lossy()))
+            .collect();
+        // A list in TOML, and the words are quoted as TOML does it.
+        let setting = format!("target.'cfg(all())'.runner=[{}]", words.join(","));
+        command.args(["--config", &setting]);
+    }
+}

@@ -1,0 +1,161 @@
+//! Reads from the output of cargo and its tests how many passed, and which failed.
+
+use std::time::{Duration, Instant};
+
+/// What one test program said.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Target {
+    /// Its name: of the library, or of the test target.
+    pub(crate) name: String,
+    /// How many tests passed.
+    pub(crate) passed: usize,
+    /// How many failed.
+    pub(crate) failed: usize,
+    /// The names of those that failed.
+    pub(crate) failures: Vec<String>,
+    /// How long it ran; only known once it has ended.
+    pub(crate) took: Duration,
+    /// Whether it came to its end.
+    pub(crate) ended: bool,
+}
+
+/// All test programs of one call of `cargo test`, in the order in which they ran.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    targets: Vec<Target>,
+    began: Option<Instant>,
+}
+
+impl Tally {
+    /// Takes the next line of the output.
+    pub(crate) fn heed(&mut self, line: &str, now: Instant) {
+        let line = without_colour(line);
+        let line = line.trim();
+        if let Some(name) = started(line) {
+            self.began = Some(now);
+            self.targets.push(Target {
+                name: name.to_owned(),
+                ..Target::default()
+            });
+            return;
+        }
+        let Some(target) = self.targets.last_mut() else {
+            return;
+        };
+        if let Some((passed, failed)) = result(line) {
+            target.passed += passed;
+            target.failed += failed;
+            target.ended = true;
+            target.took = self
+                .began
+                .map_or(Duration::ZERO, |began| now.duration_since(began));
+        } else if let Some(name) = line
+            .strip_prefix("test ")
+            .and_then(|rest| rest.strip_suffix(" ... FAILED"))
+        {
+            target.failures.push(name.trim_end().to_owned());
+        }
+    }
+
+    /// What was read. A program that did not come to its end (a crash, an abort) has one failure
+    /// more than it told of.
+    pub(crate) fn finish(mut self) -> Vec<Target> {
+        for target in self.targets.iter_mut().filter(|target| !target.ended) {
+            target.failed += 1;
+            target
+                .failures
+                .push("(it ended before its last test did)".to_owned());
+        }
+        self.targets
+    }
+}
+
+/// `Running tests/a.rs (target/debug/deps/name-hash)`, `Doc-tests name`.
+fn started(line: &str) -> Option<&str> {
+    if let Some(name) = line.strip_prefix("Doc-tests ") {
+        return Some(name);
+    }
+    // Every library is src/lib.rs: the program's name says more than the source's.
+    let (_source, program) = line.strip_prefix("Running ")?.split_once(" (")?;
+    let program = program.trim_end_matches(')').rsplit('/').next()?;
+    Some(
+        program
+            .rsplit_once('-')
+            .map_or(program, |(name, _hash)| name),
+    )
+}
+
+/// `test result: ok. 3 passed; 0 failed; …`
+fn result(line: &str) -> Option<(usize, usize)> {
+    let counts = line.strip_prefix("test result: ")?.split_once(". ")?.1;
+    let count = |what| {
+        counts
+            .split("; ")
+            .find_map(|part| part.strip_suffix(what)?.trim().parse().ok())
+    };
+    Some((count(" passed")?, count(" failed")?))
+}
+
+/// Takes out the escape sequences that set colours.
+fn without_colour(line: &str) -> String {
+    let mut text = String::with_capacity(line.len());
+    let mut parts = line.split("\u{1b}[");
+    text.extend(parts.next());
+    for part in parts {
+        text.push_str(part.split_once('m').map_or("", |(_, rest)| rest));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tally(output: &str) -> Vec<Target> {
+        let mut tally = Tally::default();
+        let now = Instant::now();
+        output.lines().for_each(|line| tally.heed(line, now));
+        tally.finish()
+    }
+
+    fn target(name: &str, passed: usize, failures: &[&str], ended: bool) -> Target {
+        Target {
+            name: name.into(),
+            passed,
+            failed: failures.len(),
+            failures: failures.iter().map(|name| (*name).to_owned()).collect(),
+            took: Duration::ZERO,
+            ended,
+        }
+    }
+
+    #[test]
+    fn counts_every_program_by_its_name() {
+        let output = "   Compiling failover v0.1.0\n\
+            \u{1b}[1m\u{1b}[32m     Running\u{1b}[0m unittests src/lib.rs (target/debug/deps/failover-0a1b)\n\
+            running 2 tests\ntest mark::tests::a ... ok\ntest mark::tests::b   ... \u{1b}[31mFAILED\u{1b}[0m\n\
+            test result: \u{1b}[31mFAILED\u{1b}[0m. 1 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.01s\n\
+            \n     Running tests/scenarios/main.rs (target/debug/deps/scenarios-77)\n\
+            test result: ok. 12 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 3.00s\n\
+            \n   Doc-tests failover\n\
+            test result: ok. 0 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out\n";
+        assert_eq!(
+            tally(output),
+            [
+                target("failover", 1, &["mark::tests::b"], true),
+                target("scenarios", 12, &[], true),
+                target("failover", 0, &[], true),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_crash_is_a_failure() {
+        let output = "     Running tests/lab.rs (target/debug/deps/lab-77)\nrunning 3 tests\n\
+                      error: test failed, to rerun pass `--test lab`\n";
+        let [lab] = &tally(output)[..] else {
+            panic!("one program ran");
+        };
+        assert_eq!((lab.passed, lab.failed), (0, 1));
+    }
+}
