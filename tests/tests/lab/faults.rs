@@ -120,6 +120,9 @@ async fn interface() -> TestResult {
     let traffic = Traffic::new(Protocol::Tcp, Family::Ipv4, 4);
     assert_eq!(Tally::of(&client.burst(traffic).await?).on(2), 4);
 
+    // Healing is for other faults: it does not fail and brings nothing back.
+    uplink.heal().await?;
+    assert!(lab.gateway().node().interface_index("wan1").await.is_err());
     uplink.remake_interface().await?;
     assert_ne!(lab.gateway().node().interface_index("wan1").await?, index);
     assert_eq!(lab.gateway().node().must(routes).await?, before);
