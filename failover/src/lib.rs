@@ -5,6 +5,7 @@
 
 pub mod config;
 pub mod family;
+pub mod identity;
 pub mod interface;
 pub mod kernel;
 pub mod mark;
