@@ -11,6 +11,7 @@ pub mod dataplane;
 pub mod discover;
 pub mod family;
 pub mod health;
+pub mod identity;
 pub mod interface;
 pub mod kernel;
 pub mod mark;

@@ -1,144 +1,35 @@
-//! The configuration: what the file means, with every default filled in.
+//! The configuration: the file's text becomes a [`Config`], or a list of all that is wrong with it.
+//!
+//! Text → tree of values with their places (`tree`) → settings, each read by itself (`section`,
+//! `value`, `probe`, `uplinks`, `settings`) → checks of settings against each other (`relations`).
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::path::PathBuf;
-use std::time::Duration;
+mod load;
+mod model;
+mod probe;
+mod problem;
+mod relations;
+mod section;
+mod settings;
+mod syntax;
+mod tree;
+mod uplinks;
+mod value;
 
-use ipnet::Ipv6Net;
+pub use load::{MAX_FILE_BYTES, load};
+pub use model::{
+    Affinity, Config, ModeSetting, Nat, OnDown, OnUp, ProbeConfig, Target, UplinkConfig,
+};
+pub use problem::{ConfigError, Problem, Rejected};
+pub use tree::Place;
 
-use crate::interface::InterfaceName;
-use crate::mark::MarkMask;
-use crate::uplink::{UplinkId, UplinkName};
-
-/// The whole configuration.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Config {
-    /// The uplinks; at least one, at most as many as the mark mask can tell apart.
-    pub uplinks: BTreeMap<UplinkName, UplinkConfig>,
-    /// The interfaces behind which users are; may be empty.
-    pub downlinks: BTreeSet<InterfaceName>,
-    /// Where new flows are given their uplink.
-    pub mode: ModeSetting,
-    /// What makes flows go together.
-    pub affinity: Affinity,
-    /// Which bits of marks are ours.
-    pub marks: MarkMask,
-    /// The number of the table of the healthy set; an uplink's table is this plus its id.
-    pub base_table: u32,
-    /// The first preference of our `ip rule`s.
-    pub rule_priority: u32,
-    /// The control socket.
-    pub control: PathBuf,
-    /// Where ids, last states and remembered sysctls are kept.
-    pub state_dir: PathBuf,
-    /// Where maps and links are pinned.
-    pub bpffs: PathBuf,
-}
-
-/// One uplink.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UplinkConfig {
-    /// Its interface, which may not exist yet.
-    pub interface: InterfaceName,
-    /// Its id, where the file gives one.
-    pub id: Option<UplinkId>,
-    /// The IPv4 gateway; `None` is learnt.
-    pub gateway: Option<Ipv4Addr>,
-    /// The IPv6 gateway; `None` is learnt.
-    pub gateway6: Option<Ipv6Addr>,
-    /// The IPv4 source; `None` is the interface's own primary address.
-    pub source: Option<Ipv4Addr>,
-    /// The IPv6 source; `None` is the interface's own.
-    pub source6: Option<Ipv6Addr>,
-    /// Sources that are not translated on this uplink; `None` is the interface's own prefixes.
-    pub prefixes6: Option<Vec<Ipv6Net>>,
-    /// Share of new flows within the priority, 1 to 256 (the range of a multipath next hop's weight).
-    pub weight: u16,
-    /// Lower is preferred.
-    pub priority: u32,
-    /// Whether new outbound flows may choose it.
-    pub new_flows: bool,
-    /// Whether sources are translated.
-    pub nat: Nat,
-    /// What people call it.
-    pub description: Option<String>,
-    /// How it is probed.
-    pub probe: ProbeConfig,
-    /// What happens to its flows when it goes down.
-    pub on_down: OnDown,
-    /// What happens to flows that would rather use it when it returns.
-    pub on_up: OnUp,
-}
-
-/// Where new flows are given their uplink.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ModeSetting {
-    /// eBPF where it works, else classic.
-    Auto,
-    /// eBPF or nothing.
-    Ebpf,
-    /// nftables and routes.
-    Classic,
-}
-
-/// Whether sources are translated on an uplink.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Nat {
-    /// To the uplink's own address.
-    Masquerade,
-    /// Not at all, or by the user's own rules.
-    None,
-}
-
-/// What makes flows go together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Affinity {
-    /// Nothing: each flow on its own.
-    Flow,
-    /// The same source and destination.
-    Pair,
-    /// The same source.
-    Source,
-}
-
-/// What happens to the flows of an uplink that goes down.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OnDown {
-    /// They are forgotten, so that their next packet is a new flow elsewhere.
-    Reset,
-    /// Nothing.
-    Keep,
-}
-
-/// What happens to flows when a better uplink returns.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OnUp {
-    /// They stay where they are.
-    Stay,
-}
-
-/// How an uplink is probed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ProbeConfig {
-    /// Who is asked.
-    pub targets: Vec<Target>,
-    /// From one round to the next.
-    pub interval: Duration,
-    /// How long an answer may take.
-    pub timeout: Duration,
-    /// Targets of a family that must answer for a round to count as good; where a family has fewer,
-    /// all of them.
-    pub required: u16,
-    /// Bad rounds in a row until down.
-    pub down_after: u16,
-    /// Good rounds in a row until up again.
-    pub up_after: u16,
-}
-
-/// Who is asked.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Target {
-    /// An ICMP echo, `icmp://ADDRESS`.
-    Icmp(IpAddr),
+/// Reads a configuration from its text (YAML 1.2).
+///
+/// # Errors
+/// When the text is no configuration. What the parser refuses is reported alone; everything else
+/// that is wrong is reported together.
+pub fn parse(text: &str) -> Result<Config, ConfigError> {
+    let root = tree::read(text)
+        .map_err(|error| ConfigError::rejected(vec![syntax::problem(text, &error)], text))?;
+    settings::config(&section::Value::root(&root, text))
+        .map_err(|problems| ConfigError::rejected(problems.0, text))
 }

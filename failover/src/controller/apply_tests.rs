@@ -37,7 +37,7 @@ impl Bench {
         }
     }
 
-    fn applier(kernel: &RecordingKernel, folder: &PathBuf) -> Applier<RecordingKernel, Classic> {
+    fn applier(kernel: &RecordingKernel, folder: &std::path::Path) -> Applier<RecordingKernel, Classic> {
         Applier::new(
             kernel.clone(),
             Classic,
@@ -90,7 +90,7 @@ async fn flows_are_forgotten_after_the_new_selection_is_in_place() {
 async fn what_is_in_place_is_not_touched_again() {
     let mut bench = Bench::new("again");
     bench.apply(&fixture::three_uplinks()).await.unwrap();
-    bench.kernel.take_log();
+    drop(bench.kernel.take_log());
     bench.apply(&fixture::three_uplinks()).await.unwrap();
     bench.applier.suspect_routing();
     bench.applier.suspect_settings();
@@ -102,7 +102,7 @@ async fn what_is_in_place_is_not_touched_again() {
 async fn when_publishing_fails_the_flows_stay_and_are_forgotten_at_the_next_success() {
     let mut bench = Bench::new("fails");
     bench.apply(&fixture::three_uplinks()).await.unwrap();
-    bench.kernel.take_log();
+    drop(bench.kernel.take_log());
     let mut fewer = fixture::three_uplinks();
     fixture::keep_only(&mut fewer, 2);
     bench.applier.owe(&owed());

@@ -9,13 +9,13 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
-use crate::config::identity::{self, IdentityError};
 use crate::config::{Config, ModeSetting};
 use crate::control::server::{self, ListenError};
 use crate::controller::apply::{Applier, ApplyErrors};
 use crate::controller::engine::{Engine, Moment};
 use crate::controller::run::{Daemon, Inputs};
 use crate::dataplane::{Classic, Steering};
+use crate::identity::{self, IdentityError};
 use crate::kernel::conntrack::{ConntrackError, Ctnetlink};
 use crate::kernel::linux::LinuxKernel;
 use crate::kernel::network::{NetworkObserver, ObserveError};
@@ -87,8 +87,8 @@ pub async fn start(config: Config) -> Result<(), StartError> {
     let _lock = StateLock::take(&config.state_dir)?;
     let store = Store::new(&config.state_dir);
 
-    let ids = identity::assign(&config, &store.ids()?)?;
-    store.keep_ids(&ids.remembered)?;
+    let identities = identity::assign(&config.given_ids(), &store.ids()?, config.marks)?;
+    store.keep_ids(&identities.remembered)?;
     let health = store.health().unwrap_or_else(|error| {
         warn!(%error, "last states are forgotten");
         RememberedHealth::new()
@@ -107,7 +107,7 @@ pub async fn start(config: Config) -> Result<(), StartError> {
     let engine = Engine::new(
         config,
         steering.picked_by(),
-        &ids.assigned,
+        &identities.ids,
         &health,
         view,
         now,

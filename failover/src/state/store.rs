@@ -12,10 +12,8 @@ use thiserror::Error;
 
 use crate::family::PerFamily;
 use crate::health::Health;
-use crate::uplink::{UplinkId, UplinkName};
-
-/// The ids that uplinks were given.
-pub type RememberedIds = BTreeMap<UplinkName, UplinkId>;
+use crate::identity::Ids;
+use crate::uplink::UplinkName;
 
 /// The last verdicts.
 pub type RememberedHealth = BTreeMap<UplinkName, PerFamily<Health>>;
@@ -90,7 +88,7 @@ impl Store {
     ///
     /// # Errors
     /// When the file cannot be read or understood.
-    pub fn ids(&self) -> Result<RememberedIds, StoreError> {
+    pub fn ids(&self) -> Result<Ids, StoreError> {
         self.load(Self::IDS)
     }
 
@@ -98,7 +96,7 @@ impl Store {
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub fn keep_ids(&self, ids: &RememberedIds) -> Result<(), StoreError> {
+    pub fn keep_ids(&self, ids: &Ids) -> Result<(), StoreError> {
         self.save(Self::IDS, ids)
     }
 
@@ -158,6 +156,7 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::uplink::UplinkId;
 
     fn folder(name: &str) -> PathBuf {
         let folder = std::env::temp_dir().join(format!("failover-{name}-{}", std::process::id()));
@@ -169,8 +168,8 @@ mod tests {
     fn what_is_kept_is_found_again() {
         let folder = folder("store");
         let store = Store::new(&folder);
-        assert_eq!(store.ids().unwrap(), RememberedIds::new());
-        let ids = RememberedIds::from([("fiber".parse().unwrap(), UplinkId::try_from(3).unwrap())]);
+        assert_eq!(store.ids().unwrap(), Ids::new());
+        let ids = Ids::from([("fiber".parse().unwrap(), UplinkId::try_from(3).unwrap())]);
         store.keep_ids(&ids).unwrap();
         assert_eq!(store.ids().unwrap(), ids);
         let facts = InstalledFacts {
