@@ -37,7 +37,10 @@ impl Bench {
         }
     }
 
-    fn applier(kernel: &RecordingKernel, folder: &std::path::Path) -> Applier<RecordingKernel, Classic> {
+    fn applier(
+        kernel: &RecordingKernel,
+        folder: &std::path::Path,
+    ) -> Applier<RecordingKernel, Classic> {
         Applier::new(
             kernel.clone(),
             Classic,

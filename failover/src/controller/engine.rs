@@ -11,18 +11,19 @@ use std::time::Instant;
 
 use jiff::Timestamp;
 
-use crate::config::{Config, OnDown, UplinkConfig};
-use crate::controller::family_state::{FamilyState, targets};
+use crate::config::Config;
+use crate::controller::family_state::targets;
 use crate::controller::told;
-use crate::discover::{addresses_of, own_prefixes6, reachability};
+use crate::controller::uplink::{Life, Notice, Uplink};
+use crate::discover::{addresses_of, own_prefixes6};
 use crate::family::{Family, PerFamily};
-use crate::health::{Health, Round, Transition};
+use crate::health::{Round, Transition};
 use crate::interface::InterfaceName;
 use crate::network::{Link, NetworkView};
 use crate::probe::ProbePlan;
 use crate::select::{Candidate, Pool, Tier, select};
 use crate::state::RememberedHealth;
-use crate::status::{State, StatusDocument};
+use crate::status::StatusDocument;
 use crate::uplink::{UplinkId, UplinkName};
 use crate::wanted::{Numbers, PickedBy, Situation, UplinkSituation, Wanted};
 
@@ -53,21 +54,6 @@ pub struct Decision {
     pub forget: BTreeSet<Forget>,
 }
 
-/// A change worth a line in the log.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Notice {
-    /// The uplink.
-    pub uplink: UplinkName,
-    /// The family.
-    pub family: Family,
-    /// The state that it left.
-    pub from: State,
-    /// The state that it is in now.
-    pub to: State,
-    /// Why.
-    pub reason: String,
-}
-
 /// All that the engine knows.
 #[derive(Debug)]
 pub struct Engine {
@@ -82,18 +68,6 @@ pub struct Engine {
     started: Timestamp,
     /// Something that a decision follows from has changed since the last one.
     stale: bool,
-}
-
-#[derive(Debug)]
-pub(super) struct Uplink {
-    pub(super) name: UplinkName,
-    pub(super) config: UplinkConfig,
-    pub(super) families: PerFamily<FamilyState>,
-    /// The states that were last told, and since when the better of them is.
-    told: PerFamily<State>,
-    pub(super) since: Timestamp,
-    /// Which families were alive at the last decision.
-    alive: PerFamily<bool>,
 }
 
 impl Engine {
@@ -113,24 +87,8 @@ impl Engine {
             .iter()
             .filter_map(|(name, uplink)| Some((*ids.get(name)?, (name, uplink))))
             .map(|(id, (name, uplink))| {
-                let families = PerFamily::from_fn(|family| {
-                    let initial = remembered
-                        .get(name)
-                        .map_or(Health::Unknown, |health| *health.get(family));
-                    let reach = reachability(uplink, family, &view);
-                    FamilyState::new(family, uplink, initial, reach)
-                });
-                let told = PerFamily::from_fn(|family| families.get(family).state());
-                let alive = PerFamily::from_fn(|family| families.get(family).is_alive());
-                let uplink = Uplink {
-                    name: name.clone(),
-                    config: uplink.clone(),
-                    families,
-                    told,
-                    since: now.wall,
-                    alive,
-                };
-                (id, uplink)
+                let health = remembered.get(name).copied().unwrap_or_default();
+                (id, Uplink::new(name, uplink, health, &view, now))
             })
             .collect();
         let mut engine = Self {
@@ -161,10 +119,7 @@ impl Engine {
         self.view = view;
         for (&id, uplink) in &mut self.uplinks {
             for family in Family::ALL {
-                let news = uplink
-                    .families
-                    .get_mut(family)
-                    .look(&uplink.config, &self.view, now.at);
+                let news = uplink.look(family, &self.view, now);
                 tracing_transition(id, family, news.transition.as_ref());
                 self.gone_sources.extend(news.former_source);
             }
@@ -332,13 +287,18 @@ impl Engine {
         let last_resort_ends =
             before == Tier::LastResort && self.pools.get(family).tier.is_usable();
         for (&id, uplink) in &mut self.uplinks {
-            let alive = uplink.families.get(family).is_alive();
-            let was_alive = std::mem::replace(uplink.alive.get_mut(family), alive);
-            if alive {
+            match uplink.life(family) {
                 // Its flows can go on where they are.
-                self.owed.remove(&(id, family));
-            } else if (was_alive || last_resort_ends) && uplink.config.on_down == OnDown::Reset {
-                self.owed.insert((id, family));
+                Life::Alive => {
+                    self.owed.remove(&(id, family));
+                }
+                Life::Died => {
+                    self.owed.insert((id, family));
+                }
+                Life::Dead if last_resort_ends => {
+                    self.owed.insert((id, family));
+                }
+                Life::Dead | Life::Kept => {}
             }
         }
     }
@@ -388,24 +348,7 @@ impl Engine {
     /// Compares states with those that were last told.
     fn tell(&mut self, now: Moment) {
         for uplink in self.uplinks.values_mut() {
-            let best_before = uplink.told.ipv4.min(uplink.told.ipv6);
-            for family in Family::ALL {
-                let state = uplink.families.get(family);
-                let to = state.state();
-                let from = std::mem::replace(uplink.told.get_mut(family), to);
-                if from != to {
-                    self.notices.push(Notice {
-                        uplink: uplink.name.clone(),
-                        family,
-                        from,
-                        to,
-                        reason: state.reason(now.at),
-                    });
-                }
-            }
-            if uplink.told.ipv4.min(uplink.told.ipv6) != best_before {
-                uplink.since = now.wall;
-            }
+            self.notices.extend(uplink.notices(now));
         }
     }
 }

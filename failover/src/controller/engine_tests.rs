@@ -4,10 +4,12 @@ use std::time::{Duration, Instant};
 
 use super::*;
 use crate::config;
+use crate::health::Health;
 use crate::health::{Failure, Outcome, PlanNumber, TargetResult};
 use crate::interface::InterfaceIndex;
 use crate::network::{DefaultRoute, InterfaceAddress, Traffic};
 use crate::select::Standing;
+use crate::status::State;
 
 /// An engine with its own clock and two or three uplinks that speak both families.
 struct Bench {

@@ -5,8 +5,10 @@
 //! [`run`] is the loop that feeds the one and drives the other, [`start`] sets all of it up.
 
 pub mod apply;
+pub mod apply_error;
 pub mod engine;
 mod family_state;
 pub mod run;
 pub mod start;
 mod told;
+mod uplink;

@@ -21,8 +21,10 @@ use tracing::{error, info, warn};
 
 use crate::control::server::Question;
 use crate::control::{Answer, Request};
-use crate::controller::apply::{Applier, ApplyErrors, Kernel};
-use crate::controller::engine::{Engine, Forget, Moment, Notice};
+use crate::controller::apply::{Applier, Kernel};
+use crate::controller::apply_error::ApplyErrors;
+use crate::controller::engine::{Engine, Forget, Moment};
+use crate::controller::uplink::Notice;
 use crate::dataplane::Steering;
 use crate::interface::InterfaceName;
 use crate::kernel::network::NetworkObserver;

@@ -11,7 +11,8 @@ use tracing::{info, warn};
 
 use crate::config::{Config, ModeSetting};
 use crate::control::server::{self, ListenError};
-use crate::controller::apply::{Applier, ApplyErrors};
+use crate::controller::apply::Applier;
+use crate::controller::apply_error::ApplyErrors;
 use crate::controller::engine::{Engine, Moment};
 use crate::controller::run::{Daemon, Inputs};
 use crate::dataplane::{Classic, Steering};

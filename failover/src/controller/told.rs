@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use jiff::Timestamp;
 
-use crate::controller::engine::Uplink;
+use crate::controller::uplink::Uplink;
 use crate::family::{Family, PerFamily};
 use crate::network::{NetworkView, Traffic};
 use crate::select::Pool;

@@ -1,0 +1,71 @@
+//! What can go wrong when the kernel is changed.
+
+use std::error::Error;
+
+use thiserror::Error;
+
+use crate::controller::engine::Forget;
+use crate::state::StoreError;
+
+/// An error of the edge, whichever edge it is.
+pub(super) type Cause = Box<dyn Error + Send + Sync>;
+
+/// One thing that could not be done to the kernel.
+#[derive(Debug, Error)]
+pub enum ApplyError {
+    /// Our routes and rules could not be listed.
+    #[error("cannot list the routes and rules in the kernel")]
+    ListRouting(#[source] Cause),
+    /// A route or rule could not be changed; the cause names it.
+    #[error("cannot change the routing")]
+    ChangeRouting(#[source] Cause),
+    /// The nftables table could not be replaced, removed or read.
+    #[error("cannot {what} the nftables table")]
+    Firewall {
+        /// What was tried.
+        what: &'static str,
+        /// Why.
+        source: Cause,
+    },
+    /// The way new flows are picked could not be changed.
+    #[error("cannot publish which uplinks new flows use")]
+    Steering(#[source] Cause),
+    /// Flows could not be forgotten.
+    #[error("cannot delete connection tracking entries: {flows:?}")]
+    Forget {
+        /// Whose.
+        flows: Forget,
+        /// Why.
+        source: Cause,
+    },
+    /// Our bits could not be cleared.
+    #[error("cannot clear our bits of connection marks")]
+    ClearMarks(#[source] Cause),
+    /// A kernel setting could not be read or changed.
+    #[error("cannot set {key}")]
+    Sysctl {
+        /// The setting.
+        key: String,
+        /// Why.
+        source: Cause,
+    },
+    /// What was put into the kernel could not be noted.
+    #[error("cannot note what is put into the kernel")]
+    Store(#[from] StoreError),
+}
+
+/// Everything that went wrong in one go; the rest was done.
+#[derive(Debug, Error)]
+#[error("{}", .0.iter().map(chain).collect::<Vec<_>>().join("; "))]
+pub struct ApplyErrors(pub Vec<ApplyError>);
+
+fn chain(error: &ApplyError) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,121 @@
+//! What the engine keeps of one uplink.
+
+use jiff::Timestamp;
+
+use crate::config::{OnDown, UplinkConfig};
+use crate::controller::engine::Moment;
+use crate::controller::family_state::{FamilyState, PathNews};
+use crate::discover::reachability;
+use crate::family::{Family, PerFamily};
+use crate::health::Health;
+use crate::network::NetworkView;
+use crate::status::State;
+use crate::uplink::UplinkName;
+
+/// A change worth a line in the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    /// The uplink.
+    pub uplink: UplinkName,
+    /// The family.
+    pub family: Family,
+    /// The state that it left.
+    pub from: State,
+    /// The state that it is in now.
+    pub to: State,
+    /// Why.
+    pub reason: String,
+}
+
+/// One uplink.
+#[derive(Debug)]
+pub(super) struct Uplink {
+    pub(super) name: UplinkName,
+    pub(super) config: UplinkConfig,
+    pub(super) families: PerFamily<FamilyState>,
+    /// The states that were last told.
+    told: PerFamily<State>,
+    /// Since when the better of them is what it is.
+    pub(super) since: Timestamp,
+    /// Which families were alive at the last decision.
+    alive: PerFamily<bool>,
+}
+
+/// What became of an uplink in one family since the last decision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Life {
+    /// It is alive.
+    Alive,
+    /// It died, and its flows are to be forgotten.
+    Died,
+    /// It is dead as before, and its flows would be forgotten if it died now.
+    Dead,
+    /// It is dead, and its flows stay as they are.
+    Kept,
+}
+
+impl Uplink {
+    pub(super) fn new(
+        name: &UplinkName,
+        config: &UplinkConfig,
+        remembered: PerFamily<Health>,
+        view: &NetworkView,
+        now: Moment,
+    ) -> Self {
+        let families = PerFamily::from_fn(|family| {
+            let reach = reachability(config, family, view);
+            FamilyState::new(family, config, *remembered.get(family), reach)
+        });
+        Self {
+            name: name.clone(),
+            config: config.clone(),
+            told: PerFamily::from_fn(|family| families.get(family).state()),
+            alive: PerFamily::from_fn(|family| families.get(family).is_alive()),
+            since: now.wall,
+            families,
+        }
+    }
+
+    /// Looks at the network anew.
+    pub(super) fn look(&mut self, family: Family, view: &NetworkView, now: Moment) -> PathNews {
+        self.families
+            .get_mut(family)
+            .look(&self.config, view, now.at)
+    }
+
+    /// What became of it since this was last asked.
+    pub(super) fn life(&mut self, family: Family) -> Life {
+        let alive = self.families.get(family).is_alive();
+        let was_alive = std::mem::replace(self.alive.get_mut(family), alive);
+        match (alive, self.config.on_down, was_alive) {
+            (true, _, _) => Life::Alive,
+            (false, OnDown::Keep, _) => Life::Kept,
+            (false, OnDown::Reset, true) => Life::Died,
+            (false, OnDown::Reset, false) => Life::Dead,
+        }
+    }
+
+    /// The changes since this was last asked.
+    pub(super) fn notices(&mut self, now: Moment) -> Vec<Notice> {
+        let best_before = self.told.ipv4.min(self.told.ipv6);
+        let mut notices = Vec::new();
+        for family in Family::ALL {
+            let state = self.families.get(family);
+            let to = state.state();
+            let from = std::mem::replace(self.told.get_mut(family), to);
+            if from != to {
+                notices.push(Notice {
+                    uplink: self.name.clone(),
+                    family,
+                    from,
+                    to,
+                    reason: state.reason(now.at),
+                });
+            }
+        }
+        if self.told.ipv4.min(self.told.ipv6) != best_before {
+            self.since = now.wall;
+        }
+        notices
+    }
+}

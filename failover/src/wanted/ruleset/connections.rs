@@ -1,0 +1,194 @@
+//! The chains that keep a connection on its uplink: its id goes into the connection mark once, and
+//! from there into every packet's mark.
+
+use std::collections::BTreeSet;
+use std::fmt::{self, Formatter};
+
+use super::{Ruleset, address_keyword, names, nfproto};
+use crate::family::Family;
+use crate::wanted::UplinkSituation;
+
+impl Ruleset<'_> {
+    pub(super) fn mark_chains(
+        &self,
+        f: &mut Formatter<'_>,
+        uplink: &UplinkSituation,
+    ) -> fmt::Result {
+        let id = uplink.id;
+        let mark = self.mark(uplink);
+        writeln!(
+            f,
+            "  chain to_{id} {{\n    {}\n  }}",
+            self.set("meta", mark)
+        )?;
+        writeln!(
+            f,
+            "  chain connection_{id} {{\n    {}\n  }}",
+            self.set("ct", mark)
+        )?;
+        writeln!(
+            f,
+            "  chain adopt_{id} {{\n    {}\n    goto to_{id}\n  }}",
+            self.set("ct", mark)
+        )
+    }
+
+    /// Connections that are older than the table: one that is translated to an uplink's address
+    /// belongs to that uplink.
+    pub(super) fn adopt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        writeln!(f, "  chain adopt {{")?;
+        for (family, key) in [
+            (Family::Ipv4, "ct reply ip daddr"),
+            (Family::Ipv6, "ct reply ip6 daddr"),
+        ] {
+            let mut taken = BTreeSet::new();
+            let elements: Vec<String> = self
+                .0
+                .uplinks
+                .iter()
+                .filter_map(|uplink| {
+                    let source = uplink.path(family)?.source;
+                    taken
+                        .insert(source)
+                        .then(|| format!("{source} : goto adopt_{}", uplink.id))
+                })
+                .collect();
+            if !elements.is_empty() {
+                let family = nfproto(family);
+                writeln!(
+                    f,
+                    "    meta nfproto {family} {key} vmap {{ {} }}",
+                    elements.join(", ")
+                )?;
+            }
+        }
+        writeln!(f, "  }}")
+    }
+
+    pub(super) fn prerouting(&self, f: &mut Formatter<'_>, picks: bool) -> fmt::Result {
+        let mask = self.mask();
+        let mut interfaces = BTreeSet::new();
+        for uplink in &self.0.uplinks {
+            if interfaces.insert(&uplink.interface) && !self.0.shares_interface(uplink) {
+                writeln!(f, "  chain from_{} {{", uplink.id)?;
+                writeln!(
+                    f,
+                    "    ct mark & {mask:#010x} == 0 goto connection_{}",
+                    uplink.id
+                )?;
+                writeln!(f, "  }}")?;
+            }
+        }
+        writeln!(f, "  chain from_shared {{\n    return\n  }}")?;
+        // After conntrack (-200) and after the user's own marking at mangle (-150), before
+        // translation of destinations (-100).
+        writeln!(f, "  chain prerouting {{")?;
+        writeln!(
+            f,
+            "    type filter hook prerouting priority mangle + 10; policy accept;"
+        )?;
+        let mut seen = BTreeSet::new();
+        let from: Vec<String> = self
+            .0
+            .uplinks
+            .iter()
+            .filter(|uplink| seen.insert(&uplink.interface))
+            .map(|uplink| {
+                if self.0.shares_interface(uplink) {
+                    format!("\"{}\" : goto from_shared", uplink.interface)
+                } else {
+                    format!("\"{}\" : goto from_{}", uplink.interface, uplink.id)
+                }
+            })
+            .collect();
+        writeln!(f, "    iifname vmap {{ {} }}", from.join(", "))?;
+        self.restore(f)?;
+        writeln!(f, "    ct mark & {mask:#010x} != 0 return")?;
+        writeln!(f, "    ct state established,related goto adopt")?;
+        if picks {
+            let downlinks = names(self.0.downlinks.iter());
+            writeln!(
+                f,
+                "    iifname {downlinks} ct state new,untracked goto new_flow"
+            )?;
+        }
+        writeln!(f, "  }}")
+    }
+
+    pub(super) fn output(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let mask = self.mask();
+        let uplinks = names(self.0.uplinks.iter().map(|uplink| &uplink.interface));
+        writeln!(f, "  chain output {{")?;
+        writeln!(
+            f,
+            "    type route hook output priority mangle + 10; policy accept;"
+        )?;
+        // Probes, and sockets that chose an uplink themselves.
+        writeln!(f, "    meta mark & {mask:#010x} != 0 return")?;
+        // An ICMP error about a forwarded flow is related to it and may go to either side; where it
+        // goes, the kernel's first route for it says.
+        writeln!(f, "    ct state related oifname != {uplinks} return")?;
+        self.restore(f)?;
+        writeln!(
+            f,
+            "    ct mark & {mask:#010x} == 0 ct state established,related goto adopt"
+        )?;
+        writeln!(f, "  }}")
+    }
+
+    fn restore(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let elements: Vec<String> = self
+            .0
+            .uplinks
+            .iter()
+            .map(|uplink| format!("{:#010x} : goto to_{}", self.mark(uplink), uplink.id))
+            .collect();
+        writeln!(
+            f,
+            "    ct mark & {:#010x} vmap {{ {} }}",
+            self.mask(),
+            elements.join(", ")
+        )
+    }
+
+    pub(super) fn first_packet_out(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let mask = self.mask();
+        let probe = self.0.numbers.marks.probe_bit();
+        writeln!(f, "  chain first_packet_out {{")?;
+        writeln!(
+            f,
+            "    type nat hook postrouting priority srcnat - 10; policy accept;"
+        )?;
+        writeln!(f, "    ct mark & {mask:#010x} != 0 return")?;
+        // So that a probe's entry is never taken for a flow of the uplink: it is not counted and not
+        // deleted with them.
+        writeln!(
+            f,
+            "    meta mark & {probe:#010x} != 0 {} return",
+            self.set("ct", probe)
+        )?;
+        for uplink in &self.0.uplinks {
+            let interface = &uplink.interface;
+            let id = uplink.id;
+            if self.0.shares_interface(uplink) {
+                let mark = self.mark(uplink);
+                writeln!(
+                    f,
+                    "    oifname \"{interface}\" meta mark & {mask:#010x} == {mark:#010x} goto connection_{id}"
+                )?;
+                for family in Family::ALL {
+                    if let Some(gateway) = uplink.path(family).and_then(|path| path.gateway) {
+                        let ip = address_keyword(gateway);
+                        writeln!(
+                            f,
+                            "    oifname \"{interface}\" rt {ip} nexthop {gateway} goto connection_{id}"
+                        )?;
+                    }
+                }
+            } else {
+                writeln!(f, "    oifname \"{interface}\" goto connection_{id}")?;
+            }
+        }
+        writeln!(f, "  }}")
+    }
+}

@@ -1,0 +1,179 @@
+//! The own nftables table, written whole.
+//!
+//! What each chain does, in the order in which a packet meets them:
+//!
+//! - `prerouting`: a packet that comes in by an uplink gives its connection the uplink's id, if the
+//!   connection has none. A packet that comes in elsewhere gets its connection's id back, so that
+//!   it goes out where the connection went before. A new flow from a downlink is given an uplink,
+//!   if the kernel's own answer for it is an uplink at all: what a VPN's or the user's rules send
+//!   elsewhere passes unmarked. Packets from uplinks get no mark: they are on their way in, and a
+//!   mark would send those for a VPN's or a container's peer out again.
+//! - `output`: the same return of the id for the router's own packets, which are then routed anew.
+//! - `first_packet_out`: before any translation, a connection's first packet gives the connection
+//!   the id of the uplink through which it really leaves.
+//! - `translate`: after the user's own source translation, so that the user's rules win.
+//!
+//! The maps are keyed by the hash slot; `typeof numgen` is how a map gets a plain integer as key in
+//! nft 1.0.6, which crashes when it lists a map with `typeof jhash`.
+
+mod connections;
+mod picking;
+mod translation;
+
+use std::collections::BTreeSet;
+use std::fmt::{self, Display, Formatter};
+use std::net::IpAddr;
+
+use crate::family::Family;
+use crate::interface::InterfaceName;
+use crate::wanted::{PickedBy, Situation, UplinkSituation};
+
+/// The own table's family and name.
+pub const TABLE: &str = "inet failover";
+
+/// The whole table as nft reads it.
+#[must_use]
+pub fn ruleset(situation: &Situation) -> String {
+    Ruleset(situation).to_string()
+}
+
+struct Ruleset<'s>(&'s Situation);
+
+impl Display for Ruleset<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        writeln!(f, "table {TABLE} {{")?;
+        let picks = self.0.picked_by == PickedBy::Nftables && !self.0.downlinks.is_empty();
+        if picks {
+            for family in Family::ALL {
+                self.slots(f, family)?;
+            }
+        }
+        for uplink in &self.0.uplinks {
+            self.mark_chains(f, uplink)?;
+        }
+        self.adopt(f)?;
+        if picks {
+            for family in Family::ALL {
+                self.pick(f, family)?;
+            }
+            self.new_flow(f)?;
+        }
+        self.prerouting(f, picks)?;
+        self.output(f)?;
+        self.first_packet_out(f)?;
+        self.translate(f)?;
+        writeln!(f, "}}")
+    }
+}
+
+impl Ruleset<'_> {
+    fn mask(&self) -> u32 {
+        self.0.numbers.marks.bits()
+    }
+
+    fn mark(&self, uplink: &UplinkSituation) -> u32 {
+        self.0.numbers.marks.flow(uplink.id).0
+    }
+
+    /// The statement that sets our bits of a packet's or a connection's mark and keeps the others.
+    fn set(&self, what: &str, value: u32) -> String {
+        let others = self.0.numbers.marks.others();
+        format!("{what} mark set {what} mark & {others:#010x} | {value:#010x}")
+    }
+}
+
+fn names<'n>(interfaces: impl Iterator<Item = &'n InterfaceName>) -> String {
+    let distinct: BTreeSet<String> = interfaces.map(|name| format!("\"{name}\"")).collect();
+    format!(
+        "{{ {} }}",
+        distinct.into_iter().collect::<Vec<_>>().join(", ")
+    )
+}
+
+const fn slots_name(family: Family) -> &'static str {
+    match family {
+        Family::Ipv4 => "slots4",
+        Family::Ipv6 => "slots6",
+    }
+}
+
+const fn pick_name(family: Family) -> &'static str {
+    match family {
+        Family::Ipv4 => "pick4",
+        Family::Ipv6 => "pick6",
+    }
+}
+
+const fn nfproto(family: Family) -> &'static str {
+    match family {
+        Family::Ipv4 => "ipv4",
+        Family::Ipv6 => "ipv6",
+    }
+}
+
+const fn address_keyword(address: IpAddr) -> &'static str {
+    match address {
+        IpAddr::V4(_) => "ip",
+        IpAddr::V6(_) => "ip6",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Nat;
+    use crate::wanted::fixture;
+
+    #[test]
+    fn a_family_that_an_uplink_does_not_speak_is_never_picked_for_it() {
+        let text = ruleset(&fixture::three_uplinks());
+        let slots6 = text
+            .split("map slots6")
+            .nth(1)
+            .unwrap()
+            .split('}')
+            .next()
+            .unwrap();
+        assert!(slots6.contains("goto to_1") && slots6.contains("goto to_2"));
+        assert!(!slots6.contains("goto to_3"));
+    }
+
+    #[test]
+    fn addresses_of_the_link_and_of_the_uplink_itself_are_not_translated() {
+        let text = ruleset(&fixture::three_uplinks());
+        assert!(text.contains(
+            "oifname \"wan1\" ip6 saddr != { ::, fe80::/10, fd00:18:11::/64 } snat ip6 to fd00:18:11::2"
+        ));
+        assert!(text.contains(
+            "oifname \"wan1\" ip saddr != { 0.0.0.0, 198.18.11.2 } snat ip to 198.18.11.2"
+        ));
+    }
+
+    #[test]
+    fn without_nat_nothing_is_translated_on_that_uplink() {
+        let mut situation = fixture::three_uplinks();
+        situation.uplinks[0].nat = Nat::None;
+        let text = ruleset(&situation);
+        assert!(!text.contains("snat ip to 198.18.11.2"));
+        assert!(text.contains("snat ip to 198.18.12.2"));
+    }
+
+    #[test]
+    fn when_tc_picks_the_table_has_no_slots() {
+        let mut situation = fixture::three_uplinks();
+        situation.picked_by = PickedBy::Tc;
+        let text = ruleset(&situation);
+        assert!(!text.contains("slots4") && !text.contains("new_flow"));
+        assert!(text.contains("chain first_packet_out"));
+    }
+
+    #[test]
+    fn uplinks_of_one_interface_are_told_apart_by_mark_and_next_hop() {
+        let mut situation = fixture::three_uplinks();
+        situation.uplinks[1].interface = situation.uplinks[0].interface.clone();
+        let text = ruleset(&situation);
+        assert!(text.contains("rt ip nexthop 198.18.12.1 goto connection_2"));
+        assert!(text.contains("\"wan1\" : goto from_shared"));
+        assert!(text.contains("ct mark & 0xff000000 == 0x02000000 ip saddr"));
+    }
+}

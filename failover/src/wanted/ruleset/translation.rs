@@ -1,0 +1,81 @@
+//! The chain that translates sources to the uplink's address.
+
+use std::collections::BTreeSet;
+use std::fmt::{self, Formatter};
+use std::net::IpAddr;
+
+use super::{Ruleset, address_keyword};
+use crate::config::Nat;
+use crate::family::Family;
+use crate::wanted::UplinkSituation;
+
+impl Ruleset<'_> {
+    pub(super) fn translate(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let mask = self.mask();
+        writeln!(f, "  chain translate {{")?;
+        writeln!(
+            f,
+            "    type nat hook postrouting priority srcnat + 10; policy accept;"
+        )?;
+        for uplink in self
+            .0
+            .uplinks
+            .iter()
+            .filter(|uplink| uplink.nat == Nat::Masquerade)
+        {
+            // Which of the uplinks of a shared interface it is, the chain before has written into
+            // the connection mark.
+            let mut leaves_by = format!("oifname \"{}\"", uplink.interface);
+            if self.0.shares_interface(uplink) {
+                leaves_by += &format!(" ct mark & {mask:#010x} == {:#010x}", self.mark(uplink));
+            }
+            for family in Family::ALL {
+                let Some(source) = uplink.path(family).map(|path| path.source) else {
+                    continue;
+                };
+                let ip = address_keyword(source);
+                let untranslated = untranslated(uplink, source);
+                writeln!(
+                    f,
+                    "    {leaves_by} {ip} saddr != {{ {untranslated} }} snat {ip} to {source}"
+                )?;
+            }
+        }
+        writeln!(f, "  }}")
+    }
+}
+
+/// The sources that stay as they are: the uplink's own addresses and prefixes, and those that mean
+/// something on the link only.
+fn untranslated(uplink: &UplinkSituation, source: IpAddr) -> String {
+    let family = Family::of(source);
+    let mut kept: Vec<String> = match family {
+        Family::Ipv4 => vec!["0.0.0.0".to_owned()],
+        Family::Ipv6 => vec!["::".to_owned(), "fe80::/10".to_owned()],
+    };
+    let prefixes = match family {
+        Family::Ipv4 => [].as_slice(),
+        Family::Ipv6 => uplink.prefixes6.as_slice(),
+    };
+    // Elements of an interval set must not overlap: an address in one of the prefixes is left out.
+    let addresses: BTreeSet<IpAddr> = uplink.addresses.iter().copied().chain([source]).collect();
+    kept.extend(
+        ipnet::Ipv6Net::aggregate(&prefixes.to_vec())
+            .iter()
+            .map(ToString::to_string),
+    );
+    kept.extend(
+        addresses
+            .into_iter()
+            .filter(|address| Family::of(*address) == family)
+            .filter(|address| match address {
+                IpAddr::V4(_) => true,
+                IpAddr::V6(address) => {
+                    !address.is_unicast_link_local()
+                        && !prefixes.iter().any(|prefix| prefix.contains(address))
+                }
+            })
+            .map(|address| address.to_string()),
+    );
+    kept.join(", ")
+}
