@@ -45,6 +45,18 @@ impl Config {
             .map(|(name, uplink)| (name.clone(), uplink.id))
             .collect()
     }
+
+    /// Whether an uplink's gateways can be learnt where the file gives none: not on an interface
+    /// that several uplinks share, since nothing tells whose a learnt gateway is. A family whose
+    /// gateway is neither given nor learnt is absent there.
+    #[must_use]
+    pub fn learns_gateways(&self, uplink: &UplinkConfig) -> bool {
+        self.uplinks
+            .values()
+            .filter(|other| other.interface == uplink.interface)
+            .count()
+            < 2
+    }
 }
 
 /// One uplink.

@@ -98,7 +98,7 @@ fn more_required_than_asked(
     }
     let (_, at) = targets.good()?;
     Some(at.problem_with(
-        format!("at most {most} targets of one family"),
+        format!("only {most} of one family"),
         format!("{wanted} or more of one family, as `probe.required` says"),
     ))
 }

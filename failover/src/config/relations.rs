@@ -12,7 +12,7 @@ pub(super) fn too_many(count: usize, uplinks: &Value<'_>, mask: MarkMask) -> Opt
     (u32::try_from(count).unwrap_or(u32::MAX) > most).then(|| {
         uplinks.problem_with(
             format!("{count} uplinks"),
-            format!("1 to {most}, as many as `marks.mask` {mask} can tell apart"),
+            format!("at most {most}, as many as `marks.mask` {mask} can tell apart"),
         )
     })
 }
@@ -108,10 +108,13 @@ pub(super) fn same_interface(
                     .is_some_and(|(name, _)| name == downlink)
             })?;
             Some(
-                at.problem(format!(
-                    "an interface that is not that of an uplink, as it is of `{}`",
-                    uplink.name
-                ))
+                at.problem_with(
+                    format!(
+                        "`{downlink}`, the interface of the uplink `{}`",
+                        uplink.name
+                    ),
+                    "an interface of no uplink",
+                )
                 .hint("one-arm setups are not supported by this version".to_owned()),
             )
         })

@@ -155,6 +155,15 @@ pub(super) struct Keys {
     pub(super) later: &'static [&'static str],
 }
 
+impl Keys {
+    fn names(&self) -> String {
+        match self.known {
+            [only] => format!("the key {only}"),
+            known => format!("the keys {}", known.join(", ")),
+        }
+    }
+}
+
 /// What became of one key.
 #[derive(Debug)]
 pub(super) enum Given<'a, T> {
@@ -206,7 +215,7 @@ impl<'a> Section<'a> {
     /// Opens a map; unknown keys are collected at once.
     pub(super) fn open(value: &Value<'a>, keys: &Keys) -> Read<Self> {
         let Content::Map(entries) = &value.node.content else {
-            let allowed = format!("a map with the keys {}", keys.known.join(", "));
+            let allowed = format!("a map with {}", keys.names());
             return Err(value.problem(allowed).into());
         };
         let unknown = entries
@@ -272,7 +281,7 @@ fn unknown_key(map: &Value<'_>, entry: &Entry, keys: &Keys) -> Problem {
         "an unknown key"
     };
     let hint = nearest(&entry.key, keys.known).map(|key| format!("did you mean `{key}`?"));
-    Problem::new(found, format!("the keys {}", keys.known.join(", ")))
+    Problem::new(found, keys.names())
         .at(entry.place)
         .key(join(&map.key, &entry.key))
         .hint(hint)

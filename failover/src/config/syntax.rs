@@ -23,6 +23,11 @@ pub(super) fn problem(text: &str, error: &Error) -> Problem {
         Error::DuplicateMappingKey { key: None, .. } => {
             Problem::new("the same key again", "each key once in its map")
         }
+        Error::NullIntoString { .. }
+        | Error::Unexpected {
+            expected: "string scalar",
+            ..
+        } => Problem::new("a key that is no word", "the name of a key"),
         Error::Budget { breach, .. } => too_much(breach),
         Error::AliasReplayLimitExceeded { .. }
         | Error::AliasExpansionLimitExceeded { .. }
@@ -54,13 +59,16 @@ pub(super) fn problem(text: &str, error: &Error) -> Problem {
         ),
         other => {
             let message = UserMessageFormatter.format_message(other);
-            if message.contains("tab") {
+            if message
+                .split(' ')
+                .any(|word| matches!(word, "tab" | "tabs"))
+            {
                 Problem::new("a tab as indentation", "spaces")
+            } else if message.contains("recursion limit") {
+                too_deep()
             } else {
-                Problem::new(
-                    format!("what is no YAML ({})", shown(&message)),
-                    "YAML 1.2, see docs/configuration.md",
-                )
+                let found = format!("what is no YAML ({})", shown(&message));
+                Problem::new(found, "YAML 1.2")
             }
         }
     };
@@ -71,12 +79,16 @@ fn problem_within_alias(text: &str, error: &Error, place: Option<Place>) -> Prob
     problem(text, error).at(place)
 }
 
+fn too_deep() -> Problem {
+    Problem::new(
+        "lists and maps nested too deeply",
+        format!("{MAX_DEPTH} in each other"),
+    )
+}
+
 fn too_much(breach: &BudgetBreach) -> Problem {
     match breach {
-        BudgetBreach::Depth { .. } => Problem::new(
-            "lists and maps nested too deeply",
-            format!("{MAX_DEPTH} in each other"),
-        ),
+        BudgetBreach::Depth { .. } => too_deep(),
         BudgetBreach::AliasAnchorRatio { aliases, .. } | BudgetBreach::Aliases { aliases } => {
             Problem::new(
                 format!("{aliases} aliases"),

@@ -79,6 +79,7 @@ fn options(duplicate_keys: DuplicateKeyPolicy) -> Options {
     serde_yaml::options! {
         budget: serde_yaml::budget! {
             max_depth: MAX_DEPTH,
+            flow_nesting_limit: MAX_DEPTH,
             max_nodes: MAX_VALUES,
         },
         alias_limits: serde_yaml::alias_limits! {

@@ -24,8 +24,10 @@ where
     {
         return Ok(number);
     }
+    let quoted = matches!(&value.node.content, Content::Text(text) if text.parse::<i128>().is_ok());
     Err(value
         .problem(format!("{} to {}", range.start(), range.end()))
+        .hint(quoted.then(|| "a number is written without quotes".to_owned()))
         .into())
 }
 
@@ -48,8 +50,9 @@ pub(super) fn word<T: Copy>(value: &Value<'_>, words: &[(&'static str, T)]) -> R
         .and_then(|found| nearest(found, &known))
         .map(|word| format!("did you mean `{word}`?"));
     let allowed = match known.as_slice() {
+        [] => String::new(),
         [only] => format!("only {only}"),
-        _ => known.join(" or "),
+        [others @ .., last] => format!("{} or {last}", others.join(", ")),
     };
     Err(value.problem(allowed).hint(hint).into())
 }

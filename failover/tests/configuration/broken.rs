@@ -1,0 +1,534 @@
+//! Configurations that must be refused, and what is said about each.
+//!
+//! Plain data with no test in it, so that the same table can be run through [`failover::config`]
+//! and through the commands.
+
+/// One broken configuration of the table.
+pub(crate) struct Row {
+    name: &'static str,
+    text: &'static str,
+    /// What is printed behind the file's name and a colon, a problem a line; source lines stand between.
+    problems: &'static [&'static str],
+}
+
+/// A broken configuration.
+pub(crate) struct Broken {
+    /// What it is called; fit for a file name.
+    pub(crate) name: String,
+    /// The file's content.
+    pub(crate) bytes: Vec<u8>,
+    /// What is printed behind the file's name and a colon, a problem a line; source lines stand between.
+    pub(crate) problems: Vec<String>,
+}
+
+impl From<&Row> for Broken {
+    fn from(row: &Row) -> Self {
+        Self {
+            name: row.name.to_owned(),
+            bytes: row.text.into(),
+            problems: row.problems.iter().copied().map(str::to_owned).collect(),
+        }
+    }
+}
+
+const fn row(name: &'static str, text: &'static str, problems: &'static [&'static str]) -> Row {
+    Row {
+        name,
+        text,
+        problems,
+    }
+}
+
+/// Those that are short enough to be written down.
+pub(crate) const TABLE: &[Row] = &[
+    row(
+        "empty-file",
+        "",
+        &[
+            "1:1: found nothing, allowed: a map with the keys uplinks, downlinks, mode, nat, probe, flows, marks, tables, rule_priority, control, state_dir, bpffs",
+        ],
+    ),
+    row(
+        "only-comments",
+        "# uplinks:\n",
+        &[
+            "2:1: found nothing, allowed: a map with the keys uplinks, downlinks, mode, nat, probe, flows, marks, tables, rule_priority, control, state_dir, bpffs",
+        ],
+    ),
+    row(
+        "a-word",
+        "uplinks\n",
+        &[
+            "1:1: found `uplinks`, allowed: a map with the keys uplinks, downlinks, mode, nat, probe, flows, marks, tables, rule_priority, control, state_dir, bpffs",
+        ],
+    ),
+    row(
+        "no-uplinks-key",
+        "downlinks: [eth0]\n",
+        &[
+            "1:1: key `uplinks`: found nothing, allowed: a map of one uplink or more, such as {fiber: {interface: eth1}}",
+        ],
+    ),
+    row(
+        "empty-uplinks",
+        "uplinks: {}\ndownlinks: [eth0]\n",
+        &[
+            "1:10: key `uplinks`: found an empty map, allowed: a map of one uplink or more, such as {fiber: {interface: eth1}}",
+        ],
+    ),
+    row(
+        "uplinks-of-nothing",
+        "uplinks:\ndownlinks: [eth0]\n",
+        &[
+            "1:8: key `uplinks`: found nothing, allowed: a map of one uplink or more, such as {fiber: {interface: eth1}}",
+        ],
+    ),
+    row(
+        "uplinks-as-a-list",
+        "uplinks:\n  - interface: eth1\n",
+        &[
+            "2:3: key `uplinks`: found a list, allowed: a map of one uplink or more, such as {fiber: {interface: eth1}}",
+        ],
+    ),
+    row(
+        "uplink-of-nothing",
+        "uplinks:\n  fiber:\n",
+        &[
+            "2:8: key `uplinks.fiber`: found nothing, allowed: a map with the keys interface, id, gateway, gateway6, source, source6, prefixes6, weight, priority, new_flows, nat, description, probe, flows",
+        ],
+    ),
+    row(
+        "uplink-as-a-word",
+        "uplinks:\n  fiber: eth1\n",
+        &[
+            "2:10: key `uplinks.fiber`: found `eth1`, allowed: a map with the keys interface, id, gateway, gateway6, source, source6, prefixes6, weight, priority, new_flows, nat, description, probe, flows",
+        ],
+    ),
+    row(
+        "unknown-key-at-the-top",
+        "uplinks:\n  fiber: {interface: eth1}\ndownlink: [eth0]\n",
+        &[
+            "3:1: key `downlink`: found an unknown key, allowed: the keys uplinks, downlinks, mode, nat, probe, flows, marks, tables, rule_priority, control, state_dir, bpffs; did you mean `downlinks`?",
+        ],
+    ),
+    row(
+        "unknown-key-of-an-uplink",
+        "uplinks:\n  fiber:\n    interface: eth1\n    wieght: 3\n",
+        &[
+            "4:5: key `uplinks.fiber.wieght`: found an unknown key, allowed: the keys interface, id, gateway, gateway6, source, source6, prefixes6, weight, priority, new_flows, nat, description, probe, flows; did you mean `weight`?",
+        ],
+    ),
+    row(
+        "unknown-keys-everywhere",
+        "uplinks:\n  fiber: {interface: eth1, probe: {every: 1s}, flows: {affinity: pair}}\n\
+         probe: {target: icmp://192.0.2.1}\nflows: {sticky: true}\nmarks: {value: 1}\n\
+         tables: {first: 300}\n",
+        &[
+            "2:36: key `uplinks.fiber.probe.every`: found an unknown key, allowed: the keys targets, interval, timeout, required, down_after, up_after",
+            "2:56: key `uplinks.fiber.flows.affinity`: found an unknown key, allowed: the keys on_down, on_up",
+            "3:9: key `probe.target`: found an unknown key, allowed: the keys targets, interval, timeout, required, down_after, up_after; did you mean `targets`?",
+            "4:9: key `flows.sticky`: found an unknown key, allowed: the keys affinity, on_down, on_up",
+            "5:9: key `marks.value`: found an unknown key, allowed: the key mask",
+            "6:10: key `tables.first`: found an unknown key, allowed: the key base",
+        ],
+    ),
+    row(
+        "keys-of-other-versions",
+        "uplinks:\n  fiber: {interface: eth1, metered: true}\nprobe: {max_loss: 25%}\n\
+         flows: {mss: auto}\nrules: []\n",
+        &[
+            "2:28: key `uplinks.fiber.metered`: found a key that is not supported by this version, allowed: the keys interface, id, gateway, gateway6, source, source6, prefixes6, weight, priority, new_flows, nat, description, probe, flows",
+            "3:9: key `probe.max_loss`: found a key that is not supported by this version, allowed: the keys targets, interval, timeout, required, down_after, up_after",
+            "4:9: key `flows.mss`: found a key that is not supported by this version, allowed: the keys affinity, on_down, on_up",
+            "5:1: key `rules`: found a key that is not supported by this version, allowed: the keys uplinks, downlinks, mode, nat, probe, flows, marks, tables, rule_priority, control, state_dir, bpffs",
+        ],
+    ),
+    row(
+        "values-of-other-versions",
+        "uplinks:\n  fiber: {interface: eth1, flows: {on_up: {drain: 5m}}}\n\
+         probe: {targets: [\"tcp://192.0.2.1:443\"]}\nflows: {on_up: move}\n",
+        &[
+            "2:43: key `uplinks.fiber.flows.on_up`: found a map, allowed: only stay; drain and move are not supported by this version",
+            "3:19: key `probe.targets[0]`: found `\"tcp://192.0.2.1:443\"`, allowed: icmp://ADDRESS, such as icmp://192.0.2.1 or \"icmp://fd00::1\", the address of one host; this kind of target is not supported by this version",
+            "4:16: key `flows.on_up`: found `move`, allowed: only stay; drain and move are not supported by this version",
+        ],
+    ),
+    row(
+        "no-interface",
+        "uplinks:\n  fiber: {weight: 2}\n",
+        &[
+            "2:10: key `uplinks.fiber.interface`: found nothing, allowed: an interface name: 1 to 15 printable characters without white space, `/`, `:`, `\"`, `\\` or `*`, and not `.` or `..`",
+        ],
+    ),
+    row(
+        "no-interface-name",
+        "uplinks:\n  fiber: {interface: \"eth 1\"}\ndownlinks: [a/b, 0123456789abcdef]\n",
+        &[
+            "2:22: key `uplinks.fiber.interface`: found `\"eth 1\"`, allowed: an interface name: 1 to 15 printable characters without white space, `/`, `:`, `\"`, `\\` or `*`, and not `.` or `..`",
+            "3:13: key `downlinks[0]`: found `a/b`, allowed: an interface name: 1 to 15 printable characters without white space, `/`, `:`, `\"`, `\\` or `*`, and not `.` or `..`",
+            "3:18: key `downlinks[1]`: found `0123456789abcdef`, allowed: an interface name: 1 to 15 printable characters without white space, `/`, `:`, `\"`, `\\` or `*`, and not `.` or `..`",
+        ],
+    ),
+    row(
+        "no-uplink-name",
+        "uplinks:\n  -fiber: {interface: eth1}\n  \"two words\": {interface: eth2}\n",
+        &[
+            "2:3: key `uplinks.-fiber`: found `-fiber`, allowed: an uplink name: 1 to 32 of the characters a-z A-Z 0-9 _ - ., the first a letter or a digit",
+            "3:3: key `uplinks.two words`: found `two words`, allowed: an uplink name: 1 to 32 of the characters a-z A-Z 0-9 _ - ., the first a letter or a digit",
+        ],
+    ),
+    row(
+        "duplicate-uplink",
+        "uplinks:\n  fiber: {interface: eth1}\n  lte: {interface: eth2}\n  fiber: {interface: eth3}\n",
+        &[
+            "4:3: key `uplinks.fiber`: found the same key again, allowed: each key once in its map; the first stands at 2:3",
+        ],
+    ),
+    row(
+        "duplicate-key",
+        "uplinks:\n  fiber:\n    interface: eth1\n    weight: 1\n    weight: 2\n",
+        &[
+            "5:5: key `uplinks.fiber.weight`: found the same key again, allowed: each key once in its map; the first stands at 4:5",
+        ],
+    ),
+    row(
+        "duplicate-key-at-the-top",
+        "uplinks: {fiber: {interface: eth1}}\nmode: auto\nmode: classic\n",
+        &[
+            "3:1: key `mode`: found the same key again, allowed: each key once in its map; the first stands at 2:1",
+        ],
+    ),
+    row(
+        "weights-out-of-range",
+        "uplinks:\n  a: {interface: eth1, weight: 0}\n  b: {interface: eth2, weight: 257}\n  \
+         c: {interface: eth3, weight: -1}\n  d: {interface: eth4, weight: 1.5}\n",
+        &[
+            "2:32: key `uplinks.a.weight`: found `0`, allowed: 1 to 256",
+            "3:32: key `uplinks.b.weight`: found `257`, allowed: 1 to 256",
+            "4:32: key `uplinks.c.weight`: found `-1`, allowed: 1 to 256",
+            "5:32: key `uplinks.d.weight`: found `1.5`, allowed: 1 to 256",
+        ],
+    ),
+    row(
+        "numbers-as-text",
+        "uplinks:\n  a: {interface: eth1, weight: three, priority: \"2\", id: [1]}\n",
+        &[
+            "2:32: key `uplinks.a.weight`: found `three`, allowed: 1 to 256",
+            "2:49: key `uplinks.a.priority`: found `\"2\"`, allowed: 1 to 65535; a number is written without quotes",
+            "2:58: key `uplinks.a.id`: found a list, allowed: 1 to 127",
+        ],
+    ),
+    row(
+        "priority-zero",
+        "uplinks:\n  a: {interface: eth1, priority: 0}\n",
+        &["2:34: key `uplinks.a.priority`: found `0`, allowed: 1 to 65535"],
+    ),
+    row(
+        "id-out-of-range",
+        "uplinks:\n  a: {interface: eth1, id: 128}\n  b: {interface: eth2, id: 0}\n",
+        &[
+            "2:28: key `uplinks.a.id`: found `128`, allowed: 1 to 127",
+            "3:28: key `uplinks.b.id`: found `0`, allowed: 1 to 127",
+        ],
+    ),
+    row(
+        "id-beyond-the-mask",
+        "uplinks:\n  a: {interface: eth1, id: 9}\nmarks: {mask: 0x00000f00}\n",
+        &[
+            "2:28: key `uplinks.a.id`: found `9`, allowed: 1 to 7, as `marks.mask` 0x00000f00 has no room for more",
+        ],
+    ),
+    row(
+        "same-id-twice",
+        "uplinks:\n  a: {interface: eth1, id: 3}\n  b: {interface: eth2, id: 3}\n",
+        &[
+            "3:28: key `uplinks.b.id`: found `3`, allowed: an id that no other uplink has; `a` has it at 2:28",
+        ],
+    ),
+    row(
+        "too-many-uplinks-for-the-mask",
+        "uplinks: {a: {interface: e1}, b: {interface: e2}}\nmarks: {mask: 0x300}\n",
+        &[
+            "1:10: key `uplinks`: found 2 uplinks, allowed: at most 1, as many as `marks.mask` 0x00000300 can tell apart",
+        ],
+    ),
+    row(
+        "mask-with-holes",
+        "uplinks: {a: {interface: e1}}\nmarks: {mask: 0xf0f}\n",
+        &[
+            "2:15: key `marks.mask`: found `0xf0f`, allowed: 2 to 8 bits in one run, such as 0xff000000; 0x00000f0f has holes: the bits must be one run, such as 0xff000000 or 0x00000f00",
+        ],
+    ),
+    row(
+        "mask-too-narrow",
+        "uplinks: {a: {interface: e1}}\nmarks: {mask: 1}\n",
+        &[
+            "2:15: key `marks.mask`: found `1`, allowed: 2 to 8 bits in one run, such as 0xff000000; 0x00000001 has too few bits: at least 2 are needed, one for probes and one for the uplink's id",
+        ],
+    ),
+    row(
+        "mask-too-wide",
+        "uplinks: {a: {interface: e1}}\nmarks: {mask: 0x1ff000000}\n",
+        &[
+            "2:15: key `marks.mask`: found `0x1ff000000`, allowed: 2 to 8 bits in one run, such as 0xff000000",
+        ],
+    ),
+    row(
+        "tables-of-the-system",
+        "uplinks: {a: {interface: e1}}\ntables: {base: 200}\n",
+        &[
+            "2:16: key `tables.base`: found `200`, allowed: 1 to 125 or 256 to 4294967168, so that the 128 tables from there on are neither 0 nor 253 to 255",
+        ],
+    ),
+    row(
+        "rules-behind-main",
+        "uplinks: {a: {interface: e1}}\nrule_priority: 32766\n",
+        &["2:16: key `rule_priority`: found `32766`, allowed: 1 to 32000"],
+    ),
+    row(
+        "no-such-word",
+        "uplinks: {a: {interface: e1, nat: no}}\nmode: ebfp\nflows: {affinity: src, on_down: null}\n",
+        &[
+            "1:35: key `uplinks.a.nat`: found `no`, allowed: masquerade or none; did you mean `none`?",
+            "2:7: key `mode`: found `ebfp`, allowed: auto, ebpf or classic; did you mean `ebpf`?",
+            "3:19: key `flows.affinity`: found `src`, allowed: flow, pair or source",
+            "3:33: key `flows.on_down`: found nothing, allowed: reset or keep",
+        ],
+    ),
+    row(
+        "yes-is-a-word",
+        "uplinks: {a: {interface: e1, new_flows: yes}}\n",
+        &["1:41: key `uplinks.a.new_flows`: found `yes`, allowed: true or false"],
+    ),
+    row(
+        "addresses-of-no-host",
+        "uplinks:\n  a:\n    interface: eth1\n    gateway: 0.0.0.0\n    gateway6: ff02::1\n    \
+         source: 127.0.0.1\n    source6: fe80::1\n  b: {interface: eth2, gateway: fd00::1, source: auto}\n",
+        &[
+            "4:14: key `uplinks.a.gateway`: found `0.0.0.0`, allowed: auto or the IPv4 address of a host, such as 198.51.100.1",
+            "5:15: key `uplinks.a.gateway6`: found `ff02::1`, allowed: auto or the IPv6 address of a host, such as fd00::1",
+            "6:13: key `uplinks.a.source`: found `127.0.0.1`, allowed: the IPv4 address of a host, such as 198.51.100.1",
+            "7:14: key `uplinks.a.source6`: found `fe80::1`, allowed: an IPv6 address that is known beyond its link, not one of fe80::/10",
+            "8:33: key `uplinks.b.gateway`: found `fd00::1`, allowed: auto or the IPv4 address of a host, such as 198.51.100.1",
+            "8:50: key `uplinks.b.source`: found `auto`, allowed: the IPv4 address of a host, such as 198.51.100.1",
+        ],
+    ),
+    row(
+        "gateway-is-the-own-source",
+        "uplinks: {a: {interface: e1, gateway: 192.0.2.1, source: 192.0.2.1}}\n",
+        &[
+            "1:39: key `uplinks.a.gateway`: found `192.0.2.1`, allowed: an address that is not this uplink's own source",
+        ],
+    ),
+    row(
+        "prefixes",
+        "uplinks: {a: {interface: e1, prefixes6: [fd00::1/48, 192.0.2.0/24, fd00:2::/48, fd00:2::/48]}}\n",
+        &[
+            "1:42: key `uplinks.a.prefixes6[0]`: found `fd00::1/48`, allowed: a prefix with no bits set behind it: fd00::/48",
+            "1:54: key `uplinks.a.prefixes6[1]`: found `192.0.2.0/24`, allowed: an IPv6 prefix, such as fd00:1::/56",
+        ],
+    ),
+    row(
+        "same-interface-and-gateway",
+        "uplinks:\n  a: {interface: eth1, gateway: 192.0.2.1}\n  b: {interface: eth1, gateway: 192.0.2.1}\n",
+        &[
+            "3:33: key `uplinks.b.gateway`: found `192.0.2.1`, allowed: another gateway than that of `a`, which has the same interface",
+        ],
+    ),
+    row(
+        "same-interface-without-gateways",
+        "uplinks:\n  a: {interface: eth1}\n  b: {interface: eth1, gateway: 192.0.2.1}\n",
+        &[
+            "3:18: key `uplinks.b.interface`: found `eth1`, the interface of `a` too, allowed: an interface of its own, or a `gateway` or `gateway6` given for both uplinks",
+        ],
+    ),
+    row(
+        "downlink-is-an-uplink",
+        "uplinks: {a: {interface: eth1}}\ndownlinks: [eth0, eth1]\n",
+        &[
+            "2:19: key `downlinks[1]`: found `eth1`, the interface of the uplink `a`, allowed: an interface of no uplink; one-arm setups are not supported by this version",
+        ],
+    ),
+    row(
+        "downlink-twice",
+        "uplinks: {a: {interface: eth1}}\ndownlinks:\n  - eth0\n  - eth0\n",
+        &["4:5: key `downlinks[1]`: found `eth0` again, allowed: each interface once"],
+    ),
+    row(
+        "downlinks-as-text",
+        "uplinks: {a: {interface: eth1}}\ndownlinks: eth0\n",
+        &[
+            "2:12: key `downlinks`: found `eth0`, allowed: a list of interface names, such as [eth0], or [] for none",
+        ],
+    ),
+    row(
+        "durations",
+        "uplinks: {a: {interface: eth1, probe: {interval: 5ms, timeout: 2m}}}\n\
+         probe: {interval: 500, timeout: 1.5s}\n",
+        &[
+            "1:50: key `uplinks.a.probe.interval`: found `5ms`, allowed: 10ms to 1h, written such as 500ms, 2s or 5m",
+            "1:64: key `uplinks.a.probe.timeout`: found `2m`, allowed: 10ms to 1m, written such as 500ms, 2s or 5m",
+            "2:19: key `probe.interval`: found `500`, allowed: 10ms to 1h, written such as 500ms, 2s or 5m; a whole number and a unit are needed: ms, s, m or h",
+            "2:33: key `probe.timeout`: found `1.5s`, allowed: 10ms to 1m, written such as 500ms, 2s or 5m",
+        ],
+    ),
+    row(
+        "targets",
+        "uplinks: {a: {interface: eth1, probe: {targets: []}}}\nprobe:\n  targets:\n    \
+         - icmp://example.org\n    - 192.0.2.1\n    - icmp://224.0.0.1\n    - [icmp://192.0.2.1]\n",
+        &[
+            "1:49: key `uplinks.a.probe.targets`: found 0 targets, allowed: a list of 1 to 16 targets, such as [icmp://192.0.2.1]",
+            "4:7: key `probe.targets[0]`: found `icmp://example.org`, allowed: icmp://ADDRESS, such as icmp://192.0.2.1 or \"icmp://fd00::1\", the address of one host",
+            "5:7: key `probe.targets[1]`: found `192.0.2.1`, allowed: icmp://ADDRESS, such as icmp://192.0.2.1 or \"icmp://fd00::1\", the address of one host",
+            "6:7: key `probe.targets[2]`: found `icmp://224.0.0.1`, allowed: icmp://ADDRESS, such as icmp://192.0.2.1 or \"icmp://fd00::1\", the address of one host",
+            "7:7: key `probe.targets[3]`: found a list, allowed: icmp://ADDRESS, such as icmp://192.0.2.1 or \"icmp://fd00::1\", the address of one host",
+        ],
+    ),
+    row(
+        "same-target-twice",
+        "uplinks: {a: {interface: eth1}}\nprobe: {targets: [icmp://192.0.2.1, icmp://192.0.2.1]}\n",
+        &[
+            "2:37: key `probe.targets[1]`: found `icmp://192.0.2.1` again, allowed: each target once",
+        ],
+    ),
+    row(
+        "more-required-than-asked",
+        "uplinks: {a: {interface: eth1}}\nprobe: {required: 3}\n",
+        &[
+            "2:19: key `probe.required`: found `3`, allowed: 1 to 2, as many as there are targets of one family",
+        ],
+    ),
+    row(
+        "an-uplink-asks-fewer-than-required",
+        "uplinks:\n  a: {interface: eth1, probe: {targets: [icmp://192.0.2.1]}}\nprobe: {required: 2}\n",
+        &[
+            "2:41: key `uplinks.a.probe.targets`: found only 1 of one family, allowed: 2 or more of one family, as `probe.required` says",
+        ],
+    ),
+    row(
+        "counts-of-rounds",
+        "uplinks: {a: {interface: eth1}}\nprobe: {down_after: 0, up_after: 1001}\n",
+        &[
+            "2:21: key `probe.down_after`: found `0`, allowed: 1 to 1000",
+            "2:34: key `probe.up_after`: found `1001`, allowed: 1 to 1000",
+        ],
+    ),
+    row(
+        "paths",
+        "uplinks: {a: {interface: eth1}}\ncontrol: run/control.sock\nstate_dir: /\nbpffs: []\n",
+        &[
+            "2:10: key `control`: found `run/control.sock`, allowed: an absolute path of at most 107 bytes",
+            "3:12: key `state_dir`: found `/`, allowed: an absolute path of at most 3840 bytes",
+            "4:8: key `bpffs`: found an empty list, allowed: an absolute path of at most 3840 bytes",
+        ],
+    ),
+    row(
+        "descriptions",
+        "uplinks: {a: {interface: eth1, description: \"\"}, b: {interface: eth2, description: \"a\\nb\"}}\n",
+        &[
+            "1:45: key `uplinks.a.description`: found an empty text, allowed: a text of one line, 1 to 100 characters",
+            "1:84: key `uplinks.b.description`: found `\"a\\nb\"`, allowed: a text of one line, 1 to 100 characters",
+        ],
+    ),
+    row(
+        "tab-as-indentation",
+        "uplinks:\n\tfiber: {interface: eth1}\n",
+        &["2:2: key `uplinks`: found a tab as indentation, allowed: spaces"],
+    ),
+    row(
+        "wrong-indentation",
+        "uplinks:\n  fiber:\n    interface: eth1\n   weight: 2\n",
+        &[
+            "4:4: key `uplinks`: found what is no YAML (while parsing a block mapping, did not find expected key), allowed: YAML 1.2",
+        ],
+    ),
+    row(
+        "bracket-left-open",
+        "uplinks: {a: {interface: eth1}}\ndownlinks: [eth0\nmode: auto\n",
+        &[
+            "3:5: key `downlinks[0]`: found what is no YAML (illegal placement of ':' indicator), allowed: YAML 1.2",
+        ],
+    ),
+    row(
+        "two-documents",
+        "uplinks: {a: {interface: eth1}}\n---\nuplinks: {b: {interface: eth1}}\n",
+        &["3:1: found a second document, allowed: one document, without `---` in its middle"],
+    ),
+    row(
+        "merge-key",
+        "uplinks:\n  a: &a {interface: eth1}\n  b:\n    <<: *a\n    weight: 2\n",
+        &[
+            "4:5: key `uplinks.b`: found a merge key `<<`, allowed: keys written where they belong; `key: *name` can repeat a value",
+        ],
+    ),
+    row(
+        "unknown-alias",
+        "uplinks:\n  a: {interface: eth1, probe: *fast}\n",
+        &[
+            "2:31: key `uplinks.a.probe`: found an alias of something that is not there, allowed: `*name` below a value that was given `&name`",
+        ],
+    ),
+    row(
+        "tag",
+        "uplinks:\n  a: !uplink {interface: eth1}\n",
+        &[
+            "2:14: key `uplinks.a`: found the tag `!uplink`, allowed: values without a tag of their own",
+        ],
+    ),
+    row(
+        "key-that-is-a-list",
+        "[uplinks]: 1\n",
+        &["1:1: found a key that is no word, allowed: the name of a key"],
+    ),
+];
+
+/// Those that are made.
+pub(crate) fn generated() -> Vec<Broken> {
+    let broken = |name: &str, bytes: Vec<u8>, problem: &str| Broken {
+        name: name.to_owned(),
+        bytes,
+        problems: vec![problem.to_owned()],
+    };
+    let good = "uplinks: {a: {interface: eth1}}\n";
+
+    let mut bomb = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
+    for level in 1..9 {
+        let aliases = vec![format!("*a{}", level - 1); 10].join(", ");
+        bomb += &format!("a{level}: &a{level} [{aliases}]\n");
+    }
+    let nested = format!("uplinks: {}{}\n", "[".repeat(1000), "]".repeat(1000));
+    let large = format!("{good}{}", "# 10 MB of comments\n".repeat(500_000));
+    let mut latin1 = format!("{good}mode: ").into_bytes();
+    latin1.extend(b"\xfcber\n");
+    let mut many = String::from("uplinks:\n");
+    for n in 1..=128 {
+        many += &format!("  u{n}: {{interface: eth{n}}}\n");
+    }
+    vec![
+        broken(
+            "alias-bomb",
+            bomb.into_bytes(),
+            "5:20: key `a4[2][9][8][1][6]`: found aliases that stand for too many values, allowed: 50000 values in all",
+        ),
+        broken(
+            "nested-too-deeply",
+            nested.into_bytes(),
+            "1:26: key `uplinks[0]`: found lists and maps nested too deeply, allowed: 16 in each other",
+        ),
+        broken(
+            "ten-megabytes",
+            large.into_bytes(),
+            " found more than 1048576 bytes, allowed: a file of at most 1048576 bytes",
+        ),
+        broken(
+            "not-utf-8",
+            latin1,
+            "2:7: found the byte 0xfc, which is no UTF-8, allowed: UTF-8",
+        ),
+        broken(
+            "too-many-uplinks",
+            many.into_bytes(),
+            "2:3: key `uplinks`: found 128 uplinks, allowed: at most 127, as many as `marks.mask` 0xff000000 can tell apart",
+        ),
+    ]
+}

@@ -1,0 +1,281 @@
+//! Good configurations mean what they say, and defaults are those that are documented.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use failover::config::{
+    Affinity, Config, ModeSetting, Nat, OnDown, OnUp, ProbeConfig, Target, UplinkConfig, parse,
+};
+use failover::mark::MarkMask;
+use failover::uplink::UplinkId;
+
+fn config(text: &str) -> Config {
+    match parse(text) {
+        Ok(config) => config,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+fn targets(addresses: &[&str]) -> Vec<Target> {
+    addresses
+        .iter()
+        .map(|address| Target::Icmp(address.parse().unwrap()))
+        .collect()
+}
+
+fn default_probe() -> ProbeConfig {
+    ProbeConfig {
+        targets: targets(&["1.1.1.1", "9.9.9.9", "2606:4700:4700::1111", "2620:fe::fe"]),
+        interval: Duration::from_millis(500),
+        timeout: Duration::from_secs(1),
+        required: 1,
+        down_after: 3,
+        up_after: 5,
+    }
+}
+
+fn default_uplink(interface: &str) -> UplinkConfig {
+    UplinkConfig {
+        interface: interface.parse().unwrap(),
+        id: None,
+        gateway: None,
+        gateway6: None,
+        source: None,
+        source6: None,
+        prefixes6: None,
+        weight: 1,
+        priority: 1,
+        new_flows: true,
+        nat: Nat::Masquerade,
+        description: None,
+        probe: default_probe(),
+        on_down: OnDown::Reset,
+        on_up: OnUp::Stay,
+    }
+}
+
+#[test]
+fn the_smallest_useful_file_has_every_default() {
+    let parsed = config(
+        "uplinks:\n  fiber: {interface: eth1}\n  lte:   {interface: wwan0, priority: 2}\ndownlinks: [eth0]\n",
+    );
+    let lte = UplinkConfig {
+        priority: 2,
+        ..default_uplink("wwan0")
+    };
+    let expected = Config {
+        uplinks: [
+            ("fiber".parse().unwrap(), default_uplink("eth1")),
+            ("lte".parse().unwrap(), lte),
+        ]
+        .into(),
+        downlinks: BTreeSet::from(["eth0".parse().unwrap()]),
+        mode: ModeSetting::Auto,
+        affinity: Affinity::Flow,
+        marks: MarkMask::DEFAULT,
+        base_table: 300,
+        rule_priority: 1000,
+        control: PathBuf::from("/run/failover/control.sock"),
+        state_dir: PathBuf::from("/var/lib/failover"),
+        bpffs: PathBuf::from("/sys/fs/bpf/failover"),
+    };
+    assert_eq!(parsed, expected);
+}
+
+#[test]
+fn every_key_is_read() {
+    let parsed = config(
+        r#"
+uplinks:
+  fiber:
+    interface: wan1
+    id: 7
+    gateway: 198.18.11.1
+    gateway6: fe80::1
+    source: 198.18.11.2
+    source6: 2001:db8::2
+    prefixes6: [2001:db8:1::/56]
+    weight: 3
+    priority: 1
+    new_flows: false
+    nat: masquerade
+    description: "Provider 1"
+    probe: {interval: 1s}
+    flows: {on_up: stay, on_down: reset}
+  lte:
+    interface: wan2
+    gateway: auto
+    gateway6: auto
+    priority: 2
+downlinks: [lan0, lan1]
+mode: classic
+nat: none
+probe:
+  targets: [icmp://192.0.2.1, icmp://192.0.2.2, "icmp://fd00::1"]
+  interval: 250ms
+  timeout: 2s
+  required: 2
+  down_after: 4
+  up_after: 6
+flows: {affinity: pair, on_down: keep, on_up: stay}
+marks: {mask: 0x0000ff00}
+tables: {base: 1000}
+rule_priority: 2000
+control: /run/f/c.sock
+state_dir: /var/lib/f
+bpffs: /sys/fs/bpf/f
+"#,
+    );
+    let probe = ProbeConfig {
+        targets: targets(&["192.0.2.1", "192.0.2.2", "fd00::1"]),
+        interval: Duration::from_millis(250),
+        timeout: Duration::from_secs(2),
+        required: 2,
+        down_after: 4,
+        up_after: 6,
+    };
+    let fiber = UplinkConfig {
+        id: Some(UplinkId::try_from(7).unwrap()),
+        gateway: Some("198.18.11.1".parse().unwrap()),
+        gateway6: Some("fe80::1".parse().unwrap()),
+        source: Some("198.18.11.2".parse().unwrap()),
+        source6: Some("2001:db8::2".parse().unwrap()),
+        prefixes6: Some(vec!["2001:db8:1::/56".parse().unwrap()]),
+        weight: 3,
+        new_flows: false,
+        description: Some("Provider 1".to_owned()),
+        probe: ProbeConfig {
+            interval: Duration::from_secs(1),
+            ..probe.clone()
+        },
+        ..default_uplink("wan1")
+    };
+    let lte = UplinkConfig {
+        priority: 2,
+        nat: Nat::None,
+        probe,
+        on_down: OnDown::Keep,
+        ..default_uplink("wan2")
+    };
+    let expected = Config {
+        uplinks: [
+            ("fiber".parse().unwrap(), fiber),
+            ("lte".parse().unwrap(), lte),
+        ]
+        .into(),
+        downlinks: BTreeSet::from(["lan0".parse().unwrap(), "lan1".parse().unwrap()]),
+        mode: ModeSetting::Classic,
+        affinity: Affinity::Pair,
+        marks: MarkMask::new(0xff00).unwrap(),
+        base_table: 1000,
+        rule_priority: 2000,
+        control: PathBuf::from("/run/f/c.sock"),
+        state_dir: PathBuf::from("/var/lib/f"),
+        bpffs: PathBuf::from("/sys/fs/bpf/f"),
+    };
+    assert_eq!(parsed, expected);
+}
+
+#[test]
+fn a_host_with_no_network_behind_it_needs_no_downlinks() {
+    assert!(
+        config("uplinks: {a: {interface: eth1}}\n")
+            .downlinks
+            .is_empty()
+    );
+    assert!(
+        config("uplinks: {a: {interface: eth1}}\ndownlinks: []\n")
+            .downlinks
+            .is_empty()
+    );
+}
+
+#[test]
+fn ebpf_mode_is_a_mode() {
+    assert_eq!(
+        config("uplinks: {a: {interface: eth1}}\nmode: ebpf\n").mode,
+        ModeSetting::Ebpf
+    );
+}
+
+#[test]
+fn uplinks_share_an_interface_when_each_has_its_gateway() {
+    let parsed = config(
+        "uplinks:\n  a: {interface: eth1, gateway: 192.0.2.1}\n  b: {interface: eth1, gateway: 192.0.2.2}\n  \
+         c: {interface: eth1, gateway6: fe80::1}\n",
+    );
+    assert_eq!(parsed.uplinks.len(), 3);
+    assert!(
+        parsed
+            .uplinks
+            .values()
+            .all(|uplink| !parsed.learns_gateways(uplink))
+    );
+
+    let alone = config("uplinks: {a: {interface: eth1}, b: {interface: eth2}}\n");
+    assert!(
+        alone
+            .uplinks
+            .values()
+            .all(|uplink| alone.learns_gateways(uplink))
+    );
+}
+
+#[test]
+fn names_that_look_like_something_else_are_names() {
+    let parsed = config(
+        "uplinks:\n  1: {interface: 7, description: 2026}\n  yes: {interface: true, description: no}\ndownlinks: [0]\n",
+    );
+    let seen: Vec<_> = parsed
+        .uplinks
+        .iter()
+        .map(|(name, uplink)| {
+            let description = uplink.description.as_deref().unwrap();
+            (name.as_str(), uplink.interface.as_str(), description)
+        })
+        .collect();
+    assert_eq!(seen, [("1", "7", "2026"), ("yes", "true", "no")]);
+    assert!(parsed.downlinks.contains(&"0".parse().unwrap()));
+}
+
+#[test]
+fn an_alias_repeats_a_value() {
+    let parsed = config(
+        "uplinks:\n  a: {interface: eth1, probe: &slow {interval: 10s, timeout: 5s}}\n  \
+         b: {interface: eth2, probe: *slow}\n",
+    );
+    assert!(
+        parsed
+            .uplinks
+            .values()
+            .all(|uplink| uplink.probe.interval == Duration::from_secs(10))
+    );
+}
+
+#[test]
+fn targets_of_one_family_are_enough() {
+    let parsed = config(
+        "uplinks: {a: {interface: eth1}}\nprobe: {targets: [icmp://192.0.2.1], required: 1}\n",
+    );
+    let probes = parsed
+        .uplinks
+        .into_values()
+        .map(|uplink| uplink.probe.targets);
+    assert!(probes.eq([targets(&["192.0.2.1"])]));
+}
+
+#[test]
+fn as_many_uplinks_as_the_mask_holds_are_allowed() {
+    let mut text = String::from("uplinks:\n");
+    for n in 1..=127 {
+        text += &format!("  u{n}: {{interface: eth{n}, id: {n}}}\n");
+    }
+    assert_eq!(config(&text).uplinks.len(), 127);
+}
+
+#[test]
+fn a_file_of_another_system_is_read() {
+    let parsed = config("\u{feff}# first\r\nuplinks:\r\n  a: {interface: eth1}\r\n...\r\n");
+    assert_eq!(parsed.uplinks.len(), 1);
+}
