@@ -252,6 +252,7 @@ impl Record {
     fn drain(&mut self, socket: &impl AsRawFd) -> io::Result<()> {
         let mut bytes = [0_u8; SNAP_LENGTH as usize];
         let mut control = cmsg_space!(TimeSpec);
+        let clocks = Clocks::read();
         loop {
             let mut slices = [IoSliceMut::new(&mut bytes)];
             let received = recvmsg::<LinkAddr>(
@@ -271,7 +272,7 @@ impl Record {
             let time = message
                 .cmsgs()?
                 .find_map(|control| match control {
-                    ControlMessageOwned::ScmTimestampns(time) => Some(instant_of(time)),
+                    ControlMessageOwned::ScmTimestampns(time) => Some(clocks.instant_of(time)),
                     _ => None,
                 })
                 .unwrap_or_else(Instant::now);
@@ -300,10 +301,41 @@ impl Record {
     }
 }
 
-/// The kernel stamps with the time of day; the rest of the lab reckons with the monotonic clock.
-fn instant_of(time: TimeSpec) -> Instant {
-    let stamp = SystemTime::UNIX_EPOCH + Duration::from(time);
-    let age = SystemTime::now().duration_since(stamp).unwrap_or_default();
-    let now = Instant::now();
-    now.checked_sub(age).unwrap_or(now)
+/// Both clocks at the same moment: the kernel stamps packets with the time of day, the rest of the
+/// lab reckons with the monotonic clock.
+#[derive(Clone, Copy)]
+struct Clocks {
+    monotonic: Instant,
+    time_of_day: SystemTime,
+}
+
+impl Clocks {
+    /// How often they are read to find a moment without interruption.
+    const ATTEMPTS: usize = 5;
+    /// How far apart two readings without interruption are at most.
+    const CLOSE: Duration = Duration::from_micros(20);
+
+    fn read() -> Self {
+        let mut attempt = 1;
+        loop {
+            let monotonic = Instant::now();
+            let time_of_day = SystemTime::now();
+            if attempt == Self::ATTEMPTS || monotonic.elapsed() < Self::CLOSE {
+                return Self {
+                    monotonic,
+                    time_of_day,
+                };
+            }
+            attempt += 1;
+        }
+    }
+
+    fn instant_of(self, time: TimeSpec) -> Instant {
+        let stamp = SystemTime::UNIX_EPOCH + Duration::from(time);
+        match self.time_of_day.duration_since(stamp) {
+            Ok(before) => self.monotonic.checked_sub(before),
+            Err(after) => self.monotonic.checked_add(after.duration()),
+        }
+        .unwrap_or(self.monotonic)
+    }
 }

@@ -147,15 +147,21 @@ impl LabBuilder {
             clients.extend(built.clients);
             switches.extend(built.switch);
         }
-        Ok(Lab {
-            gateway: Host::new(gateway, Arc::clone(internet.echoes())),
+        let lan = (!downlinks.is_empty()).then(|| Network::downlink(0));
+        let addresses = PerFamily::from_fn(|family| lan.map(|lan| lan.first(family).address));
+        let lab = Lab {
+            gateway: Host::new(gateway, addresses, Arc::clone(internet.echoes())),
             uplinks,
             clients,
             internet,
             switches,
             downlinks,
             directory,
-        })
+        };
+        for node in lab.nodes() {
+            node.settled().await?;
+        }
+        Ok(lab)
     }
 
     fn check(&self) -> Result<(), LabError> {
@@ -336,7 +342,8 @@ async fn build_downlink(
             node.add_route("eth0", Route::default_via(router, 0, RouteProtocol::Static))
                 .await?;
         }
-        clients.push(Host::new(node, Arc::clone(internet.echoes())));
+        let addresses = PerFamily::from_fn(|family| Some(lan.client(family, client).address));
+        clients.push(Host::new(node, addresses, Arc::clone(internet.echoes())));
     }
     for family in Family::ALL {
         gateway.add_address(&interface, lan.first(family)).await?;

@@ -5,6 +5,7 @@
 
 pub(crate) mod links;
 mod program;
+mod settled;
 mod sysctl;
 
 use std::fmt;

@@ -1,9 +1,10 @@
 //! A host that makes traffic: a client, or the gateway itself.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use failover::family::{Family, PerFamily};
 use tokio::sync::{Mutex, Semaphore};
 use tokio::task::JoinSet;
 
@@ -18,6 +19,7 @@ use crate::node::Node;
 #[derive(Clone, Debug)]
 pub struct Host {
     node: Node,
+    addresses: PerFamily<Option<IpAddr>>,
     echoes: Arc<EchoLog>,
 }
 
@@ -29,8 +31,23 @@ pub struct Flows {
 }
 
 impl Host {
-    pub(crate) const fn new(node: Node, echoes: Arc<EchoLog>) -> Self {
-        Self { node, echoes }
+    pub(crate) const fn new(
+        node: Node,
+        addresses: PerFamily<Option<IpAddr>>,
+        echoes: Arc<EchoLog>,
+    ) -> Self {
+        Self {
+            node,
+            addresses,
+            echoes,
+        }
+    }
+
+    /// Its address in the local network: a client's own, the gateway's on `lan0`. `None` for a
+    /// gateway without downlinks.
+    #[must_use]
+    pub const fn address(&self, family: Family) -> Option<IpAddr> {
+        *self.addresses.get(family)
     }
 
     /// The host's node.

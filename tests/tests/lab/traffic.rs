@@ -19,6 +19,7 @@ pub(super) fn trials() -> Vec<LabTest> {
             "providers_tell_new_flows_from_old_ones_and_probes",
             captures,
         ),
+        LabTest::new("packets_are_stamped_when_they_come", stamps),
         LabTest::new("the_first_answer_by_another_uplink_is_caught", first_answer),
         LabTest::new("two_labs_know_nothing_of_each_other", two_labs),
     ]
@@ -78,6 +79,12 @@ async fn downlinks() -> TestResult {
     let lab = Lab::builder().downlinks([2, 1]).build().await?;
     lab.gateway().node().nft(MASQUERADE).await?;
     assert_eq!(lab.downlinks(), ["lan0", "lan1"]);
+    for (family, address) in [
+        (Family::Ipv4, "198.18.1.10"),
+        (Family::Ipv6, "fd00:18:1::10"),
+    ] {
+        assert_eq!(lab.client(3)?.address(family), Some(address.parse()?));
+    }
     assert_eq!(lab.clients().len(), 3);
     for client in lab.clients() {
         for family in Family::ALL {
@@ -184,6 +191,28 @@ async fn two_labs() -> TestResult {
         4
     );
     assert_eq!(Tally::of(&other.client(1)?.burst(traffic).await?).on(1), 4);
+    Ok(())
+}
+
+/// Also when the capture has no time to read: a test asks what came after a fault.
+async fn stamps() -> TestResult {
+    let lab = Lab::builder().host_only().build().await?;
+    let uplink = lab.uplink(1)?;
+    let (resume, stalled) = std::sync::mpsc::channel::<()>();
+    uplink.provider().start_task(move || async move {
+        stalled.recv().ok();
+    })?;
+    let traffic = Traffic::new(Protocol::Udp, Family::Ipv4, 50).at_once(1);
+    let answers: Result<Vec<_>, _> = lab.gateway().burst(traffic).await?.into_iter().collect();
+    let flows = uplink.capture()?.flows()?;
+    resume.send(())?;
+    assert_eq!(flows.len(), 50);
+    for (flow, answer) in flows.iter().zip(answers?) {
+        // The two clocks of kernel and test are compared to within some microseconds.
+        let tolerance = Duration::from_millis(1);
+        assert!(answer.asked < flow.first + tolerance);
+        assert!(flow.first < answer.answered + tolerance);
+    }
     Ok(())
 }
 
