@@ -15,7 +15,7 @@ use crate::config::Config;
 use crate::controller::family_state::targets;
 use crate::controller::told;
 use crate::controller::uplink::{Life, Notice, Uplink};
-use crate::discover::{addresses_of, own_prefixes6};
+use crate::discover::{Gateways, addresses_of, own_prefixes6};
 use crate::family::{Family, PerFamily};
 use crate::health::{Round, Transition};
 use crate::interface::InterfaceName;
@@ -88,7 +88,8 @@ impl Engine {
             .filter_map(|(name, uplink)| Some((*ids.get(name)?, (name, uplink))))
             .map(|(id, (name, uplink))| {
                 let health = remembered.get(name).copied().unwrap_or_default();
-                (id, Uplink::new(name, uplink, health, &view, now))
+                let gateways = Gateways::of(&config, uplink);
+                (id, Uplink::new(name, uplink, gateways, health, &view, now))
             })
             .collect();
         let mut engine = Self {

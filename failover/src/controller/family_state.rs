@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use crate::config::{ProbeConfig, Target, UplinkConfig};
-use crate::discover::{Path, Reachability};
+use crate::discover::{Gateways, Path, Reachability, reachability};
 use crate::family::Family;
 use crate::health::{Health, LinkLoss, Machine, Thresholds, Transition};
 use crate::network::NetworkView;
@@ -15,6 +15,7 @@ use crate::status::State;
 #[derive(Debug)]
 pub(super) struct FamilyState {
     family: Family,
+    gateways: Gateways,
     machine: Machine,
     /// Nobody is asked in this family, so health follows the link.
     unprobed: bool,
@@ -40,11 +41,14 @@ impl FamilyState {
     pub(super) fn new(
         family: Family,
         config: &UplinkConfig,
+        gateways: Gateways,
         initial: Health,
-        reachability: Reachability,
+        view: &NetworkView,
     ) -> Self {
+        let reachability = reachability(config, gateways, family, view);
         Self {
             family,
+            gateways,
             machine: Machine::new(Thresholds::from(&config.probe), initial),
             unprobed: targets(&config.probe, family).next().is_none(),
             spoken: family == Family::Ipv4
@@ -73,7 +77,7 @@ impl FamilyState {
         view: &NetworkView,
         now: Instant,
     ) -> PathNews {
-        let new = crate::discover::reachability(config, self.family, view);
+        let new = reachability(config, self.gateways, self.family, view);
         let mut news = PathNews::default();
         let old = std::mem::replace(&mut self.reachability, new);
         match &self.reachability {

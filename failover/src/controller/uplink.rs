@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use crate::config::{OnDown, UplinkConfig};
 use crate::controller::engine::Moment;
 use crate::controller::family_state::{FamilyState, PathNews};
-use crate::discover::reachability;
+use crate::discover::Gateways;
 use crate::family::{Family, PerFamily};
 use crate::health::Health;
 use crate::network::NetworkView;
@@ -58,13 +58,13 @@ impl Uplink {
     pub(super) fn new(
         name: &UplinkName,
         config: &UplinkConfig,
+        gateways: Gateways,
         remembered: PerFamily<Health>,
         view: &NetworkView,
         now: Moment,
     ) -> Self {
         let families = PerFamily::from_fn(|family| {
-            let reach = reachability(config, family, view);
-            FamilyState::new(family, config, *remembered.get(family), reach)
+            FamilyState::new(family, config, gateways, *remembered.get(family), view)
         });
         Self {
             name: name.clone(),

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 
 use ipnet::{IpNet, Ipv6Net};
 
-use crate::config::UplinkConfig;
+use crate::config::{Config, UplinkConfig};
 use crate::family::Family;
 use crate::health::LinkLoss;
 use crate::interface::InterfaceIndex;
@@ -63,14 +63,42 @@ impl fmt::Display for Missing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Address => "no address",
-            Self::Gateway => "no gateway: `main` has no default route by this interface",
+            Self::Gateway => {
+                "no gateway: none is configured, and `main` has no default route by this interface"
+            }
         })
+    }
+}
+
+/// Whose word counts about gateways.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gateways {
+    /// The configuration's, else that of the default routes.
+    Learnt,
+    /// The configuration's only: nothing tells whose a learnt gateway is.
+    Given,
+}
+
+impl Gateways {
+    /// What counts for one uplink of a configuration.
+    #[must_use]
+    pub fn of(config: &Config, uplink: &UplinkConfig) -> Self {
+        if config.learns_gateways(uplink) {
+            Self::Learnt
+        } else {
+            Self::Given
+        }
     }
 }
 
 /// The way of one uplink in one family.
 #[must_use]
-pub fn reachability(uplink: &UplinkConfig, family: Family, view: &NetworkView) -> Reachability {
+pub fn reachability(
+    uplink: &UplinkConfig,
+    gateways: Gateways,
+    family: Family,
+    view: &NetworkView,
+) -> Reachability {
     let name = &uplink.interface;
     let Some(link) = view.links.get(name) else {
         return Reachability::LinkDown(LinkLoss::Missing(name.clone()));
@@ -82,6 +110,7 @@ pub fn reachability(uplink: &UplinkConfig, family: Family, view: &NetworkView) -
     let learnt = view
         .default_routes
         .iter()
+        .filter(|_| gateways == Gateways::Learnt)
         .filter(|route| route.family == family && route.interface == link.index)
         .min_by_key(|route| route.metric);
     let given_source = match family {

@@ -80,7 +80,7 @@ fn route(gateway: &str, metric: u32) -> DefaultRoute {
 }
 
 fn path(uplink: &UplinkConfig, family: Family, view: &NetworkView) -> Path {
-    match reachability(uplink, family, view) {
+    match reachability(uplink, Gateways::Learnt, family, view) {
         Reachability::Path(path) => path,
         other => panic!("no path: {other:?}"),
     }
@@ -123,13 +123,13 @@ fn a_family_without_address_or_gateway_is_absent() {
         .default_routes
         .retain(|route| route.family == Family::Ipv4);
     assert_eq!(
-        reachability(&uplink("wan1"), Family::Ipv6, &no_address),
+        reachability(&uplink("wan1"), Gateways::Learnt, Family::Ipv6, &no_address),
         Reachability::Absent(Missing::Address)
     );
     let mut no_route = view();
     no_route.default_routes.clear();
     assert_eq!(
-        reachability(&uplink("wan1"), Family::Ipv4, &no_route),
+        reachability(&uplink("wan1"), Gateways::Learnt, Family::Ipv4, &no_route),
         Reachability::Absent(Missing::Gateway)
     );
 }
@@ -150,6 +150,7 @@ fn a_link_that_carries_nothing_is_down_and_says_why() {
     cut.links.values_mut().for_each(|link| link.carrier = false);
     let said = |uplink: &UplinkConfig, view: &NetworkView| match reachability(
         uplink,
+        Gateways::Learnt,
         Family::Ipv4,
         view,
     ) {
@@ -173,5 +174,20 @@ fn own_prefixes_are_the_interface_networks_unless_given() {
     assert_eq!(
         own_prefixes6(&given, &view()),
         ["fd00:5::/48".parse::<Ipv6Net>().unwrap()]
+    );
+}
+
+#[test]
+fn on_a_shared_interface_a_gateway_that_nobody_gave_is_not_guessed() {
+    let mut given = uplink("wan1");
+    given.gateway = Some("198.18.11.9".parse().unwrap());
+    let Reachability::Path(path) = reachability(&given, Gateways::Given, Family::Ipv4, &view())
+    else {
+        panic!("no path by the given gateway");
+    };
+    assert_eq!(path.gateway, Some("198.18.11.9".parse().unwrap()));
+    assert_eq!(
+        reachability(&given, Gateways::Given, Family::Ipv6, &view()),
+        Reachability::Absent(Missing::Gateway)
     );
 }

@@ -82,3 +82,10 @@ fn every_key_has_its_row() {
         }
     }
 }
+
+#[test]
+fn the_packaged_example_is_a_configuration() {
+    if let Err(error) = parse(include_str!("../../../packaging/failover.yaml")) {
+        panic!("packaging/failover.yaml:\n{error}");
+    }
+}
