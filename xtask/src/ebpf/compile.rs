@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use super::toolchain::{Toolchain, plain};
+use super::toolchain::{Kind, Toolchain, plain};
 use crate::command::{self, CommandError};
 use crate::workspace::Workspace;
 
@@ -16,9 +16,21 @@ const TARGET: &str = "bpfel-unknown-none";
 /// Why there is no object.
 #[derive(Debug, Error)]
 pub(crate) enum CompileError {
-    /// The compiler, the linker or the strip program failed.
-    #[error("building the eBPF object: {0}")]
-    Command(#[from] CommandError),
+    /// The compiler or the linker failed.
+    #[error(
+        "building the eBPF object: {source}; if bpf-linker met an `Invalid record`, it was built for an older LLVM than the compiler's ({llvm}): install a newer one, or take `--toolchain {other}`"
+    )]
+    Build {
+        /// How it ended.
+        source: CommandError,
+        /// The compiler's LLVM.
+        llvm: String,
+        /// The other kind of toolchain.
+        other: Kind,
+    },
+    /// The strip program failed.
+    #[error("stripping the eBPF object: {0}")]
+    Strip(CommandError),
     /// A file could not be read or written.
     #[error("building the eBPF object: {path}: {source}")]
     File {
@@ -65,7 +77,11 @@ pub(crate) fn compile(
             "-Z",
             "build-std=core",
         ]);
-    command::run(&mut build)?;
+    command::run(&mut build).map_err(|source| CompileError::Build {
+        source,
+        llvm: toolchain.versions.llvm.clone(),
+        other: toolchain.kind.other(),
+    })?;
 
     let unstripped = folder.join(TARGET).join("release/failover-ebpf");
     let object = folder.join("failover.bpf.o");
@@ -76,7 +92,7 @@ pub(crate) fn compile(
     // In a file of its own, which then takes the place of the last object: a test may have that open.
     let stripped = folder.join(format!("failover.bpf.o.{}", std::process::id()));
     fs::copy(&unstripped, &stripped).map_err(failed(&unstripped))?;
-    command::run(plain(&toolchain.strip).arg("-g").arg(&stripped))?;
+    command::run(plain(&toolchain.strip).arg("-g").arg(&stripped)).map_err(CompileError::Strip)?;
     fs::rename(&stripped, &object).map_err(failed(&object))?;
     Ok(object)
 }

@@ -27,12 +27,17 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    /// Both, with the preferred one first.
-    pub(crate) const fn starting_with(self) -> [Self; 2] {
+    /// The one that is not this one.
+    pub(crate) const fn other(self) -> Self {
         match self {
-            Self::Rustup => [Self::Rustup, Self::Debian],
-            Self::Debian => [Self::Debian, Self::Rustup],
+            Self::Rustup => Self::Debian,
+            Self::Debian => Self::Rustup,
         }
+    }
+
+    /// Both, with this one first.
+    pub(crate) const fn starting_with(self) -> [Self; 2] {
+        [self, self.other()]
     }
 }
 
@@ -157,20 +162,23 @@ fn rustup() -> Result<Toolchain, ToolchainError> {
         command::read(Command::new(rustc).args(["--print", "sysroot"]))
             .map(|path| PathBuf::from(path.trim()))
     };
-    let has_sources = tool("rustc")
-        .and_then(|rustc| sources(Path::new(rustc.trim())))
-        .is_ok_and(|sysroot| library_of(&sysroot).is_ok());
-    if !has_sources {
-        eprintln!("eBPF: asking rustup for a nightly with rust-src");
-        command::read(Command::new("rustup").args([
-            "toolchain",
-            "install",
-            "nightly",
-            "--profile",
-            "minimal",
-            "--component",
-            "rust-src",
-        ]))?;
+    match tool("rustc") {
+        Ok(rustc) if library_of(&sources(Path::new(rustc.trim()))?).is_ok() => {}
+        // Added to the nightly that is there, which stays the version that the user works with.
+        Ok(_) => {
+            eprintln!("eBPF: adding rust-src to the nightly of rustup");
+            let add = ["component", "add", "--toolchain", "nightly", "rust-src"];
+            command::read(Command::new("rustup").args(add))?;
+        }
+        Err(_) => {
+            eprintln!("eBPF: asking rustup for a nightly with rust-src");
+            let install = ["toolchain", "install", "nightly", "--profile", "minimal"];
+            command::read(
+                Command::new("rustup")
+                    .args(install)
+                    .args(["--component", "rust-src"]),
+            )?;
+        }
     }
     let rustc = PathBuf::from(tool("rustc")?.trim());
     let sysroot = sources(&rustc)?;
