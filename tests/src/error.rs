@@ -38,8 +38,8 @@ pub enum LabError {
         /// The system's reason.
         source: io::Error,
     },
-    /// A node's thread ended while something was asked of it.
-    #[error("node {node} is gone: its thread ended (was the lab dropped?)")]
+    /// A node's thread ended, or its work panicked, while something was asked of it.
+    #[error("node {node} gave no result: its thread has ended or the work on it panicked")]
     NodeGone {
         /// The node.
         node: String,

@@ -107,12 +107,21 @@ fn free_mount_point() -> Result<&'static Path, LabError> {
         .ok_or(LabError::NoMountPoint)
 }
 
+/// Raises the limit of open files as far as the process may: above the hard limit only with
+/// CAP_SYS_RESOURCE, which root in a container often lacks.
 fn raise_open_files() -> Result<(), LabError> {
     let (_, hard) =
         getrlimit(Resource::RLIMIT_NOFILE).map_err(LabError::io("read the limit of open files"))?;
-    let wanted = hard.max(OPEN_FILES);
-    setrlimit(Resource::RLIMIT_NOFILE, wanted, wanted).map_err(LabError::io(format!(
-        "raise the limit of open files to {wanted}"
+    if hard < OPEN_FILES {
+        match setrlimit(Resource::RLIMIT_NOFILE, OPEN_FILES, OPEN_FILES) {
+            Ok(()) => return Ok(()),
+            Err(error) => {
+                tracing::info!(hard, %error, "the limit of open files cannot be raised further");
+            }
+        }
+    }
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).map_err(LabError::io(format!(
+        "raise the limit of open files to {hard}"
     )))
 }
 

@@ -92,24 +92,35 @@ impl Failover {
         &self.control
     }
 
-    /// Runs a command of the binary in the gateway, as in `check` or `status --json`, with
-    /// `--config` or `--control` added as it takes them.
-    ///
-    /// # Errors
-    /// When it cannot be started or does not end in time; its exit status is a result.
-    pub async fn command(&self, line: &str) -> Result<Output, LabError> {
+    /// The binary.
+    #[must_use]
+    pub fn binary(&self) -> &Path {
+        &self.binary
+    }
+
+    /// A command of the binary, as in `check` or `status --json`, with `--config` or `--control`
+    /// added as it takes them; for those who want to change something about it before it is run.
+    #[must_use]
+    pub fn program(&self, line: &str) -> ProgramSpec {
         let name = line.split_whitespace().next().unwrap_or_default();
         let (option, path) = if matches!(name, "run" | "check" | "clean") {
             ("--config", &self.config)
         } else {
             ("--control", &self.control)
         };
-        let spec = ProgramSpec::new(&self.binary)
+        ProgramSpec::new(&self.binary)
             .arguments(line.split_whitespace())
             .arguments([option])
             .arguments([path])
-            .limit(COMMAND_LIMIT);
-        self.node.output(spec).await
+            .limit(COMMAND_LIMIT)
+    }
+
+    /// Runs such a [program](Self::program) in the gateway.
+    ///
+    /// # Errors
+    /// When it cannot be started or does not end in time; its exit status is a result.
+    pub async fn command(&self, line: &str) -> Result<Output, LabError> {
+        self.node.output(self.program(line)).await
     }
 
     /// Starts the daemon and waits until it answers.
@@ -117,13 +128,8 @@ impl Failover {
     /// # Errors
     /// When it ends, or does not answer within 10 s; the error has its log.
     pub async fn run(&self) -> Result<Daemon, LabError> {
-        let spec = ProgramSpec::new(&self.binary)
-            .arguments(["run", "--config"])
-            .arguments([&self.config])
-            .variable(
-                "RUST_LOG",
-                std::env::var_os("RUST_LOG").unwrap_or_else(|| "failover=debug".into()),
-            );
+        let level = std::env::var_os("RUST_LOG").unwrap_or_else(|| "failover=debug".into());
+        let spec = self.program("run").variable("RUST_LOG", level);
         let daemon = Daemon {
             failover: self.clone(),
             program: self.node.start(spec).await?,

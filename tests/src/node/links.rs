@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use netlink_packet_core::ErrorMessage;
+use netlink_packet_route::address::{AddressAttribute, AddressFlags};
 use netlink_packet_route::link::{InfoData, InfoKind, InfoVeth};
 use netlink_packet_route::route::RouteProtocol;
 use nix::libc;
@@ -153,16 +154,21 @@ impl Node {
     ) -> Result<(), LabError> {
         let index = self.interface_index(interface).await?;
         let InterfaceAddress { address, prefix } = address;
-        self.netlink()
+        let mut request = self
+            .netlink()
             .address()
             .add(index, address, prefix)
-            .replace()
-            .execute()
-            .await
-            .map_err(LabError::netlink(
-                self.name(),
-                format!("add {address}/{prefix} to {interface}"),
-            ))
+            .replace();
+        if address.is_ipv6() {
+            // Without it the address cannot be used until a kernel worker has had its turn, even
+            // where duplicate address detection is switched off.
+            let nodad = AddressAttribute::Flags(AddressFlags::Nodad);
+            request.message_mut().attributes.push(nodad);
+        }
+        request.execute().await.map_err(LabError::netlink(
+            self.name(),
+            format!("add {address}/{prefix} to {interface}"),
+        ))
     }
 
     /// Takes an address from an interface.

@@ -119,17 +119,17 @@ pub struct Program {
     command: String,
     node: Node,
     pid: u32,
-    stdout: Capture,
-    stderr: Capture,
+    stdout: Written,
+    stderr: Written,
     signals: mpsc::UnboundedSender<Signal>,
     end: watch::Receiver<Option<ExitStatus>>,
 }
 
 /// What a program has written so far.
 #[derive(Clone, Debug, Default)]
-struct Capture(Arc<Mutex<Vec<u8>>>);
+struct Written(Arc<Mutex<Vec<u8>>>);
 
-impl Capture {
+impl Written {
     fn text(&self) -> String {
         let bytes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         String::from_utf8_lossy(&bytes).into_owned()
@@ -160,7 +160,7 @@ impl Node {
     /// When it cannot be started.
     pub async fn start(&self, spec: ProgramSpec) -> Result<Program, LabError> {
         let command = spec.describe();
-        let (stdout, stderr) = (Capture::default(), Capture::default());
+        let (stdout, stderr) = (Written::default(), Written::default());
         let (signals, orders) = mpsc::unbounded_channel();
         let (ended, end) = watch::channel(None);
         let outputs = (stdout.clone(), stderr.clone());

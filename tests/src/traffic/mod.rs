@@ -2,6 +2,7 @@
 
 mod flow;
 mod host;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::fmt;

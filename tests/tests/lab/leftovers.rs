@@ -46,6 +46,10 @@ fn holders(id: u64) -> Vec<String> {
     let mut found = Vec::new();
     let entries = |path: PathBuf| fs::read_dir(path).into_iter().flatten().flatten();
     for process in entries("/proc".into()) {
+        // Beside the processes there are links to the one that looks.
+        if process.file_type().is_ok_and(|kind| kind.is_symlink()) {
+            continue;
+        }
         for thread in entries(process.path().join("task")) {
             let namespace = thread.path().join("ns/net");
             if fs::read_link(&namespace).is_ok_and(|target| target == Path::new(&name)) {

@@ -19,6 +19,7 @@ pub(super) fn trials() -> Vec<LabTest> {
             "providers_tell_new_flows_from_old_ones_and_probes",
             captures,
         ),
+        LabTest::new("the_first_answer_by_another_uplink_is_caught", first_answer),
         LabTest::new("two_labs_know_nothing_of_each_other", two_labs),
     ]
 }
@@ -184,4 +185,38 @@ async fn two_labs() -> TestResult {
     );
     assert_eq!(Tally::of(&other.client(1)?.burst(traffic).await?).on(1), 4);
     Ok(())
+}
+
+async fn first_answer() -> TestResult {
+    let lab = Lab::builder().build().await?;
+    lab.gateway().node().nft(MASQUERADE).await?;
+    let traffic = Traffic::new(Protocol::Udp, Family::Ipv4, 1);
+    let (every, limit) = (Duration::from_millis(5), Duration::from_secs(5));
+    let by_wan2 = |answer: &failover_tests::Answer| answer.uplink() == Some(2);
+    let host = lab.client(1)?;
+    let none = host.first_answer(traffic, every, Duration::from_millis(200), by_wan2);
+    assert!(none.await.is_err(), "all flows go by wan1");
+    // The kernel itself changes over to the next default route when the interface is gone.
+    let (answer, gone) = tokio::join!(host.first_answer(traffic, every, limit, by_wan2), async {
+        lab.uplink(1)?.remove_interface().await
+    });
+    let took = answer?.answered - gone?;
+    assert!(took < Duration::from_secs(1), "{took:?}");
+    Ok(())
+}
+
+/// Traffic runs in the background of scenarios, on runtimes with several threads too.
+#[expect(dead_code, reason = "that it compiles is the test")]
+fn everything_may_be_sent_to_other_threads(lab: &Lab, traffic: Traffic) {
+    fn sendable(_: impl Send) {}
+    sendable(lab);
+    sendable(Lab::builder().build());
+    sendable(lab.gateway().open(traffic));
+    sendable(lab.gateway().burst(traffic));
+    for uplink in lab.uplinks() {
+        sendable(uplink.black_hole());
+        sendable(uplink.remake_interface());
+    }
+    sendable(failover_tests::KernelState::of(lab.gateway().node()));
+    sendable(failover_tests::Daemon::start(lab, ""));
 }
