@@ -35,8 +35,10 @@
 //! ```
 
 pub mod addressing;
+pub mod bench;
 pub mod capture;
 pub mod daemon;
+pub mod demo;
 mod error;
 mod eventually;
 pub mod internet;
@@ -44,7 +46,9 @@ mod isolation;
 pub mod lab;
 pub mod node;
 pub mod snapshot;
+pub mod soak;
 mod sys;
+pub mod terminal;
 pub mod traffic;
 
 pub use daemon::{Daemon, Failover};
@@ -54,4 +58,6 @@ pub use isolation::isolate;
 pub use lab::{Lab, LabBuilder, Percent, RpFilter, Uplink};
 pub use node::{Node, Output, Program, ProgramSpec};
 pub use snapshot::KernelState;
-pub use traffic::{Answer, AskError, Flow, Flows, Host, Protocol, Tally, Traffic};
+pub use traffic::{
+    Answer, AskError, Flow, Flows, Host, Keep, KeptFlow, KeptFlows, Protocol, Tally, Traffic,
+};

@@ -2,6 +2,7 @@
 
 mod flow;
 mod host;
+mod kept;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -17,6 +18,7 @@ use crate::addressing;
 
 pub use flow::Flow;
 pub use host::{Flows, Host};
+pub use kept::{Keep, KeptFlow, KeptFlows};
 
 /// What a flow speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

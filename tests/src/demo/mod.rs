@@ -1,0 +1,119 @@
+//! The demo: the product at work on real traffic, told step by step, and measured.
+
+mod expectations;
+mod figures;
+mod newcomers;
+mod report;
+mod story;
+
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+use crate::daemon::{Daemon, Failover};
+use crate::error::LabError;
+use crate::lab::Lab;
+use crate::terminal::Terminal;
+
+pub use expectations::{Expectation, expectations};
+pub use figures::{
+    Burst, Figures, KeptFigures, LostNewcomers, NewFlows, Refugees, SeenAtProvider, UplinkPlan,
+};
+
+/// The demo's uplinks; the first one dies.
+const UPLINKS: [UplinkPlan; 3] = [
+    UplinkPlan {
+        number: 1,
+        name: "fiber",
+        weight: 3,
+    },
+    UplinkPlan {
+        number: 2,
+        name: "cable",
+        weight: 2,
+    },
+    UplinkPlan {
+        number: 3,
+        name: "lte",
+        weight: 1,
+    },
+];
+
+/// Everything by default, but for the targets: the lab has an internet of its own.
+pub(crate) const CONFIG: &str = r#"uplinks:
+  fiber: {interface: wan1, weight: 3}
+  cable: {interface: wan2, weight: 2}
+  lte:   {interface: wan3, weight: 1}
+downlinks: [lan0]
+probe:
+  targets: [icmp://203.0.113.1, icmp://203.0.113.2, "icmp://fd00:203::1", "icmp://fd00:203::2"]
+"#;
+
+/// How the demo ended.
+#[derive(Debug)]
+pub struct Outcome {
+    /// Whether all that was promised holds.
+    pub held: bool,
+    /// The result for scripts.
+    pub json: Value,
+}
+
+/// Runs the demo with the binary given, or else the one that was built together with this program.
+///
+/// # Errors
+/// When something could not be done or seen at all; then the daemon's log has been shown.
+pub async fn run(terminal: &Terminal, binary: Option<PathBuf>) -> Result<Outcome, LabError> {
+    story::introduce(terminal);
+    let lab = Lab::builder().uplinks(3).clients(1).build().await?;
+    let failover = match binary {
+        Some(binary) => {
+            let binary = std::path::absolute(&binary).map_err(LabError::io(format!(
+                "find the path of {}",
+                binary.display()
+            )))?;
+            Failover::with_binary(&lab, binary, CONFIG)?
+        }
+        None => Failover::new(&lab, CONFIG)?,
+    };
+    story::show_start(terminal);
+    let daemon = failover.run().await?;
+    let told = story::tell(terminal, &lab, &daemon).await;
+    let figures = match told {
+        Ok(figures) => figures,
+        Err(error) => {
+            show_log(terminal, &daemon);
+            return Err(error);
+        }
+    };
+    let held = show_result(terminal, &figures);
+    if !held {
+        show_log(terminal, &daemon);
+    }
+    Ok(Outcome {
+        held,
+        json: report::json(&figures),
+    })
+}
+
+fn show_result(terminal: &Terminal, figures: &Figures) -> bool {
+    terminal.heading("Result");
+    terminal.line(format!("\n{}", report::new_flows(figures)));
+    terminal.line(report::measures(figures));
+    let promises = expectations(figures);
+    for promise in &promises {
+        terminal.verdict(promise.met, &promise.text);
+    }
+    let held = promises.iter().all(|promise| promise.met);
+    let took = figures.took.as_secs();
+    if held {
+        terminal.line(format!("\nAll expectations hold. The demo took {took} s."));
+    } else {
+        terminal.line("\nNot all expectations hold.");
+    }
+    held
+}
+
+fn show_log(terminal: &Terminal, daemon: &Daemon) {
+    terminal.heading("The daemon's log");
+    terminal.line(daemon.log());
+}

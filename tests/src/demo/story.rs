@@ -1,0 +1,443 @@
+//! The demo's course of events: each step says what happens, waits for it and measures it.
+
+use std::time::{Duration, Instant};
+
+use failover::family::{Family, PerFamily};
+
+use super::figures::{
+    Burst, Figures, KeptFigures, LostNewcomers, NewFlows, Refugees, SeenAtProvider,
+};
+use super::newcomers::Newcomers;
+use super::{CONFIG, UPLINKS};
+use crate::daemon::{Daemon, State, Status};
+use crate::error::LabError;
+use crate::eventually::eventually;
+use crate::lab::Lab;
+use crate::terminal::{Short, Style, Terminal};
+use crate::traffic::{Host, Keep, KeptFlow, KeptFlows, Protocol, Tally, Traffic};
+
+/// The number of the uplink that dies.
+const DEAD: u8 = 1;
+/// The kept flows: of each protocol and family so many, each asked ten times a second.
+const KEEP: Keep = Keep {
+    each: 20,
+    every: Duration::from_millis(100),
+};
+/// New flows of each protocol and family in each phase.
+const NEW_FLOWS: usize = 300;
+/// How many new flows are on their way at once: the lab shares the machine's processors with
+/// everything else.
+const AT_ONCE: usize = 32;
+/// How long a new flow is waited for.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(3);
+
+/// How long the daemon may take to see that all is well, that an uplink is dead, and that it is
+/// back. What is demanded of it is said among the expectations; here only the demo's patience ends.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// How long the demo looks on between two events, so that the flows' answers count for something.
+const LOOK_ON: Duration = Duration::from_secs(8);
+/// The time from one answer of `failover status` to the next question, while something is awaited.
+const POLL: Duration = Duration::from_millis(10);
+
+pub(super) fn introduce(terminal: &Terminal) {
+    terminal.line(terminal.styled(Style::Strong, "failover: one network, three uplinks"));
+    terminal.line(
+        "
+                        ┌── fiber  wan1, weight 3 ──┐
+    client ── gateway ──┼── cable  wan2, weight 2 ──┼── internet
+                        └── lte    wan3, weight 1 ──┘
+
+All of this is made of network namespaces that belong to this program alone. The
+traffic is real; nothing on this machine is changed, nothing stays behind.",
+    );
+}
+
+pub(super) fn show_start(terminal: &Terminal) {
+    terminal.heading("1. The gateway starts failover");
+    terminal.line("");
+    terminal.quote(CONFIG);
+    terminal.line(format!(
+        "    {}",
+        terminal.styled(Style::Faint, "$ failover run --config failover.yaml")
+    ));
+}
+
+/// Tells the whole story.
+pub(super) async fn tell(
+    terminal: &Terminal,
+    lab: &Lab,
+    daemon: &Daemon,
+) -> Result<Figures, LabError> {
+    let begin = Instant::now();
+    let client = lab.client(1)?;
+    all_up(terminal, daemon).await?;
+    show_status(terminal, daemon).await?;
+
+    terminal.heading("2. A client opens flows and asks each ten times a second from now on");
+    let kept = client.keep(KEEP, &[DEAD]).await?;
+    tell_kept(terminal, &kept.so_far());
+
+    let before = new_flows(
+        terminal,
+        client,
+        "3. Meanwhile it opens new flows, each answered once",
+    )
+    .await?;
+
+    look_on(terminal, &kept).await;
+
+    terminal.heading("4. fiber goes silently dead: the link stays up, its provider swallows all");
+    let dead = die(terminal, lab, daemon, &kept).await?;
+    show_status(terminal, daemon).await?;
+
+    let during = new_flows(terminal, client, "5. New flows now").await?;
+    tell_refugees(terminal, &kept, dead.detected).await?;
+    look_on(terminal, &kept).await;
+    let seen = SeenBefore {
+        refugees: refugees(&kept.so_far())
+            .filter(|flow| has_gone_on(flow, dead.detected))
+            .count(),
+        provider: seen_at_provider(lab, &dead)?,
+    };
+
+    terminal.heading("6. fiber returns");
+    let healed = lab.uplink(DEAD)?.heal().await?;
+    let up = wait_for(terminal, daemon, &kept, "fiber is up", |status| {
+        both(status, State::Up)
+    });
+    up.await?;
+    let recognised = healed.elapsed();
+    terminal.line(format!(
+        "  After {} failover trusts it again: five good rounds of probes.",
+        Short(recognised)
+    ));
+    show_status(terminal, daemon).await?;
+
+    let after = new_flows(terminal, client, "7. New flows after its return").await?;
+    look_on(terminal, &kept).await;
+    let flows = kept.finish().await;
+    Ok(Figures {
+        uplinks: UPLINKS.to_vec(),
+        dead: DEAD,
+        before,
+        during,
+        after,
+        detection: dead.detection,
+        recognised,
+        newcomers: dead.newcomers,
+        provider: seen.provider,
+        survivors: KeptFigures::of(flows.iter().filter(|flow| !is_of_dead(flow))),
+        refugees: Refugees {
+            flows: refugees(&flows).count(),
+            went_on: seen.refugees,
+            moved_once: refugees(&flows).filter(|flow| flow.moves == 1).count(),
+        },
+        connections: KeptFigures::of(flows.iter().filter(|flow| is_connection_of_dead(flow))),
+        took: begin.elapsed(),
+    })
+}
+
+/// What was measured while the uplink was dead.
+struct SeenBefore {
+    refugees: usize,
+    provider: SeenAtProvider,
+}
+
+/// The fault and how it was noticed.
+struct Death {
+    /// When the first answer of `failover status` came that said down for both families.
+    detected: Instant,
+    detection: PerFamily<Duration>,
+    probes_until_then: u64,
+    newcomers: LostNewcomers,
+}
+
+async fn all_up(terminal: &Terminal, daemon: &Daemon) -> Result<(), LabError> {
+    let start = Instant::now();
+    let up = daemon.wait_until("all uplinks are up", PATIENCE, |status| {
+        status
+            .uplinks
+            .iter()
+            .all(|uplink| uplink.ipv4.state == State::Up && uplink.ipv6.state == State::Up)
+    });
+    terminal
+        .while_waiting(up, |passed| {
+            format!(
+                "  waiting for the first round of probes: {} s",
+                passed.as_secs()
+            )
+        })
+        .await?;
+    terminal.line(format!(
+        "  After {} all three uplinks are up over IPv4 and IPv6.",
+        Short(start.elapsed())
+    ));
+    Ok(())
+}
+
+/// The daemon's own table.
+async fn show_status(terminal: &Terminal, daemon: &Daemon) -> Result<(), LabError> {
+    let output = daemon.failover().command("status").await?;
+    terminal.line(format!(
+        "\n    {}",
+        terminal.styled(Style::Faint, "$ failover status")
+    ));
+    terminal.quote(&output.stdout);
+    Ok(())
+}
+
+fn tell_kept(terminal: &Terminal, kept: &[KeptFlow]) {
+    let on = |number| {
+        let here = kept.iter().filter(|flow| flow.uplink() == Some(number));
+        here.count()
+    };
+    let counts: Vec<String> = UPLINKS
+        .iter()
+        .map(|plan| format!("{} on {}", on(plan.number), plan.name))
+        .collect();
+    terminal.line(format!(
+        "  {} flows, a third each over UDP, TCP and ICMP, half over IPv6: {}.",
+        kept.len(),
+        counts.join(", ")
+    ));
+}
+
+async fn new_flows(terminal: &Terminal, client: &Host, title: &str) -> Result<NewFlows, LabError> {
+    terminal.heading(title);
+    let start = Instant::now();
+    let mut flows = NewFlows::default();
+    for family in Family::ALL {
+        for protocol in Protocol::ALL {
+            let traffic = Traffic::new(protocol, family, NEW_FLOWS)
+                .at_once(AT_ONCE)
+                .within(ANSWERS_WITHIN);
+            let answered = flows.answered(None);
+            let asked = terminal
+                .while_waiting(client.burst(traffic), |_| {
+                    format!("  {answered} answered, now {traffic}")
+                })
+                .await?;
+            flows.0.push(Burst {
+                protocol,
+                family,
+                tally: Tally::of(&asked),
+            });
+        }
+    }
+    let shares: Vec<String> = UPLINKS
+        .iter()
+        .map(|plan| format!("{} {:.0} %", plan.name, flows.share(plan.number) * 100.0))
+        .collect();
+    terminal.line(format!(
+        "  {} new flows in {}, over UDP, TCP and ICMP, half over IPv6: {}; {} not answered.",
+        flows.answered(None) + flows.unanswered(),
+        Short(start.elapsed()),
+        shares.join(", "),
+        flows.unanswered()
+    ));
+    Ok(flows)
+}
+
+/// The uplink dies; ends when the daemon has said so and the new flows around it are decided.
+async fn die(
+    terminal: &Terminal,
+    lab: &Lab,
+    daemon: &Daemon,
+    kept: &KeptFlows,
+) -> Result<Death, LabError> {
+    let newcomers = Newcomers::start(lab.client(1)?);
+    eventually("new flows are answered", PATIENCE, || async {
+        Ok((newcomers.so_far().0 > 0).then_some(()))
+    })
+    .await?;
+    let fault = lab.uplink(DEAD)?.black_hole().await?;
+    let down = terminal
+        .while_waiting(seen_down(daemon), |passed| {
+            let (answered, lost) = newcomers.so_far();
+            format!(
+                "  {:.1} s: new flows answered {answered}, lost {lost}; {}",
+                passed.as_secs_f64(),
+                survivors_so_far(kept)
+            )
+        })
+        .await?;
+    let detected = down.ipv4.max(down.ipv6);
+    let probes_until_then = lab.uplink(DEAD)?.capture()?.probe_packets()?;
+    let detection = PerFamily {
+        ipv4: down.ipv4.saturating_duration_since(fault),
+        ipv6: down.ipv6.saturating_duration_since(fault),
+    };
+    terminal.line(format!(
+        "  After {} failover says that fiber is down over IPv4, after {} over IPv6.",
+        Short(detection.ipv4),
+        Short(detection.ipv6)
+    ));
+    // A little longer, so that those opened after the detection count for something.
+    terminal
+        .while_waiting(tokio::time::sleep(Duration::from_secs(1)), |_| {
+            survivors_so_far(kept)
+        })
+        .await;
+    let opened = newcomers.finish().await?;
+    let newcomers = LostNewcomers::of(&opened, fault, detected);
+    terminal.line(format!(
+        "  Of {} new UDP flows, one every 20 ms, {} were lost, the last opened {} after the fault.",
+        newcomers.opened,
+        newcomers.lost,
+        Short(newcomers.last_lost)
+    ));
+    Ok(Death {
+        detected,
+        detection,
+        probes_until_then,
+        newcomers,
+    })
+}
+
+/// Asks for the status again and again until the dead uplink is down over both families, and says
+/// for each when the first such answer was there. The daemon has changed the kernel by then: it
+/// answers when it has done so.
+async fn seen_down(daemon: &Daemon) -> Result<PerFamily<Instant>, LabError> {
+    let mut seen: PerFamily<Option<Instant>> = PerFamily::default();
+    let limit = Instant::now() + PATIENCE;
+    loop {
+        let status = daemon.status().await?;
+        let now = Instant::now();
+        for family in Family::ALL {
+            if family_state(&status, family) == Some(State::Down) {
+                seen.get_mut(family).get_or_insert(now);
+            }
+        }
+        if let (Some(ipv4), Some(ipv6)) = (seen.ipv4, seen.ipv6) {
+            return Ok(PerFamily { ipv4, ipv6 });
+        }
+        if now > limit {
+            return Err(LabError::NotInTime {
+                what: "fiber is down".to_owned(),
+                limit: PATIENCE,
+                detail: format!("\n{status}"),
+            });
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+fn family_state(status: &Status, family: Family) -> Option<State> {
+    let uplink = status
+        .uplinks
+        .iter()
+        .find(|uplink| uplink.interface == "wan1")?;
+    Some(match family {
+        Family::Ipv4 => uplink.ipv4.state,
+        Family::Ipv6 => uplink.ipv6.state,
+    })
+}
+
+fn both(status: &Status, state: State) -> bool {
+    Family::ALL
+        .into_iter()
+        .all(|family| family_state(status, family) == Some(state))
+}
+
+async fn wait_for(
+    terminal: &Terminal,
+    daemon: &Daemon,
+    kept: &KeptFlows,
+    what: &str,
+    wanted: impl Fn(&Status) -> bool,
+) -> Result<Status, LabError> {
+    terminal
+        .while_waiting(daemon.wait_until(what, PATIENCE, wanted), |passed| {
+            format!(
+                "  {:.1} s; {}",
+                passed.as_secs_f64(),
+                survivors_so_far(kept)
+            )
+        })
+        .await
+}
+
+/// The dead uplink's UDP and ICMP flows find their way by themselves.
+async fn tell_refugees(
+    terminal: &Terminal,
+    kept: &KeptFlows,
+    detected: Instant,
+) -> Result<(), LabError> {
+    let all = refugees(&kept.so_far()).count();
+    let going_on = || {
+        let flows = kept.so_far();
+        refugees(&flows)
+            .filter(|flow| has_gone_on(flow, detected))
+            .count()
+    };
+    let wait = eventually(
+        "every UDP and ICMP flow of fiber goes on",
+        PATIENCE,
+        || async { Ok((going_on() == all).then_some(())) },
+    );
+    match terminal
+        .while_waiting(wait, |_| {
+            format!("  {} of {all} flows of fiber go on", going_on())
+        })
+        .await
+    {
+        // How many it were is among the expectations.
+        Ok(()) | Err(LabError::NotInTime { .. }) => {}
+        Err(error) => return Err(error),
+    }
+    terminal.line(format!(
+        "  Of the {all} UDP and ICMP flows that were on fiber {} go on over the others.",
+        going_on()
+    ));
+    Ok(())
+}
+
+async fn look_on(terminal: &Terminal, kept: &KeptFlows) {
+    terminal
+        .while_waiting(tokio::time::sleep(LOOK_ON), |_| survivors_so_far(kept))
+        .await;
+    terminal.line(survivors_so_far(kept));
+}
+
+fn survivors_so_far(kept: &KeptFlows) -> String {
+    let flows = kept.so_far();
+    let survivors = KeptFigures::of(flows.iter().filter(|flow| !is_of_dead(flow)));
+    format!(
+        "  The {} flows of cable and lte: {} answers, {} lost, {} flows moved.",
+        survivors.flows,
+        survivors.questions - survivors.lost,
+        survivors.lost,
+        survivors.moved
+    )
+}
+
+fn seen_at_provider(lab: &Lab, dead: &Death) -> Result<SeenAtProvider, LabError> {
+    let capture = lab.uplink(DEAD)?.capture()?;
+    let new = capture.new_flows_since(dead.detected)?;
+    Ok(SeenAtProvider {
+        packets_of_new_flows: new.iter().map(|flow| flow.packets).sum(),
+        flows_with_packets: capture.active_since(dead.detected)?.len(),
+        probes: capture
+            .probe_packets()?
+            .saturating_sub(dead.probes_until_then),
+    })
+}
+
+fn is_of_dead(flow: &KeptFlow) -> bool {
+    flow.home_uplink() == Some(DEAD)
+}
+
+fn is_connection_of_dead(flow: &KeptFlow) -> bool {
+    is_of_dead(flow) && flow.protocol == Protocol::Tcp
+}
+
+/// The flows of the dead uplink that can go on by another address.
+fn refugees(flows: &[KeptFlow]) -> impl Iterator<Item = &KeptFlow> {
+    flows
+        .iter()
+        .filter(|flow| is_of_dead(flow) && flow.protocol != Protocol::Tcp)
+}
+
+fn has_gone_on(flow: &KeptFlow, detected: Instant) -> bool {
+    flow.last_answered > detected && flow.uplink().is_some_and(|uplink| uplink != DEAD)
+}
