@@ -9,7 +9,7 @@ use crate::controller::uplink::Uplink;
 use crate::family::{Family, PerFamily};
 use crate::network::{NetworkView, Traffic};
 use crate::select::Pool;
-use crate::status::{FamilyStatus, StatusDocument, UplinkStatus, round_share};
+use crate::status::{FamilyStatus, State, StatusDocument, UplinkStatus, round_share};
 use crate::uplink::UplinkId;
 use crate::wanted::PickedBy;
 
@@ -81,8 +81,10 @@ fn family_status(uplink: &Uplink, family: Family, share: f64, now: Instant) -> F
         gateway: state.path().and_then(|path| path.gateway),
         source: state.path().map(|path| path.source),
         share: round_share(share),
-        // Hundredths of a millisecond: more is noise.
-        rtt_ms: rtt.map(|rtt| (rtt.as_secs_f64() * 100_000.0).round() / 100.0),
+        // Hundredths of a millisecond: more is noise. What does not answer has no round-trip time.
+        rtt_ms: rtt
+            .filter(|_| state.state() != State::Down)
+            .map(|rtt| (rtt.as_secs_f64() * 100_000.0).round() / 100.0),
         loss: loss.map(round_share),
         reason: state.reason(now),
     }
