@@ -64,6 +64,13 @@ pub fn listen(path: &Path) -> Result<UnixListener, ListenError> {
     Ok(listener)
 }
 
+/// Takes the socket away, so that who asks is told at once that nobody listens.
+pub fn forget(path: &Path) {
+    if let Err(error) = fs::remove_file(path) {
+        warn!(%error, socket = %path.display(), "cannot remove the control socket");
+    }
+}
+
 /// Serves until the controller is gone.
 pub async fn serve(listener: UnixListener, questions: mpsc::Sender<Question>) {
     loop {

@@ -1,8 +1,6 @@
 //! From a configuration to a daemon at work: takes the lock, opens the edge, brings the kernel into
 //! the wanted state, and only then answers on the control socket.
 
-use std::fs;
-
 use jiff::Timestamp;
 use thiserror::Error;
 use tokio::signal::unix::{SignalKind, signal};
@@ -114,12 +112,15 @@ pub async fn start(config: Config) -> Result<(), StartError> {
         now,
     );
 
+    // Before anything is put into the kernel, since it can fail; answered when all is in place.
+    let listener = server::listen(&control)?;
     let (reports_in, reports) = mpsc::channel(REPORTS);
     let (questions_in, questions) = mpsc::channel(QUESTIONS);
     let mut daemon = Daemon::new(engine, applier, observer, Prober::new(reports_in), store);
-    daemon.begin().await.map_err(StartError::Apply)?;
-
-    let listener = server::listen(&control)?;
+    if let Err(errors) = daemon.begin().await {
+        server::forget(&control);
+        return Err(StartError::Apply(errors));
+    }
     let server = tokio::spawn(server::serve(listener, questions_in));
     info!(control = %control.display(), "ready: the first selection is in the kernel");
 
@@ -132,9 +133,7 @@ pub async fn start(config: Config) -> Result<(), StartError> {
     daemon.work(inputs, stop).await;
 
     server.abort();
-    if let Err(error) = fs::remove_file(&control) {
-        warn!(%error, "cannot remove the control socket");
-    }
+    server::forget(&control);
     info!("stopped; the last selection stays in the kernel, `failover clean` takes it out");
     Ok(())
 }
