@@ -37,6 +37,7 @@
 pub mod addressing;
 pub mod bench;
 pub mod capture;
+pub mod chance;
 pub mod daemon;
 pub mod demo;
 mod error;

@@ -1,1 +1,8 @@
-//! b
+//! Benchmarks: what is measured in the lab and compared with what is demanded.
+
+mod distribution;
+pub mod failover;
+mod machine;
+
+pub use distribution::{Distribution, Histogram};
+pub use machine::Machine;

@@ -1,0 +1,163 @@
+//! How long a failover takes, as users feel it: from the fault to the first new flow that is
+//! answered through a survivor.
+//!
+//! Two uplinks, the second one only for when the first is dead, so that an answer through the
+//! second shows that the failover has happened. Everything is as by default but the probes'
+//! targets.
+
+mod report;
+mod trial;
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::{Distribution, Machine};
+
+pub use report::{json, show};
+pub use trial::{Options, run};
+
+/// What befalls the uplink.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Fault {
+    /// The provider swallows every packet, and nothing tells the gateway.
+    BlackHole,
+    /// The interface loses its carrier.
+    Carrier,
+    /// The interface vanishes.
+    Interface,
+}
+
+impl Fault {
+    /// All faults.
+    pub const ALL: [Self; 3] = [Self::BlackHole, Self::Carrier, Self::Interface];
+
+    /// What is demanded.
+    #[must_use]
+    pub const fn demand(self) -> Option<Demand> {
+        match self {
+            Self::BlackHole => Some(Demand {
+                median: Duration::from_millis(2500),
+                max: Some(Duration::from_millis(3500)),
+            }),
+            Self::Carrier => Some(Demand {
+                median: Duration::from_millis(50),
+                max: None,
+            }),
+            Self::Interface => None,
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::BlackHole => "silent black hole",
+            Self::Carrier => "loss of carrier",
+            Self::Interface => "interface removed",
+        })
+    }
+}
+
+/// The longest that a failover may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Demand {
+    /// In the median of all trials.
+    pub median: Duration,
+    /// In any trial.
+    pub max: Option<Duration>,
+}
+
+/// One trial.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Trial {
+    /// The family of the new flows.
+    pub family: failover::family::Family,
+    /// From the fault to the answer.
+    #[serde(rename = "ms", serialize_with = "super::distribution::milliseconds")]
+    pub took: Duration,
+}
+
+/// All trials of a fault.
+#[derive(Clone, Debug)]
+pub struct Series {
+    /// The fault.
+    pub fault: Fault,
+    /// The trials.
+    pub trials: Vec<Trial>,
+}
+
+impl Series {
+    fn durations(&self) -> Vec<Duration> {
+        self.trials.iter().map(|trial| trial.took).collect()
+    }
+
+    /// The distribution of the trials; `None` if there are none.
+    #[must_use]
+    pub fn distribution(&self) -> Option<Distribution> {
+        Distribution::of(&self.durations())
+    }
+
+    /// Whether what is demanded holds; a series without trials shows nothing.
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        match (self.distribution(), self.fault.demand()) {
+            (None, _) => false,
+            (Some(_), None) => true,
+            (Some(found), Some(demand)) => {
+                found.median <= demand.median && demand.max.is_none_or(|max| found.max <= max)
+            }
+        }
+    }
+}
+
+/// A whole benchmark.
+#[derive(Clone, Debug)]
+pub struct Measured {
+    /// On what it was measured.
+    pub machine: Machine,
+    /// A series for each fault.
+    pub series: Vec<Series>,
+}
+
+impl Measured {
+    /// Whether all that is demanded holds.
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        self.series.iter().all(Series::holds)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use failover::family::Family;
+
+    use super::*;
+
+    fn series(fault: Fault, millis: &[u64]) -> Series {
+        let trial = |took: &u64| Trial {
+            family: Family::Ipv4,
+            took: Duration::from_millis(*took),
+        };
+        Series {
+            fault,
+            trials: millis.iter().map(trial).collect(),
+        }
+    }
+
+    #[test]
+    fn a_black_hole_is_held_to_its_median_and_its_worst_trial() {
+        assert!(series(Fault::BlackHole, &[2000, 2400, 3400]).holds());
+        assert!(!series(Fault::BlackHole, &[2000, 2600, 3400]).holds());
+        assert!(!series(Fault::BlackHole, &[2000, 2400, 3600]).holds());
+        assert!(!series(Fault::BlackHole, &[]).holds());
+    }
+
+    #[test]
+    fn a_lost_carrier_is_held_to_its_median_alone() {
+        assert!(series(Fault::Carrier, &[30, 40, 300]).holds());
+        assert!(!series(Fault::Carrier, &[30, 60, 70]).holds());
+    }
+}
