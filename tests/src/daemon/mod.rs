@@ -80,6 +80,25 @@ impl Failover {
         })
     }
 
+    /// The same with the binary that a user named, from wherever the user stands, if one was named.
+    ///
+    /// # Errors
+    /// As [`Failover::new`].
+    pub fn chosen(lab: &Lab, binary: Option<&Path>, config: &str) -> Result<Self, LabError> {
+        let Some(named) = binary else {
+            return Self::new(lab, config);
+        };
+        let binary = std::path::absolute(named).map_err(LabError::io(format!(
+            "find the path of {}",
+            named.display()
+        )))?;
+        if !binary.is_file() {
+            let looked_at = vec![binary];
+            return Err(LabError::NoBinary { looked_at });
+        }
+        Self::with_binary(lab, binary, config)
+    }
+
     /// The configuration file, with the added keys.
     #[must_use]
     pub fn config(&self) -> &Path {

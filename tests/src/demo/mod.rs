@@ -6,7 +6,7 @@ mod newcomers;
 mod report;
 mod story;
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use serde_json::Value;
 
@@ -62,19 +62,10 @@ pub struct Outcome {
 ///
 /// # Errors
 /// When something could not be done or seen at all; then the daemon's log has been shown.
-pub async fn run(terminal: &Terminal, binary: Option<PathBuf>) -> Result<Outcome, LabError> {
+pub async fn run(terminal: &Terminal, binary: Option<&Path>) -> Result<Outcome, LabError> {
     story::introduce(terminal);
     let lab = Lab::builder().uplinks(3).clients(1).build().await?;
-    let failover = match binary {
-        Some(binary) => {
-            let binary = std::path::absolute(&binary).map_err(LabError::io(format!(
-                "find the path of {}",
-                binary.display()
-            )))?;
-            Failover::with_binary(&lab, binary, CONFIG)?
-        }
-        None => Failover::new(&lab, CONFIG)?,
-    };
+    let failover = Failover::chosen(&lab, binary, CONFIG)?;
     story::show_start(terminal);
     let daemon = failover.run().await?;
     let told = story::tell(terminal, &lab, &daemon).await;

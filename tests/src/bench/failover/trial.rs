@@ -61,16 +61,7 @@ pub struct Options {
 /// When a trial could not be carried out; the error says which.
 pub async fn run(terminal: &Terminal, options: &Options) -> Result<Measured, LabError> {
     let lab = Lab::builder().uplinks(2).capture(false).build().await?;
-    let failover = match &options.binary {
-        Some(binary) => {
-            let binary = std::path::absolute(binary).map_err(LabError::io(format!(
-                "find the path of {}",
-                binary.display()
-            )))?;
-            Failover::with_binary(&lab, binary, CONFIG)?
-        }
-        None => Failover::new(&lab, CONFIG)?,
-    };
+    let failover = Failover::chosen(&lab, options.binary.as_deref(), CONFIG)?;
     let daemon = failover.run().await?;
     let bench = Bench {
         lab: &lab,
@@ -142,7 +133,12 @@ impl Bench<'_> {
         };
         let (answer, begin) = tokio::try_join!(watch, strike)?;
         let took = answer.answered.saturating_duration_since(begin);
-        tracing::info!(%fault, %family, ?took, "trial");
+        // The daemon has done all that belongs to the failover when it says so, and only then the
+        // uplink returns.
+        let down = |status: &Status| status.is("main", State::Down);
+        self.daemon
+            .wait_until("the main uplink is down", FAILOVER_WITHIN, down)
+            .await?;
         self.heal(fault).await?;
         Ok(Trial { family, took })
     }

@@ -2,12 +2,13 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use failover::family::Family;
 use failover_tests::bench::failover::{self as failover_bench, Fault};
 use failover_tests::terminal::Terminal;
-use failover_tests::{LabError, demo};
+use failover_tests::{LabError, demo, soak};
 use serde_json::Value;
 
 /// Shows and measures failover in a lab of network namespaces. Needs root; changes nothing on this
@@ -39,6 +40,22 @@ enum Command {
     /// Measures
     #[command(subcommand)]
     Bench(Bench),
+    /// Random faults again and again; ends at the first thing that does not hold
+    #[command(after_help = "Example: failover-lab soak --minutes 30")]
+    Soak {
+        /// How long
+        #[arg(long, default_value_t = 10)]
+        minutes: u32,
+        /// Repeats the faults of an earlier run
+        #[arg(long, value_name = "NUMBER")]
+        seed: Option<u64>,
+        /// The binary to test; by default the one that was built together with this program
+        #[arg(long, value_name = "PATH")]
+        failover: Option<PathBuf>,
+        /// Writes the result to this file, too
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -159,7 +176,7 @@ fn isolated(terminal: &Terminal, command: Command) -> Result<ExitCode, LabError>
 async fn run(terminal: &Terminal, command: Command) -> Result<ExitCode, LabError> {
     match command {
         Command::Demo { failover, json } => {
-            let outcome = demo::run(terminal, failover).await?;
+            let outcome = demo::run(terminal, failover.as_deref()).await?;
             write_json(json, &outcome.json)?;
             Ok(status(outcome.held))
         }
@@ -169,6 +186,21 @@ async fn run(terminal: &Terminal, command: Command) -> Result<ExitCode, LabError
             failover_bench::show(terminal, &measured);
             write_json(json, &failover_bench::json(&measured))?;
             Ok(status(measured.holds()))
+        }
+        Command::Soak {
+            minutes,
+            seed,
+            failover,
+            json,
+        } => {
+            let options = soak::Options {
+                duration: Duration::from_secs(60) * minutes,
+                seed,
+                binary: failover,
+            };
+            let outcome = soak::run(terminal, &options).await?;
+            write_json(json, &outcome.json)?;
+            Ok(status(outcome.held))
         }
     }
 }
