@@ -15,7 +15,7 @@ pub use table::{Align, Table};
 /// How often the live line is written anew.
 const LIVE_STEP: Duration = Duration::from_millis(100);
 /// Without a terminal a plain line now and then says that the wait goes on.
-const PLAIN_STEP: Duration = Duration::from_secs(5);
+const PLAIN_STEP: Duration = Duration::from_secs(10);
 /// A live line that is longer would wrap and could not be overwritten.
 const LIVE_WIDTH: usize = 78;
 
