@@ -200,20 +200,20 @@ mod tests {
         type Break = fn(&mut Figures);
         let cases: [(&str, Break); 11] = [
             ("while all uplinks are up", |f| {
-                f.before = flows([600, 400], 0)
+                f.before = flows([600, 400], 0);
             }),
             ("1 not answered", |f| f.before = flows([750, 250], 1)),
             ("seen to be dead", |f| {
-                f.detection.ipv6 = Duration::from_secs(4)
+                f.detection.ipv6 = Duration::from_secs(4);
             }),
             ("new flows lost after", |f| {
-                f.newcomers.lost_after_detection = 1
+                f.newcomers.lost_after_detection = 1;
             }),
             ("counted at the provider: 7", |f| {
-                f.provider.packets_of_new_flows = 7
+                f.provider.packets_of_new_flows = 7;
             }),
             ("old flows that still sent", |f| {
-                f.provider.flows_with_packets = 1
+                f.provider.flows_with_packets = 1;
             }),
             ("while it is dead", |f| f.during = flows([100, 900], 0)),
             ("answers lost by the", |f| f.survivors.lost = 1),
