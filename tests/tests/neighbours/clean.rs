@@ -28,6 +28,10 @@ pub(crate) fn tests() -> Vec<SystemTest> {
     tests
 }
 
+/// The marks of a table in which there are probes only, some of them from before there was a table
+/// to mark them.
+const PROBES: [u32; 2] = [0, 0x8000_0000];
+
 #[derive(Clone, Copy)]
 enum End {
     Kill,
@@ -147,6 +151,9 @@ async fn second() -> TestResult {
     let lab = lab().await?;
     let gateway = lab.gateway().node();
     let daemon = start(&lab).await?;
+    // The first probes may have been sent before there was a table to mark them.
+    let probing = || async { Ok((connection_marks(gateway).await? == PROBES).then_some(())) };
+    eventually("connections of probes are marked", VERDICT, probing).await?;
     let before = KernelState::of(gateway).await?;
     let output = daemon.failover().command("run --quiet").await?;
     assert_eq!(output.status.code(), Some(1), "{output:?}");

@@ -119,11 +119,6 @@ impl Tunnel {
         lock(&self.entered).contains(&entered(key))
     }
 
-    /// How many flows entered the interface so far.
-    pub(crate) fn flows(&self) -> usize {
-        lock(&self.entered).len()
-    }
-
     /// The address and port from which the last outer packet came to the server.
     pub(crate) fn seen_from(&self) -> Option<SocketAddr> {
         lock(&self.arrived).last().copied()
