@@ -4,10 +4,10 @@
 use std::path::Path;
 
 use failover_tests::daemon::State;
-use failover_tests::{Daemon, Failover, KernelState, Lab, Output, ProgramSpec, RpFilter};
+use failover_tests::{Daemon, Failover, KernelState, Lab, Output, ProgramSpec, RpFilter, eventually};
 
 use crate::foreign::{BITS, ask_all, connection_marks, install, same};
-use crate::{CONFIG, SystemTest, TestResult, start, until};
+use crate::{CONFIG, SystemTest, TestResult, VERDICT, start, until};
 
 pub(crate) fn tests() -> Vec<SystemTest> {
     let mut tests = vec![

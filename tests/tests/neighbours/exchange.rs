@@ -172,17 +172,6 @@ impl Channel {
     }
 }
 
-/// Opens a socket, asks once and closes it.
-pub(crate) async fn ask(
-    node: &Node,
-    question: Question,
-) -> Result<Result<Answer, String>, LabError> {
-    match Talk::open(node, question).await {
-        Ok(talk) => talk.ask().await,
-        Err(error) => Ok(Err(error.to_string())),
-    }
-}
-
 async fn connect(question: Question, remote: SocketAddr) -> io::Result<(Channel, SocketAddr)> {
     let any = match remote {
         SocketAddr::V4(_) => IpAddr::from([0; 4]),
