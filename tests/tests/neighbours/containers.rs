@@ -76,7 +76,11 @@ async fn sticky_and_fails_over() -> TestResult {
     let daemon = start(&lab).await?;
 
     let (mut datagrams, mut connections) = (Vec::new(), Vec::new());
-    for server in servers(failover::family::Family::Ipv4).into_iter().cycle().take(40) {
+    for server in servers(failover::family::Family::Ipv4)
+        .into_iter()
+        .cycle()
+        .take(40)
+    {
         datagrams.push(Talk::open(&container, Question::udp(server)).await?);
         connections.push(Talk::open(&container, Question::tcp(server)).await?);
     }

@@ -40,7 +40,9 @@ const VERDICT: Duration = Duration::from_secs(10);
 async fn start(lab: &Lab) -> Result<Daemon, LabError> {
     let daemon = Daemon::start(lab, CONFIG).await?;
     let all_up = |status: &Status| status.all(State::Up);
-    daemon.wait_until("all uplinks are up", VERDICT, all_up).await?;
+    daemon
+        .wait_until("all uplinks are up", VERDICT, all_up)
+        .await?;
     Ok(daemon)
 }
 

@@ -22,7 +22,14 @@ pub(crate) fn tests() -> Vec<SystemTest> {
 /// any more, at every later place.
 const SHAPING: &str = r#"
 table inet shaping {
-    counter lost { }
+    counter lost1 { }
+    counter lost2 { }
+    counter lost3 { }
+    counter lost4 { }
+    counter lost5 { }
+    counter lost6 { }
+    counter lost7 { }
+    counter lost8 { }
     counter seen { }
     chain before {
         type filter hook prerouting priority mangle; policy accept;
@@ -37,21 +44,21 @@ table inet shaping {
     }
     chain check_input {
         type filter hook input priority filter; policy accept;
-        iifname "wan*" meta mark & 0x00ffffff != 0x00000033 counter name lost
-        iifname "wan*" ct mark & 0x00ffffff != 0x00220000 counter name lost
+        iifname "wan*" meta mark & 0x00ffffff != 0x00000033 counter name lost1
+        iifname "wan*" ct mark & 0x00ffffff != 0x00220000 counter name lost2
     }
     chain check_forward {
         type filter hook forward priority filter; policy accept;
         counter name seen
-        iifname "lan0" meta mark & 0x00ffffff != 0x00000011 counter name lost
-        iifname "wan*" meta mark & 0x00ffffff != 0x00000033 counter name lost
-        ct mark & 0x00ffffff != 0x00220000 counter name lost
+        iifname "lan0" meta mark & 0x00ffffff != 0x00000011 counter name lost3
+        iifname "wan*" meta mark & 0x00ffffff != 0x00000033 counter name lost4
+        ct mark & 0x00ffffff != 0x00220000 counter name lost5
     }
     chain check_after {
         type filter hook postrouting priority srcnat + 50; policy accept;
-        iifname "lan0" meta mark & 0x00ffffff != 0x00000011 counter name lost
-        iif 0 oifname "wan*" meta mark & 0x00ffffff != 0x00000044 counter name lost
-        oifname "wan*" ct mark & 0x00ffffff != 0x00220000 counter name lost
+        iifname "lan0" oifname "wan*" meta mark & 0x00ffffff != 0x00000011 counter name lost6
+        iif 0 oifname "wan*" meta mark & 0x00ffffff != 0x00000044 counter name lost7
+        oifname "wan*" ct mark & 0x00ffffff != 0x00220000 counter name lost8
     }
 }"#;
 
@@ -59,7 +66,9 @@ table inet shaping {
 async fn counted(gateway: &Node, counter: &str) -> Result<u64, Box<dyn std::error::Error>> {
     let command = format!("nft list counter inet shaping {counter}");
     let text = gateway.must(ProgramSpec::line(&command)).await?;
-    let mut words = text.split_whitespace().skip_while(|word| *word != "packets");
+    let mut words = text
+        .split_whitespace()
+        .skip_while(|word| *word != "packets");
     Ok(words.nth(1).ok_or("no count")?.parse()?)
 }
 
@@ -91,10 +100,15 @@ async fn unchanged() -> TestResult {
     let marks = connection_marks(gateway).await?;
     let steered = marks.iter().filter(|mark| **mark >> 24 != 0).count();
     assert!(steered > 0, "the daemon marks connections, too: {marks:x?}");
-    let low = marks.iter().filter(|mark| **mark & 0x00ff_ffff != 0x0022_0000);
+    let low = marks
+        .iter()
+        .filter(|mark| **mark & 0x00ff_ffff != 0x0022_0000);
     assert_eq!(low.count(), 0, "{marks:x?}");
     assert!(counted(gateway, "seen").await? > 400);
-    assert_eq!(counted(gateway, "lost").await?, 0);
+    for place in 1..=8 {
+        let lost = counted(gateway, &format!("lost{place}")).await?;
+        assert_eq!(lost, 0, "packets without their mark at check {place}");
+    }
     daemon.terminate().await?;
     Ok(())
 }

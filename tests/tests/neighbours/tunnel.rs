@@ -72,8 +72,10 @@ impl Tunnel {
         }
         let near_tun = gateway.add_tun(INTERFACE).await?;
         let far_tun = far.add_tun(INTERFACE).await?;
-        far.must(ProgramSpec::line("ip route add default dev tun0 src 198.51.100.7"))
-            .await?;
+        far.must(ProgramSpec::line(
+            "ip route add default dev tun0 src 198.51.100.7",
+        ))
+        .await?;
         gateway.add_address(INTERFACE, host(OWN)).await?;
 
         let all = Arc::new(Mutex::new(BTreeSet::new()));

@@ -15,19 +15,26 @@ pub(crate) fn tests() -> Vec<SystemTest> {
     let mut tests = Vec::new();
     for setup in [Setup::Tailscale, Setup::TailscaleExit, Setup::WgQuick] {
         for order in [Order::BeforeDaemon, Order::AfterDaemon] {
-            let connected = matches!(order, Order::AfterDaemon);
+            // As WireGuard does: the source address follows the route.
             let variant = Variant {
                 setup,
                 order,
-                connected,
+                connected: false,
             };
-            tests.push(SystemTest::new(
-                format!("a_vpn_carries_the_same_packets_{setup:?}_{order:?}").to_lowercase(),
-                move || carries_the_same(variant),
-            ));
+            tests.push((format!("{setup:?}_{order:?}"), variant));
         }
     }
-    tests
+    let connected = Variant {
+        setup: Setup::WgQuick,
+        order: Order::BeforeDaemon,
+        connected: true,
+    };
+    tests.push(("a_connected_socket".to_owned(), connected));
+    let tests = tests.into_iter().map(|(name, variant)| {
+        let name = format!("a_vpn_carries_the_same_packets_{name}").to_lowercase();
+        SystemTest::new(name, move || carries_the_same(variant))
+    });
+    tests.collect()
 }
 
 /// Whose rules.
@@ -196,7 +203,11 @@ fn cases(lab: &Lab, tunnel: &Tunnel, setup: Setup) -> Result<Vec<Case>, LabError
         });
     };
     let (gateway, client) = (lab.gateway().node(), lab.client(1)?.node());
-    let exit = if setup.takes_everything() { "far" } else { "internet" };
+    let exit = if setup.takes_everything() {
+        "far"
+    } else {
+        "internet"
+    };
     let at = |address: &str| address.parse().unwrap_or(std::net::IpAddr::from([0; 4]));
     for make in [Question::udp, Question::tcp] {
         add("client to the far network", client, make(at(FAR)), "far");
@@ -218,16 +229,41 @@ fn cases(lab: &Lab, tunnel: &Tunnel, setup: Setup) -> Result<Vec<Case>, LabError
             ..make(at(EXIT))
         };
         add("gateway with the VPN's mark", gateway, outer, "internet");
-        add("far to a client", &tunnel.far, make(at("198.18.0.10")), "client1-lan0");
+        add(
+            "far to a client",
+            &tunnel.far,
+            make(at("198.18.0.10")),
+            "client1-lan0",
+        );
         add("far to the gateway", &tunnel.far, make(at(OWN)), "gateway");
         if setup != Setup::WgQuick {
             add("client to the far subnet", client, make(at(SUBNET)), "far");
-            add("gateway to the far subnet", gateway, make(at(SUBNET)), "far");
-            add("far to a local network", &tunnel.far, make(at(LOCAL)), "client1-lan0");
+            add(
+                "gateway to the far subnet",
+                gateway,
+                make(at(SUBNET)),
+                "far",
+            );
+            add(
+                "far to a local network",
+                &tunnel.far,
+                make(at(LOCAL)),
+                "client1-lan0",
+            );
         }
-        add("gateway to a local network", gateway, make(at(LOCAL)), "client1-lan0");
+        add(
+            "gateway to a local network",
+            gateway,
+            make(at(LOCAL)),
+            "client1-lan0",
+        );
         if !setup.takes_everything() {
-            add("far to the internet", &tunnel.far, make(at(INTERNET)), "internet");
+            add(
+                "far to the internet",
+                &tunnel.far,
+                make(at(INTERNET)),
+                "internet",
+            );
         }
     }
     Ok(cases)
@@ -247,7 +283,11 @@ fn reversed(key: &FlowKey) -> FlowKey {
     }
 }
 
-async fn outcome(lab: &Lab, tunnel: &Tunnel, case: &Case) -> Result<(Outcome, Option<Talk>), LabError> {
+async fn outcome(
+    lab: &Lab,
+    tunnel: &Tunnel,
+    case: &Case,
+) -> Result<(Outcome, Option<Talk>), LabError> {
     let talk = match Talk::open(&case.from, case.question).await {
         Ok(talk) => talk,
         Err(error) => {
@@ -282,7 +322,11 @@ async fn outcome(lab: &Lab, tunnel: &Tunnel, case: &Case) -> Result<(Outcome, Op
 }
 
 /// Asks all questions over new sockets.
-async fn outcomes(lab: &Lab, tunnel: &Tunnel, cases: &[Case]) -> Result<(Vec<Outcome>, Vec<Talk>), LabError> {
+async fn outcomes(
+    lab: &Lab,
+    tunnel: &Tunnel,
+    cases: &[Case],
+) -> Result<(Vec<Outcome>, Vec<Talk>), LabError> {
     let (mut all, mut talks) = (Vec::new(), Vec::new());
     for case in cases {
         let (outcome, talk) = outcome(lab, tunnel, case).await?;
@@ -303,7 +347,9 @@ fn compare(phase: &str, with: &[Outcome], without: &[Outcome]) -> Result<(), Str
     if text.is_empty() && with.len() == without.len() {
         Ok(())
     } else {
-        Err(format!("{phase}, the daemon changes where packets go:{text}"))
+        Err(format!(
+            "{phase}, the daemon changes where packets go:{text}"
+        ))
     }
 }
 
@@ -323,7 +369,9 @@ async fn carries_the_same(variant: Variant) -> TestResult {
     for address in [EXIT, INTERNET] {
         answer_at(lab.internet().node(), address.parse()?).await?;
     }
-    client.must(ProgramSpec::line("ip address add 192.0.2.200/32 dev lo")).await?;
+    client
+        .must(ProgramSpec::line("ip address add 192.0.2.200/32 dev lo"))
+        .await?;
     answer_at(client, "198.18.0.10".parse()?).await?;
     answer_at(client, LOCAL.parse()?).await?;
     answer_at(gateway, OWN.parse()?).await?;
@@ -335,10 +383,15 @@ async fn carries_the_same(variant: Variant) -> TestResult {
     let cases = cases(&lab, &tunnel, setup)?;
     let (without, talks) = outcomes(&lab, &tunnel, &cases).await?;
     for (case, outcome) in cases.iter().zip(&without) {
-        assert_eq!(outcome.by, case.answered_by, "without the daemon: {outcome:?}");
+        assert_eq!(
+            outcome.by, case.answered_by,
+            "without the daemon: {outcome:?}"
+        );
     }
     drop(talks);
-    gateway.must(ProgramSpec::line("nft delete table inet users")).await?;
+    gateway
+        .must(ProgramSpec::line("nft delete table inet users"))
+        .await?;
 
     if order == Order::AfterDaemon {
         setup.remove(gateway).await?;

@@ -37,7 +37,9 @@ impl SystemTest {
 
 /// Runs the tests as the command line says; to be called first thing in `main`.
 pub(crate) fn run(tests: impl FnOnce() -> Vec<SystemTest>) -> ExitCode {
-    let not_isolated = failover_tests::isolate().err().map(|error| error.to_string());
+    let not_isolated = failover_tests::isolate()
+        .err()
+        .map(|error| error.to_string());
     let mut arguments = Arguments::from_args();
     // Every lab has a dozen threads and works hard for seconds.
     arguments.test_threads.get_or_insert(2);
