@@ -51,6 +51,7 @@ pub mod soak;
 mod sys;
 pub mod terminal;
 pub mod traffic;
+pub mod tun;
 
 pub use daemon::{Daemon, Failover};
 pub use error::LabError;

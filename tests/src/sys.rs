@@ -1,9 +1,10 @@
 //! The raw system calls of the lab, for which there is no safe wrapper.
 #![expect(
     unsafe_code,
-    reason = "pre_exec and PACKET_STATISTICS have no safe form; everything else goes through nix and socket2"
+    reason = "pre_exec, PACKET_STATISTICS, TUNSETIFF and AsyncFd::register have no safe form; everything else goes through nix and socket2"
 )]
 
+use std::fs::File;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -12,6 +13,7 @@ use nix::libc;
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
 use nix::unistd::{Pid, getpid, getppid};
+use tokio::io::unix::AsyncFd;
 use tokio::process::Command;
 
 /// Makes the kernel kill the child when the thread that starts it ends, whatever the reason.
@@ -62,4 +64,39 @@ pub(crate) fn packets_lost(socket: BorrowedFd<'_>) -> io::Result<u32> {
     // patterns are valid for its two integers.
     let statistics = unsafe { statistics.assume_init() };
     Ok(statistics.tp_drops)
+}
+
+/// Makes the open `/dev/net/tun` an interface of that name, whose packets come without a header of
+/// their own (`TUNSETIFF`, `Documentation/networking/tuntap.rst`).
+pub(crate) fn attach_tun(device: &File, interface: &str) -> io::Result<()> {
+    // SAFETY: the hazard is reading memory that was never written. It is zeroed, and all bit
+    // patterns are valid for `ifreq`, which holds integers, arrays of them and a null pointer.
+    let mut request = unsafe { MaybeUninit::<libc::ifreq>::zeroed().assume_init() };
+    // The last byte stays 0.
+    let room = request.ifr_name.len().saturating_sub(1);
+    if interface.len() > room {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    for (to, from) in request.ifr_name.iter_mut().zip(interface.bytes()) {
+        *to = from.cast_signed();
+    }
+    let flags = libc::IFF_TUN | libc::IFF_NO_PI;
+    request.ifr_ifru.ifru_flags = libc::c_short::try_from(flags).map_err(io::Error::other)?;
+    // SAFETY: the hazard is an access past the request. The kernel reads and writes one `ifreq`,
+    // which is what it is given, and which outlives the call.
+    let result = unsafe { libc::ioctl(device.as_raw_fd(), libc::TUNSETIFF, &raw mut request) };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Waits for an open file from now on as for a socket; to be called within a runtime.
+pub(crate) fn watch(file: File) -> io::Result<AsyncFd<File>> {
+    // SAFETY: the hazard is a descriptor that is closed, and perhaps given out anew, while it is
+    // still registered. The file owns its descriptor, nothing of the lab takes it out of the
+    // `AsyncFd`, and that deregisters it before it closes it.
+    let registered = unsafe { AsyncFd::register(file) };
+    Ok(registered?)
 }

@@ -167,6 +167,15 @@ impl<K: Kernel, S: Steering> Applier<K, S> {
                 .forget_uplink(family, self.marks.flow(id), self.marks)
                 .await
                 .map_err(|error| failed(error.into())),
+            Forget::Unmarked(address) => {
+                let count = self
+                    .kernel
+                    .forget_unmarked(address, self.marks)
+                    .await
+                    .map_err(|error| failed(error.into()))?;
+                debug!(%address, count, "forgot flows that others took the mark from");
+                Ok(())
+            }
             Forget::Translated(address) => {
                 let count = self
                     .kernel

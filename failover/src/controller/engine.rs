@@ -43,6 +43,8 @@ pub enum Forget {
     Uplink(UplinkId, Family),
     /// All that are translated to an address that is gone.
     Translated(IpAddr),
+    /// All from or translated to the address of an uplink that died, whose mark others overwrite.
+    Unmarked(IpAddr),
 }
 
 /// What is to be done now.
@@ -180,10 +182,14 @@ impl Engine {
                 let (due, rest) = self.owed.iter().partition(|(_, owed)| *owed == family);
                 self.owed = rest;
                 let due: BTreeSet<(UplinkId, Family)> = due;
-                forget.extend(
-                    due.into_iter()
-                        .map(|(id, family)| Forget::Uplink(id, family)),
-                );
+                for (id, family) in due {
+                    forget.insert(Forget::Uplink(id, family));
+                    let source = self
+                        .uplinks
+                        .get(&id)
+                        .and_then(|uplink| uplink.families.get(family).last_source());
+                    forget.extend(source.map(Forget::Unmarked));
+                }
             }
         }
         Decision {

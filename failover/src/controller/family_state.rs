@@ -150,6 +150,11 @@ impl FamilyState {
         }
     }
 
+    /// The address that it has now, or had last.
+    pub(super) const fn last_source(&self) -> Option<IpAddr> {
+        self.last_source
+    }
+
     pub(super) fn path(&self) -> Option<&Path> {
         self.reachability.path()
     }

@@ -158,6 +158,9 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
             }
             return Err(errors);
         }
+        // Not before: a probe's connection that nobody marks as one is taken for a flow of the
+        // uplink as soon as its answer comes in.
+        self.prober.set_plans(self.engine.probe_plans());
         Ok(())
     }
 
@@ -275,6 +278,7 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
     async fn act(&mut self) {
         if self.engine.is_stale() {
             self.decide();
+            self.prober.set_plans(self.engine.probe_plans());
         }
         if !self.suspect || self.timers.retry.is_some() {
             return;
@@ -306,7 +310,6 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
         self.applier.owe(&decision.forget);
         self.suspect |= decision.wanted != self.wanted || !decision.forget.is_empty();
         self.wanted = decision.wanted;
-        self.prober.set_plans(self.engine.probe_plans());
         self.remember();
     }
 

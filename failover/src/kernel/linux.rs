@@ -68,6 +68,14 @@ impl Conntrack for LinuxKernel {
         self.conntrack.forget_translated(address).await
     }
 
+    async fn forget_unmarked(
+        &mut self,
+        address: IpAddr,
+        mask: MarkMask,
+    ) -> Result<usize, ConntrackError> {
+        self.conntrack.forget_unmarked(address, mask).await
+    }
+
     async fn count(&mut self, mark: Mark, mask: MarkMask) -> Result<usize, ConntrackError> {
         self.conntrack.count(mark, mask).await
     }

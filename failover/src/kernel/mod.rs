@@ -74,6 +74,13 @@ pub trait Conntrack {
         address: IpAddr,
     ) -> impl Future<Output = Result<usize, Self::Error>> + Send;
 
+    /// Deletes the entries without any bit of `mask` whose replies go to `address`. Returns how many.
+    fn forget_unmarked(
+        &mut self,
+        address: IpAddr,
+        mask: MarkMask,
+    ) -> impl Future<Output = Result<usize, Self::Error>> + Send;
+
     /// Counts the entries whose mark is `mark` under `mask`.
     fn count(
         &mut self,

@@ -27,6 +27,8 @@ pub enum Operation {
     ForgetUplink(Family, Mark, MarkMask),
     /// The entries translated to an address were deleted.
     ForgetTranslated(IpAddr),
+    /// The unmarked entries of an address were deleted.
+    ForgetUnmarked(IpAddr, MarkMask),
     /// Our bits were cleared in all entries.
     ClearMarks(MarkMask),
     /// A setting was written.
@@ -192,6 +194,20 @@ impl Conntrack for RecordingKernel {
         state
             .entries
             .retain(|entry| entry.reply_destination != address || entry.source == address);
+        Ok(before - state.entries.len())
+    }
+
+    async fn forget_unmarked(
+        &mut self,
+        address: IpAddr,
+        mask: MarkMask,
+    ) -> Result<usize, Injected> {
+        let mut state = self.state();
+        state.record(Operation::ForgetUnmarked(address, mask))?;
+        let before = state.entries.len();
+        state
+            .entries
+            .retain(|entry| entry.reply_destination != address || entry.mark & mask.bits() != 0);
         Ok(before - state.entries.len())
     }
 

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::family::Family;
-use crate::wanted::routing::{Action, Route, Routing, RoutingChange, Rule, TableId};
+use crate::wanted::routing::{Action, Route, Routing, RoutingChange, Rule, Selector, TableId};
 
 /// The changes, in order.
 #[must_use]
@@ -34,37 +34,47 @@ pub fn difference(wanted: &Routing, installed: &Routing) -> Vec<RoutingChange> {
     changes
 }
 
-/// A rule is added behind those that have its preference already. Where it must come before one of
-/// these, that one is taken out and added again behind it.
+/// A rule is added behind those that have its preference already. Those that it must come before
+/// are taken out and added again behind it, one by one, so that each is away for a moment only.
 fn rule_changes(wanted: &BTreeSet<Rule>, installed: &BTreeSet<Rule>) -> Vec<RoutingChange> {
-    let missing: BTreeSet<Rule> = wanted.difference(installed).copied().collect();
-    let overtaken: BTreeSet<Rule> = wanted
+    let in_turn = |mut rules: Vec<Rule>| {
+        rules.sort_by_key(|rule| (rule.priority, turn(rule), *rule));
+        rules
+    };
+    let missing: Vec<Rule> = in_turn(wanted.difference(installed).copied().collect());
+    let overtaken = wanted
         .intersection(installed)
         .filter(|rule| missing.iter().any(|new| comes_before(new, rule)))
         .copied()
         .collect();
-    let mut added: Vec<Rule> = missing.union(&overtaken).copied().collect();
-    added.sort_by_key(|rule| (rule.priority, !is_specific(rule), *rule));
+    let again = in_turn(overtaken).into_iter().flat_map(|rule| {
+        [
+            RoutingChange::DeleteRule(rule),
+            RoutingChange::AddRule(rule),
+        ]
+    });
     let deleted = installed.difference(wanted);
-    overtaken
+    missing
         .iter()
-        .map(|rule| RoutingChange::DeleteRule(*rule))
-        .chain(added.into_iter().map(RoutingChange::AddRule))
+        .map(|rule| RoutingChange::AddRule(*rule))
+        .chain(again)
         .chain(deleted.map(|rule| RoutingChange::DeleteRule(*rule)))
         .collect()
 }
 
-/// Whether `first` must be asked before `second` although both have one preference: specific routes
-/// come before a table with a default.
+/// Whether `first` must be asked before `second` although both have one preference.
 fn comes_before(first: &Rule, second: &Rule) -> bool {
-    first.priority == second.priority
-        && first.family == second.family
-        && is_specific(first)
-        && !is_specific(second)
+    first.priority == second.priority && first.family == second.family && turn(first) < turn(second)
 }
 
-const fn is_specific(rule: &Rule) -> bool {
-    matches!(rule.action, Action::LookupSpecific(_))
+/// The order among rules of one preference: specific routes come before a table with a default, and
+/// a rule for some packets before one for all.
+const fn turn(rule: &Rule) -> u8 {
+    match (rule.action, rule.selector) {
+        (Action::LookupSpecific(_), _) => 0,
+        (_, Selector::All) => 2,
+        _ => 1,
+    }
 }
 
 #[cfg(test)]
@@ -73,7 +83,7 @@ mod tests {
 
     use super::*;
     use crate::wanted::fixture;
-    use crate::wanted::routing::Selector;
+    use crate::wanted::rules::CATCH_ALL;
 
     /// Carries changes out as the kernel does.
     fn carry_out(changes: &[RoutingChange], routing: &mut Routing) {
@@ -111,26 +121,32 @@ mod tests {
     }
 
     #[test]
-    fn the_specific_rule_of_the_catch_all_is_asked_first_even_when_it_was_lost() {
+    fn rules_of_one_preference_are_asked_in_their_order_whichever_was_lost() {
         let wanted = fixture::three_uplinks().wanted().routing;
-        let mut installed = wanted.clone();
-        let lost = installed
+        let last: Vec<Rule> = wanted
             .rules
             .iter()
-            .find(|r| r.selector == Selector::All && is_specific(r))
+            .filter(|rule| rule.priority == CATCH_ALL && rule.family == Family::Ipv4)
             .copied()
-            .unwrap();
-        installed.rules.remove(&lost);
-        let changes = difference(&wanted, &installed);
-        let [
-            RoutingChange::DeleteRule(taken),
-            RoutingChange::AddRule(first),
-            RoutingChange::AddRule(second),
-        ] = changes.as_slice()
-        else {
-            panic!("{changes:?}");
-        };
-        assert_eq!((first, second), (&lost, taken));
+            .collect();
+        assert_eq!(last.len(), 5, "{last:?}");
+        for lost in &last {
+            let mut installed = wanted.clone();
+            installed.rules.remove(lost);
+            // As the kernel keeps them: in the order in which they were added.
+            let mut order = last.clone();
+            order.sort_by_key(turn);
+            order.retain(|rule| rule != lost);
+            for change in difference(&wanted, &installed) {
+                match change {
+                    RoutingChange::AddRule(rule) => order.push(rule),
+                    RoutingChange::DeleteRule(rule) => order.retain(|other| *other != rule),
+                    other => panic!("{other:?}"),
+                }
+            }
+            assert!(order.is_sorted_by_key(turn), "{lost:?}: {order:?}");
+            assert_eq!(order.len(), last.len());
+        }
     }
 
     proptest! {

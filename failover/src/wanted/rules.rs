@@ -6,13 +6,15 @@
 //! | base+1 | `fwmark PROBE/PROBE` → unreachable | never through another, when that table is empty |
 //! | base+2 | `not fwmark 0/MASK` → `main`, but not its default | connected and specific routes win for steered packets |
 //! | base+3 | `fwmark ID/MASK` → the uplink's table | a flow goes through its uplink |
-//! | 32763, 32764 | `from SOURCE` → `main` but not its default, then the uplink's table | the router's own traffic bound to a usable uplink's address |
-//! | 32765 | all → `main` but not its default, then the base table | everything that nobody steered |
+//! | 32765 | all → `main` but not its default | specific routes win for everything else, too |
+//! | 32765 | `from SOURCE` → the uplink's table | the router's own traffic bound to a usable uplink's address |
+//! | 32765 | all → the base table | everything that nobody steered |
 //!
-//! Packets that carry none of our bits meet nothing of ours before 32763, so other software's rules
-//! (Tailscale's at 5210 to 5270, a user's own) decide about them as they do without us. The two
-//! rules at 32765 share the preference because that is the first one that the kernel gives to a
-//! rule added without a preference: such a rule, if it is older than ours, still comes first.
+//! Packets that carry none of our bits meet nothing of ours before 32765, so other software's rules
+//! (Tailscale's at 5210 to 5270, wg-quick's, a user's own) decide about them as they do without us.
+//! Several rules share that preference because it is the first one that the kernel gives to a rule
+//! added without a preference: such a rule, if it is older than ours, still comes first. Among
+//! themselves they are asked in the order of the table (`difference` sees to it).
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -23,10 +25,6 @@ use crate::wanted::routing::{Action, MAIN, Rule, Selector};
 
 /// The preference of the last rules of ours, just before the kernel's own for `main` (32766).
 pub const CATCH_ALL: u32 = 32765;
-/// From a usable uplink's address: by its table.
-pub const FROM_SOURCE: u32 = 32764;
-/// From a usable uplink's address: specific routes of `main` first.
-pub const FROM_SOURCE_SPECIFIC: u32 = 32763;
 
 /// All rules of ours.
 #[must_use]
@@ -107,15 +105,9 @@ fn unmarked(situation: &Situation, family: Family) -> Vec<Rule> {
         if !taken.insert(path.source) {
             continue;
         }
-        let from = Selector::From(path.source);
         rules.push(rule(
-            FROM_SOURCE_SPECIFIC,
-            from,
-            Action::LookupSpecific(MAIN),
-        ));
-        rules.push(rule(
-            FROM_SOURCE,
-            from,
+            CATCH_ALL,
+            Selector::From(path.source),
             Action::Lookup(situation.numbers.table(uplink.id)),
         ));
     }
@@ -161,10 +153,7 @@ mod tests {
                 rule.selector,
                 Selector::Mark { .. } | Selector::AnyMark { .. }
             );
-            assert!(
-                ours_only || rule.priority >= FROM_SOURCE_SPECIFIC,
-                "{rule:?}"
-            );
+            assert!(ours_only || rule.priority == CATCH_ALL, "{rule:?}");
         }
     }
 }

@@ -24,6 +24,15 @@ pub struct FlowKey {
     pub destination: SocketAddr,
 }
 
+impl FlowKey {
+    /// The flow of a packet that begins with its IP header; `None` for what is neither TCP, UDP nor
+    /// an echo request, and for later fragments.
+    #[must_use]
+    pub fn of(packet: &[u8]) -> Option<Self> {
+        parse(packet).map(|(key, _opening)| key)
+    }
+}
+
 // Protocol numbers (IANA), ICMP types (RFC 792, RFC 4443) and TCP flags (RFC 9293).
 const ICMP: u8 = 1;
 const TCP: u8 = 6;

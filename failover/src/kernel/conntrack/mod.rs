@@ -156,6 +156,31 @@ impl Conntrack for Ctnetlink {
         .await
     }
 
+    async fn forget_unmarked(
+        &mut self,
+        address: IpAddr,
+        mask: MarkMask,
+    ) -> Result<usize, ConntrackError> {
+        let family = message::family(Family::of(address));
+        // The kernel leaves out all others: nearly all entries are marked.
+        let unmarked = message::mark(Mark(0), mask);
+        self.blocking(
+            "delete the unmarked entries of an address",
+            move |session| {
+                session.each(family, unmarked, |entry| {
+                    if entry.reply_destination() == Some(address)
+                        && entry.mark().0 & mask.bits() == 0
+                    {
+                        Verdict::Change(ConntrackMessage::Delete(entry.key_with_id()))
+                    } else {
+                        Verdict::Leave
+                    }
+                })
+            },
+        )
+        .await
+    }
+
     async fn count(&mut self, mark: Mark, mask: MarkMask) -> Result<usize, ConntrackError> {
         self.blocking("count an uplink's entries", move |session| {
             let mut count = 0;

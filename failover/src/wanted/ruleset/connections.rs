@@ -6,7 +6,7 @@ use std::fmt::{self, Formatter};
 
 use super::{Ruleset, address_keyword, names, nfproto};
 use crate::family::Family;
-use crate::wanted::UplinkSituation;
+use crate::wanted::{PickedBy, UplinkSituation};
 
 impl Ruleset<'_> {
     pub(super) fn mark_chains(
@@ -30,13 +30,25 @@ impl Ruleset<'_> {
             f,
             "  chain adopt_{id} {{\n    {}\n    goto to_{id}\n  }}",
             self.set("ct", mark)
-        )
+        )?;
+        writeln!(f, "  chain back_to_{id} {{")?;
+        if !self.0.shares_interface(uplink) {
+            writeln!(f, "    oifname \"{}\" return", uplink.interface)?;
+        }
+        writeln!(f, "    goto to_{id}\n  }}")
     }
 
-    /// Connections that are older than the table: one that is translated to an uplink's address
-    /// belongs to that uplink.
+    /// Connections that are older than the table, or whose mark others overwrite: a forwarded one
+    /// that is translated to an uplink's address belongs to that uplink, as does one of the router
+    /// itself from that address that leaves by an uplink.
     pub(super) fn adopt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        writeln!(f, "  chain adopt {{")?;
+        self.by_address(f, "adopt", "adopt")?;
+        self.by_address(f, "adopt_own", "connection")
+    }
+
+    /// A chain that goes to a chain of the uplink whose address a connection's answers go to.
+    fn by_address(&self, f: &mut Formatter<'_>, name: &str, to: &str) -> fmt::Result {
+        writeln!(f, "  chain {name} {{")?;
         for (family, key) in [
             (Family::Ipv4, "ct reply ip daddr"),
             (Family::Ipv6, "ct reply ip6 daddr"),
@@ -50,7 +62,7 @@ impl Ruleset<'_> {
                     let source = uplink.path(family)?.source;
                     taken
                         .insert(source)
-                        .then(|| format!("{source} : goto adopt_{}", uplink.id))
+                        .then(|| format!("{source} : goto {to}_{}", uplink.id))
                 })
                 .collect();
             if !elements.is_empty() {
@@ -71,6 +83,7 @@ impl Ruleset<'_> {
         for uplink in &self.0.uplinks {
             if interfaces.insert(&uplink.interface) && !self.0.shares_interface(uplink) {
                 writeln!(f, "  chain from_{} {{", uplink.id)?;
+                self.clear_incoming(f)?;
                 writeln!(
                     f,
                     "    ct mark & {mask:#010x} == 0 goto connection_{}",
@@ -79,7 +92,9 @@ impl Ruleset<'_> {
                 writeln!(f, "  }}")?;
             }
         }
-        writeln!(f, "  chain from_shared {{\n    return\n  }}")?;
+        writeln!(f, "  chain from_shared {{")?;
+        self.clear_incoming(f)?;
+        writeln!(f, "    return\n  }}")?;
         // After conntrack (-200) and after the user's own marking at mangle (-150), before
         // translation of destinations (-100).
         writeln!(f, "  chain prerouting {{")?;
@@ -102,9 +117,14 @@ impl Ruleset<'_> {
             })
             .collect();
         writeln!(f, "    iifname vmap {{ {} }}", from.join(", "))?;
-        self.restore(f)?;
+        self.by_connection(f, "to")?;
         writeln!(f, "    ct mark & {mask:#010x} != 0 return")?;
-        writeln!(f, "    ct state established,related goto adopt")?;
+        // One that is not translated goes wherever the kernel sends it: the router's own address of
+        // an uplink is also the source of what its VPN carries.
+        writeln!(
+            f,
+            "    ct status snat ct state established,related goto adopt"
+        )?;
         if picks {
             let downlinks = names(self.0.downlinks.iter());
             writeln!(
@@ -128,26 +148,45 @@ impl Ruleset<'_> {
         // An ICMP error about a forwarded flow is related to it and may go to either side; where it
         // goes, the kernel's first route for it says.
         writeln!(f, "    ct state related oifname != {uplinks} return")?;
-        self.restore(f)?;
         writeln!(
             f,
-            "    ct mark & {mask:#010x} == 0 ct state established,related goto adopt"
+            "    ct mark & {mask:#010x} == 0 ct state established,related oifname {uplinks} jump adopt_own"
         )?;
+        // Only what would leave otherwise is marked and routed anew. A VPN's outer packets, which
+        // others mark, are kept out of the VPN by rules that know that whole mark only
+        // (`not fwmark 0xca6c`): with our bits they would be sent into it.
+        self.by_connection(f, "back_to")?;
         writeln!(f, "  }}")
     }
 
-    fn restore(&self, f: &mut Formatter<'_>) -> fmt::Result {
+    /// Goes to a chain of the connection's uplink.
+    fn by_connection(&self, f: &mut Formatter<'_>, to: &str) -> fmt::Result {
         let elements: Vec<String> = self
             .0
             .uplinks
             .iter()
-            .map(|uplink| format!("{:#010x} : goto to_{}", self.mark(uplink), uplink.id))
+            .map(|uplink| format!("{:#010x} : goto {to}_{}", self.mark(uplink), uplink.id))
             .collect();
         writeln!(
             f,
             "    ct mark & {:#010x} vmap {{ {} }}",
             self.mask(),
             elements.join(", ")
+        )
+    }
+
+    /// Takes our bits from a packet that comes in by an uplink: others may have copied them there,
+    /// with the whole mark of its connection, and it would be sent out again instead of to whom it
+    /// is for. What TC programs put there stays.
+    fn clear_incoming(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        if self.0.picked_by == PickedBy::Tc {
+            return Ok(());
+        }
+        let mask = self.mask();
+        writeln!(
+            f,
+            "    meta mark & {mask:#010x} != 0 {}",
+            self.set("meta", 0)
         )
     }
 
