@@ -8,7 +8,10 @@ use super::figures::{
     Burst, Figures, KeptFigures, LostNewcomers, NewFlows, Refugees, SeenAtProvider,
 };
 use super::newcomers::Newcomers;
-use super::{CONFIG, UPLINKS};
+use super::population::{
+    has_gone_on, is_connection_of_dead, is_of_dead, refugees, survivors, survivors_so_far,
+};
+use super::{CONFIG, DEAD, UPLINKS};
 use crate::daemon::{Daemon, State, Status};
 use crate::error::LabError;
 use crate::eventually::eventually;
@@ -16,8 +19,6 @@ use crate::lab::Lab;
 use crate::terminal::{Short, Style, Terminal};
 use crate::traffic::{Host, Keep, KeptFlow, KeptFlows, Protocol, Tally, Traffic};
 
-/// The number of the uplink that dies.
-const DEAD: u8 = 1;
 /// The kept flows: of each protocol and family so many, each asked ten times a second.
 const KEEP: Keep = Keep {
     each: 20,
@@ -275,7 +276,7 @@ async fn die(
     // A little longer, so that those opened after the detection count for something.
     terminal
         .while_waiting(tokio::time::sleep(Duration::from_secs(1)), |_| {
-            survivors_so_far(kept)
+            format!("  {}", survivors_so_far(kept))
         })
         .await;
     let opened = newcomers.finish().await?;
@@ -394,21 +395,18 @@ async fn tell_refugees(
 
 async fn look_on(terminal: &Terminal, kept: &KeptFlows) {
     terminal
-        .while_waiting(tokio::time::sleep(LOOK_ON), |_| survivors_so_far(kept))
+        .while_waiting(tokio::time::sleep(LOOK_ON), |_| {
+            format!("  {}", survivors_so_far(kept))
+        })
         .await;
-    terminal.line(survivors_so_far(kept));
-}
-
-fn survivors_so_far(kept: &KeptFlows) -> String {
-    let flows = kept.so_far();
-    let survivors = KeptFigures::of(flows.iter().filter(|flow| !is_of_dead(flow)));
-    format!(
-        "  The {} flows of cable and lte: {} answers, {} lost, {} flows moved.",
+    let survivors = survivors(kept);
+    terminal.line(format!(
+        "  The {} flows of cable and lte so far: {} answers, {} lost, {} flows moved.",
         survivors.flows,
         survivors.questions - survivors.lost,
         survivors.lost,
         survivors.moved
-    )
+    ));
 }
 
 fn seen_at_provider(lab: &Lab, dead: &Death) -> Result<SeenAtProvider, LabError> {
@@ -421,23 +419,4 @@ fn seen_at_provider(lab: &Lab, dead: &Death) -> Result<SeenAtProvider, LabError>
             .probe_packets()?
             .saturating_sub(dead.probes_until_then),
     })
-}
-
-fn is_of_dead(flow: &KeptFlow) -> bool {
-    flow.home_uplink() == Some(DEAD)
-}
-
-fn is_connection_of_dead(flow: &KeptFlow) -> bool {
-    is_of_dead(flow) && flow.protocol == Protocol::Tcp
-}
-
-/// The flows of the dead uplink that can go on by another address.
-fn refugees(flows: &[KeptFlow]) -> impl Iterator<Item = &KeptFlow> {
-    flows
-        .iter()
-        .filter(|flow| is_of_dead(flow) && flow.protocol != Protocol::Tcp)
-}
-
-fn has_gone_on(flow: &KeptFlow, detected: Instant) -> bool {
-    flow.last_answered > detected && flow.uplink().is_some_and(|uplink| uplink != DEAD)
 }
