@@ -1,5 +1,6 @@
 //! The demo: the product at work on real traffic, told step by step, and measured.
 
+mod death;
 mod expectations;
 mod figures;
 mod newcomers;
