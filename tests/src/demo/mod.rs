@@ -1,8 +1,10 @@
 //! The demo: the product at work on real traffic, told step by step, and measured.
 
+mod death;
 mod expectations;
 mod figures;
 mod newcomers;
+mod population;
 mod report;
 mod story;
 
@@ -20,7 +22,7 @@ pub use figures::{
     Burst, Figures, KeptFigures, LostNewcomers, NewFlows, Refugees, SeenAtProvider, UplinkPlan,
 };
 
-/// The demo's uplinks; the first one dies.
+/// The demo's uplinks.
 const UPLINKS: [UplinkPlan; 3] = [
     UplinkPlan {
         number: 1,
@@ -38,6 +40,9 @@ const UPLINKS: [UplinkPlan; 3] = [
         weight: 1,
     },
 ];
+
+/// The number of the uplink that dies.
+const DEAD: u8 = 1;
 
 /// Everything by default, but for the targets: the lab has an internet of its own.
 pub(crate) const CONFIG: &str = r#"uplinks:

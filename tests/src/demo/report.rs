@@ -83,9 +83,9 @@ pub(super) fn measures(figures: &Figures) -> Table {
             ),
         ),
         (
-            "packets of new flows to it",
+            "packets of new flows",
             figures.provider.packets_of_new_flows.to_string(),
-            format!("after the detection, counted at the provider of {dead}"),
+            format!("sent to {dead} after the detection, counted at its provider"),
         ),
         (
             "TCP connections ended",

@@ -2,13 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use failover::family::{Family, PerFamily};
+use failover::family::Family;
 
-use super::figures::{
-    Burst, Figures, KeptFigures, LostNewcomers, NewFlows, Refugees, SeenAtProvider,
+use super::death::{both, die, seen_at_provider};
+use super::figures::{Burst, Figures, KeptFigures, NewFlows, Refugees, SeenAtProvider};
+use super::population::{
+    has_gone_on, is_connection_of_dead, is_of_dead, refugees, survivors, survivors_so_far,
 };
-use super::newcomers::Newcomers;
-use super::{CONFIG, UPLINKS};
+use super::{CONFIG, DEAD, UPLINKS};
 use crate::daemon::{Daemon, State, Status};
 use crate::error::LabError;
 use crate::eventually::eventually;
@@ -16,8 +17,6 @@ use crate::lab::Lab;
 use crate::terminal::{Short, Style, Terminal};
 use crate::traffic::{Host, Keep, KeptFlow, KeptFlows, Protocol, Tally, Traffic};
 
-/// The number of the uplink that dies.
-const DEAD: u8 = 1;
 /// The kept flows: of each protocol and family so many, each asked ten times a second.
 const KEEP: Keep = Keep {
     each: 20,
@@ -33,11 +32,9 @@ const ANSWERS_WITHIN: Duration = Duration::from_secs(3);
 
 /// How long the daemon may take to see that all is well, that an uplink is dead, and that it is
 /// back. What is demanded of it is said among the expectations; here only the demo's patience ends.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 /// How long the demo looks on between two events, so that the flows' answers count for something.
 const LOOK_ON: Duration = Duration::from_secs(8);
-/// The time from one answer of `failover status` to the next question, while something is awaited.
-const POLL: Duration = Duration::from_millis(10);
 
 pub(super) fn introduce(terminal: &Terminal) {
     terminal.line(terminal.styled(Style::Strong, "failover: one network, three uplinks"));
@@ -143,15 +140,6 @@ struct SeenBefore {
     provider: SeenAtProvider,
 }
 
-/// The fault and how it was noticed.
-struct Death {
-    /// When the first answer of `failover status` came that said down for both families.
-    detected: Instant,
-    detection: PerFamily<Duration>,
-    probes_until_then: u64,
-    newcomers: LostNewcomers,
-}
-
 async fn all_up(terminal: &Terminal, daemon: &Daemon) -> Result<(), LabError> {
     let start = Instant::now();
     let up = daemon.wait_until("all uplinks are up", PATIENCE, |status| {
@@ -238,107 +226,6 @@ async fn new_flows(terminal: &Terminal, client: &Host, title: &str) -> Result<Ne
     Ok(flows)
 }
 
-/// The uplink dies; ends when the daemon has said so and the new flows around it are decided.
-async fn die(
-    terminal: &Terminal,
-    lab: &Lab,
-    daemon: &Daemon,
-    kept: &KeptFlows,
-) -> Result<Death, LabError> {
-    let newcomers = Newcomers::start(lab.client(1)?);
-    eventually("new flows are answered", PATIENCE, || async {
-        Ok((newcomers.so_far().0 > 0).then_some(()))
-    })
-    .await?;
-    let fault = lab.uplink(DEAD)?.black_hole().await?;
-    let down = terminal
-        .while_waiting(seen_down(daemon), |passed| {
-            let (answered, lost) = newcomers.so_far();
-            format!(
-                "  {:.1} s: new flows answered {answered}, lost {lost}; {}",
-                passed.as_secs_f64(),
-                survivors_so_far(kept)
-            )
-        })
-        .await?;
-    let detected = down.ipv4.max(down.ipv6);
-    let probes_until_then = lab.uplink(DEAD)?.capture()?.probe_packets()?;
-    let detection = PerFamily {
-        ipv4: down.ipv4.saturating_duration_since(fault),
-        ipv6: down.ipv6.saturating_duration_since(fault),
-    };
-    terminal.line(format!(
-        "  After {} failover says that fiber is down over IPv4, after {} over IPv6.",
-        Short(detection.ipv4),
-        Short(detection.ipv6)
-    ));
-    // A little longer, so that those opened after the detection count for something.
-    terminal
-        .while_waiting(tokio::time::sleep(Duration::from_secs(1)), |_| {
-            survivors_so_far(kept)
-        })
-        .await;
-    let opened = newcomers.finish().await?;
-    let newcomers = LostNewcomers::of(&opened, fault, detected);
-    terminal.line(format!(
-        "  Of {} new UDP flows, one every 20 ms, {} were lost, the last opened {} after the fault.",
-        newcomers.opened,
-        newcomers.lost,
-        Short(newcomers.last_lost)
-    ));
-    Ok(Death {
-        detected,
-        detection,
-        probes_until_then,
-        newcomers,
-    })
-}
-
-/// Asks for the status again and again until the dead uplink is down over both families, and says
-/// for each when the first such answer was there. The daemon has changed the kernel by then: it
-/// answers when it has done so.
-async fn seen_down(daemon: &Daemon) -> Result<PerFamily<Instant>, LabError> {
-    let mut seen: PerFamily<Option<Instant>> = PerFamily::default();
-    let limit = Instant::now() + PATIENCE;
-    loop {
-        let status = daemon.status().await?;
-        let now = Instant::now();
-        for family in Family::ALL {
-            if family_state(&status, family) == Some(State::Down) {
-                seen.get_mut(family).get_or_insert(now);
-            }
-        }
-        if let (Some(ipv4), Some(ipv6)) = (seen.ipv4, seen.ipv6) {
-            return Ok(PerFamily { ipv4, ipv6 });
-        }
-        if now > limit {
-            return Err(LabError::NotInTime {
-                what: "fiber is down".to_owned(),
-                limit: PATIENCE,
-                detail: format!("\n{status}"),
-            });
-        }
-        tokio::time::sleep(POLL).await;
-    }
-}
-
-fn family_state(status: &Status, family: Family) -> Option<State> {
-    let uplink = status
-        .uplinks
-        .iter()
-        .find(|uplink| uplink.interface == "wan1")?;
-    Some(match family {
-        Family::Ipv4 => uplink.ipv4.state,
-        Family::Ipv6 => uplink.ipv6.state,
-    })
-}
-
-fn both(status: &Status, state: State) -> bool {
-    Family::ALL
-        .into_iter()
-        .all(|family| family_state(status, family) == Some(state))
-}
-
 async fn wait_for(
     terminal: &Terminal,
     daemon: &Daemon,
@@ -394,50 +281,16 @@ async fn tell_refugees(
 
 async fn look_on(terminal: &Terminal, kept: &KeptFlows) {
     terminal
-        .while_waiting(tokio::time::sleep(LOOK_ON), |_| survivors_so_far(kept))
+        .while_waiting(tokio::time::sleep(LOOK_ON), |_| {
+            format!("  {}", survivors_so_far(kept))
+        })
         .await;
-    terminal.line(survivors_so_far(kept));
-}
-
-fn survivors_so_far(kept: &KeptFlows) -> String {
-    let flows = kept.so_far();
-    let survivors = KeptFigures::of(flows.iter().filter(|flow| !is_of_dead(flow)));
-    format!(
-        "  The {} flows of cable and lte: {} answers, {} lost, {} flows moved.",
+    let survivors = survivors(kept);
+    terminal.line(format!(
+        "  The {} flows of cable and lte so far: {} answers, {} lost, {} flows moved.",
         survivors.flows,
         survivors.questions - survivors.lost,
         survivors.lost,
         survivors.moved
-    )
-}
-
-fn seen_at_provider(lab: &Lab, dead: &Death) -> Result<SeenAtProvider, LabError> {
-    let capture = lab.uplink(DEAD)?.capture()?;
-    let new = capture.new_flows_since(dead.detected)?;
-    Ok(SeenAtProvider {
-        packets_of_new_flows: new.iter().map(|flow| flow.packets).sum(),
-        flows_with_packets: capture.active_since(dead.detected)?.len(),
-        probes: capture
-            .probe_packets()?
-            .saturating_sub(dead.probes_until_then),
-    })
-}
-
-fn is_of_dead(flow: &KeptFlow) -> bool {
-    flow.home_uplink() == Some(DEAD)
-}
-
-fn is_connection_of_dead(flow: &KeptFlow) -> bool {
-    is_of_dead(flow) && flow.protocol == Protocol::Tcp
-}
-
-/// The flows of the dead uplink that can go on by another address.
-fn refugees(flows: &[KeptFlow]) -> impl Iterator<Item = &KeptFlow> {
-    flows
-        .iter()
-        .filter(|flow| is_of_dead(flow) && flow.protocol != Protocol::Tcp)
-}
-
-fn has_gone_on(flow: &KeptFlow, detected: Instant) -> bool {
-    flow.last_answered > detected && flow.uplink().is_some_and(|uplink| uplink != DEAD)
+    ));
 }

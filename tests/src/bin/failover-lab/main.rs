@@ -155,6 +155,11 @@ fn eprintln(text: &str) {
 fn isolated(terminal: &Terminal, command: Command) -> Result<ExitCode, LabError> {
     // Before the first thread.
     failover_tests::isolate()?;
+    tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::WARN)
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .init();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
