@@ -3,7 +3,8 @@
 //! Everything observed goes in ([`Engine::network`], [`Engine::link`], [`Engine::round`]); a
 //! [`Decision`] comes out of [`Engine::decide`]: the wanted state as a whole, and which flows are to
 //! be forgotten once it is in the kernel. Flows of an uplink that died are owed to be forgotten; as
-//! long as no uplink is usable nothing is done about it, since it would help nobody.
+//! long as no uplink is usable, or all that still count as usable are silent too, nothing is done
+//! about it, since it would help nobody.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -151,8 +152,12 @@ impl Engine {
     pub fn round(&mut self, id: UplinkId, family: Family, round: &Round, now: Moment) {
         if let Some(uplink) = self.uplinks.get_mut(&id) {
             let machine = uplink.families.get_mut(family).machine();
+            let doubtful = machine.is_doubtful();
             let transition = machine.round(now.at, round);
             tracing_transition(id, family, transition.as_ref());
+            if doubtful && !machine.is_doubtful() && !self.owed.is_empty() {
+                self.stale = true;
+            }
             if transition.is_some() {
                 self.stale = true;
                 self.tell(now);
@@ -178,7 +183,7 @@ impl Engine {
             let before = std::mem::replace(self.pools.get_mut(family), pool).tier;
             let tier = self.pools.get(family).tier;
             self.settle_debts(family, before);
-            if tier.is_usable() {
+            if tier.is_usable() && self.is_trusted(family) {
                 let (due, rest) = self.owed.iter().partition(|(_, owed)| *owed == family);
                 self.owed = rest;
                 let due: BTreeSet<(UplinkId, Family)> = due;
@@ -286,6 +291,17 @@ impl Engine {
                 standing: uplink.families.get(family).standing(),
             })
             .collect()
+    }
+
+    /// Whether one of those that new flows go to is beyond doubt. When all uplinks die at once, one
+    /// is found out first: its flows must not be forgotten in favour of others that are silent too.
+    fn is_trusted(&self, family: Family) -> bool {
+        let members = &self.pools.get(family).members;
+        members.keys().any(|id| {
+            self.uplinks
+                .get(id)
+                .is_some_and(|uplink| !uplink.families.get(family).is_doubtful())
+        })
     }
 
     /// Notes whose flows are owed to be forgotten: of uplinks that died since the last decision,

@@ -232,6 +232,30 @@ fn while_nothing_is_usable_nothing_is_forgotten_and_the_debt_is_paid_at_the_firs
 }
 
 #[test]
+fn the_first_of_all_to_be_found_dead_keeps_its_flows_while_the_others_are_silent_too() {
+    let mut bench = Bench::new(&YAML.replace("id: 1}", "id: 1, probe: {down_after: 2}}"));
+    bench.rounds(1, &[]);
+    bench.engine.decide();
+    bench.rounds(2, &all_dead());
+    assert_eq!(bench.engine.decide().forget, BTreeSet::new());
+    assert_eq!(
+        bench.members(Family::Ipv4),
+        [2],
+        "new flows have left it all the same"
+    );
+
+    bench.rounds(1, &both(1));
+    assert!(bench.engine.is_stale(), "an answer ends the doubt");
+    let forget = bench.engine.decide().forget;
+    for family in Family::ALL {
+        assert!(
+            forget.contains(&Forget::Uplink(id(1), family)),
+            "{forget:?}"
+        );
+    }
+}
+
+#[test]
 fn what_was_tried_in_the_last_resort_is_forgotten_when_it_ends() {
     let mut bench = Bench::new(YAML);
     bench.rounds(1, &[]);

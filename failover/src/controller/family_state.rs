@@ -118,6 +118,11 @@ impl FamilyState {
         )
     }
 
+    /// The last round of probes was not answered, whatever the verdict still is.
+    pub(super) const fn is_doubtful(&self) -> bool {
+        self.machine.is_doubtful()
+    }
+
     pub(super) fn health(&self) -> Health {
         if self.unprobed {
             Health::Up

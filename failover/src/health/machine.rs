@@ -198,6 +198,12 @@ impl Machine {
         }
     }
 
+    /// Whether the last word was silence: what is up may be about to be declared down.
+    #[must_use]
+    pub const fn is_doubtful(&self) -> bool {
+        self.silence.is_some()
+    }
+
     /// The smoothed time of the quickest answer of a round (RFC 6298, alpha 1/8); `None` when
     /// nothing has answered for the last 60 rounds.
     #[must_use]

@@ -1,5 +1,6 @@
 //! A host that makes traffic: a client, or the gateway itself.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -154,6 +155,23 @@ impl Flows {
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.flows.is_empty()
+    }
+
+    /// Parts the flows into groups: `group` says for the place of each flow, counted from 0, which
+    /// one it goes to. Each group keeps the order.
+    pub fn part_by<K: Ord>(self, group: impl Fn(usize) -> K) -> BTreeMap<K, Self> {
+        let mut parts = BTreeMap::new();
+        for (index, flow) in self.flows.into_iter().enumerate() {
+            parts
+                .entry(group(index))
+                .or_insert_with(|| Self {
+                    node: self.node.clone(),
+                    flows: Vec::new(),
+                })
+                .flows
+                .push(flow);
+        }
+        parts
     }
 
     /// Asks every flow at the same time and waits up to `limit` for each. The results stand in the

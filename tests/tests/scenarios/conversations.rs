@@ -1,0 +1,173 @@
+//! Flows that stay open and are asked again after every step, each with the address by which its
+//! server saw it at first.
+
+use std::fmt::{self, Write};
+use std::net::SocketAddr;
+
+use failover::family::Family;
+use failover_tests::traffic::Asked;
+use failover_tests::{Flows, Host, Protocol, Tally, Traffic};
+
+use crate::Outcome;
+use crate::scene::{BRIEF, PATIENT};
+
+/// Open flows, parted by protocol and uplink.
+pub(crate) struct Conversations {
+    parts: Vec<Part>,
+}
+
+/// Flows of one protocol on one uplink.
+struct Part {
+    traffic: Traffic,
+    protocol: Protocol,
+    uplink: u8,
+    flows: Flows,
+    /// How the server sees each of them.
+    seen: Vec<SocketAddr>,
+}
+
+impl Conversations {
+    /// Opens so many flows of each protocol and asks each. All must be answered, by an uplink's
+    /// address.
+    pub(crate) async fn open(
+        host: &Host,
+        family: Family,
+        counts: &[(Protocol, usize)],
+    ) -> Result<Self, Box<dyn std::error::Error>> {
+        let mut parts = Vec::new();
+        for (protocol, count) in counts {
+            let traffic = Traffic::new(*protocol, family, *count).within(PATIENT);
+            let flows = host.open(traffic).await?;
+            let asked = flows.ask(PATIENT).await?;
+            parts.extend(part(traffic, *protocol, flows, &asked));
+        }
+        Ok(Self { parts })
+    }
+
+    /// How many are on an uplink.
+    pub(crate) fn on(&self, uplink: u8) -> usize {
+        self.parts
+            .iter()
+            .filter(|part| part.uplink == uplink)
+            .map(|part| part.flows.len())
+            .sum()
+    }
+
+    /// Asks all flows of some uplinks: each must be answered and be seen by the very same address
+    /// and port as ever.
+    pub(crate) async fn expect_unmoved(&self, uplinks: &[u8]) -> Outcome {
+        for part in self.on_any(uplinks) {
+            let asked = part.flows.ask(PATIENT).await?;
+            let moved: Vec<String> = part
+                .seen
+                .iter()
+                .zip(&asked)
+                .filter_map(|(seen, asked)| match asked {
+                    Ok(answer) if answer.seen == *seen => None,
+                    Ok(answer) => Some(format!("{seen} is now {}", answer.seen)),
+                    Err(error) => Some(format!("{seen}: {error}")),
+                })
+                .collect();
+            assert!(
+                moved.is_empty(),
+                "{} of {} {part} flows did not stay as they were: {}",
+                moved.len(),
+                asked.len(),
+                first_few(&moved)
+            );
+        }
+        Ok(())
+    }
+
+    /// Asks all flows of some uplinks: none is answered.
+    pub(crate) async fn expect_silence(&self, uplinks: &[u8]) -> Outcome {
+        for part in self.on_any(uplinks) {
+            let tally = Tally::of(&part.flows.ask(BRIEF).await?);
+            assert_eq!(tally.answered(), 0, "{part}: {tally}");
+        }
+        Ok(())
+    }
+
+    /// Asks the flows over UDP and ICMP of an uplink that is no more: each must be answered, through
+    /// one of `to`, where it belongs from now on. Connections over TCP cannot go on from another
+    /// address: they are given up.
+    pub(crate) async fn expect_moved(&mut self, from: u8, to: &[u8]) -> Outcome {
+        let (gone, rest): (Vec<Part>, Vec<Part>) = std::mem::take(&mut self.parts)
+            .into_iter()
+            .partition(|part| part.uplink == from);
+        self.parts = rest;
+        for old in gone {
+            if old.protocol == Protocol::Tcp {
+                continue;
+            }
+            let asked = old.flows.ask(PATIENT).await?;
+            let tally = Tally::of(&asked);
+            let arrived: usize = to.iter().map(|uplink| tally.on(*uplink)).sum();
+            assert_eq!(
+                arrived,
+                asked.len(),
+                "{} flows of wan{from}, which must go on through {to:?}: {tally}",
+                old.traffic
+            );
+            self.parts
+                .extend(part(old.traffic, old.protocol, old.flows, &asked));
+        }
+        Ok(())
+    }
+
+    fn on_any(&self, uplinks: &[u8]) -> impl Iterator<Item = &Part> {
+        self.parts
+            .iter()
+            .filter(move |part| uplinks.contains(&part.uplink))
+    }
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (wan{})", self.traffic, self.uplink)
+    }
+}
+
+/// Parts flows by the uplinks through which they were answered.
+fn part(traffic: Traffic, protocol: Protocol, flows: Flows, asked: &[Asked]) -> Vec<Part> {
+    let seen: Vec<Option<(u8, SocketAddr)>> = asked
+        .iter()
+        .map(|asked| {
+            let answer = asked.as_ref().ok()?;
+            Some((answer.uplink()?, answer.seen))
+        })
+        .collect();
+    assert!(
+        seen.iter().all(Option::is_some),
+        "{traffic} flows that must be answered through an uplink: {}",
+        Tally::of(asked)
+    );
+    let uplink = |index: usize| seen.get(index).copied().flatten().map(|(uplink, _)| uplink);
+    flows
+        .part_by(uplink)
+        .into_iter()
+        .filter_map(|(uplink, flows)| {
+            let uplink = uplink?;
+            let seen = seen.iter().flatten();
+            Some(Part {
+                traffic,
+                protocol,
+                uplink,
+                flows,
+                seen: seen
+                    .filter(|(number, _)| *number == uplink)
+                    .map(|(_, seen)| *seen)
+                    .collect(),
+            })
+        })
+        .collect()
+}
+
+fn first_few(all: &[String]) -> String {
+    let mut text = String::new();
+    for one in all.iter().take(8) {
+        // Writing to a string does not fail.
+        write!(text, "\n  {one}").ok();
+    }
+    text
+}

@@ -1,0 +1,114 @@
+//! Connections from the internet are answered by the uplink by which they come.
+
+use std::net::SocketAddr;
+
+use failover::family::Family;
+use failover_tests::capture::FlowProtocol;
+use failover_tests::daemon::State;
+use failover_tests::{Lab, Protocol, addressing};
+
+use crate::Outcome;
+use crate::case::Case;
+use crate::scene::{Scene, of};
+use crate::service::{self, Visitor};
+
+const PORT: u16 = 8080;
+
+const ONE_FOR_INBOUND: &str = "
+uplinks:
+  one: {interface: wan1}
+  two: {interface: wan2}
+  inbound: {interface: wan3, new_flows: false}
+downlinks: [lan0]
+";
+
+/// A service of the router itself.
+pub(crate) async fn to_the_router(case: &Case, family: Family) -> Outcome {
+    let scene = case
+        .open(Lab::builder().uplinks(3), ONE_FOR_INBOUND)
+        .await?;
+    service::start(scene.lab.gateway().node(), PORT).await?;
+    let mut visitors = visit_all(scene, family).await?;
+
+    // Not chosen for flows from inside.
+    let tally = scene.new_flows(Protocol::Udp, family, 200).await?;
+    assert_eq!(tally.on(3), 0, "{tally}");
+    let status = scene.daemon()?.status().await?;
+    let inbound = of(&status, 3, family).map(|found| (found.state, found.share));
+    assert_eq!(inbound, Some((State::Up, 0.0)));
+
+    stay_when_another_dies(scene, family, &mut visitors).await
+}
+
+/// A client in the network behind, to which the user's own rules lead.
+pub(crate) async fn to_a_client(case: &Case, family: Family) -> Outcome {
+    let scene = case
+        .open(Lab::builder().uplinks(3), ONE_FOR_INBOUND)
+        .await?;
+    service::start(scene.client()?.node(), PORT).await?;
+    let (protocol, client) = match family {
+        Family::Ipv4 => ("ip", "198.18.0.10".to_owned()),
+        Family::Ipv6 => ("ip6", "[fd00:18::10]".to_owned()),
+    };
+    let forwarding = format!(
+        "table {protocol} users_own {{
+            chain prerouting {{
+                type nat hook prerouting priority dstnat; policy accept;
+                iifname \"wan*\" tcp dport {PORT} dnat to {client}:{PORT}
+            }}
+        }}"
+    );
+    scene.lab.gateway().node().nft(forwarding).await?;
+    let mut visitors = visit_all(scene, family).await?;
+    stay_when_another_dies(scene, family, &mut visitors).await
+}
+
+/// Somebody from the internet connects to each uplink's address. He is seen by his own address, and
+/// answered by the very uplink.
+async fn visit_all(
+    scene: &Scene,
+    family: Family,
+) -> Result<Vec<Visitor>, Box<dyn std::error::Error>> {
+    let internet = scene.lab.internet().node();
+    let from = addressing::servers(family);
+    let from = *from.first().ok_or("the internet has no address")?;
+    let mut visitors = Vec::new();
+    for uplink in scene.lab.uplinks() {
+        let at = uplink.gateway_address(family).ok_or("no address")?;
+        let at = SocketAddr::new(at, PORT);
+        for _ in 0..10 {
+            let mut visitor = Visitor::connect(internet, Some(from), at).await?;
+            assert_eq!(visitor.ask().await?.ip(), from);
+            visitors.push(visitor);
+        }
+    }
+    answered_by_their_uplinks(scene)?;
+    Ok(visitors)
+}
+
+/// Answers of the service leave by the uplink whose address they bear, and each uplink has some.
+fn answered_by_their_uplinks(scene: &Scene) -> Outcome {
+    scene.expect_no_strays_since(None)?;
+    for uplink in scene.lab.uplinks() {
+        let answers = uplink.capture()?.flows()?;
+        let answers = answers.iter().filter(|flow| {
+            flow.key.protocol == FlowProtocol::Tcp && flow.key.source.port() == PORT
+        });
+        assert_eq!(answers.count(), 10, "answers by {}", uplink.interface());
+    }
+    Ok(())
+}
+
+/// Visitors of the uplinks that live notice nothing when another dies.
+async fn stay_when_another_dies(
+    scene: &Scene,
+    family: Family,
+    visitors: &mut [Visitor],
+) -> Outcome {
+    scene.uplink(1)?.black_hole().await?;
+    scene.until_state(1, family, State::Down).await?;
+    for visitor in visitors.iter_mut().skip(10) {
+        visitor.ask().await?;
+    }
+    answered_by_their_uplinks(scene)
+}

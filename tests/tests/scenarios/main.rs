@@ -1,0 +1,46 @@
+//! The scenarios: what users see of a gateway with several uplinks, in every mode and address
+//! family.
+//!
+//! [`table`] lists them. Each plays in a lab of its own with a daemon of its own. They need root
+//! and say so when they have none.
+
+mod affinity;
+mod beginning;
+mod case;
+mod conversations;
+mod downlinks;
+mod families;
+mod gateway;
+mod inbound;
+mod last_resort;
+mod links;
+mod loss;
+mod own_traffic;
+mod priorities;
+mod scene;
+mod service;
+mod silence;
+mod spreading;
+mod stickiness;
+mod table;
+mod translation;
+
+use std::process::ExitCode;
+
+use libtest_mimic::Arguments;
+
+/// What a scenario returns; assertions panic.
+type Outcome = Result<(), Box<dyn std::error::Error>>;
+
+fn main() -> ExitCode {
+    let isolated = failover_tests::isolate();
+    let mut arguments = Arguments::from_args();
+    // Every lab has a dozen threads and works hard for seconds.
+    arguments.test_threads.get_or_insert(2);
+    let refusal = isolated.err().map(|error| error.to_string());
+    let trials = table::table()
+        .into_iter()
+        .flat_map(|scenario| scenario.trials(refusal.as_deref()))
+        .collect();
+    libtest_mimic::run(&arguments, trials).exit_code()
+}

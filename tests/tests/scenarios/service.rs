@@ -1,0 +1,102 @@
+//! A TCP service on a node of the lab, and visitors to it.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use failover_tests::Node;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::time::timeout;
+
+use crate::scene::PATIENT;
+
+/// Longer than an address and a port are.
+const GREETING: usize = 64;
+
+/// Starts a service on all addresses of a node; it tells every visitor by which address it sees
+/// him.
+pub(crate) async fn start(node: &Node, port: u16) -> Result<(), Box<dyn std::error::Error>> {
+    let listener = node
+        .run(move || async move {
+            // Of both families, unless the system says otherwise.
+            TcpListener::bind(format!("[::]:{port}")).await
+        })
+        .await??;
+    node.start_task(move || greet(listener))?;
+    Ok(())
+}
+
+async fn greet(listener: TcpListener) {
+    while let Ok((mut stream, peer)) = listener.accept().await {
+        let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+        tokio::task::spawn_local(async move {
+            let mut request = [0_u8; 1];
+            // A visitor who is gone needs no answer.
+            while stream.read_exact(&mut request).await.is_ok() {
+                let mut greeting = peer.to_string().into_bytes();
+                greeting.resize(GREETING, b' ');
+                if stream.write_all(&greeting).await.is_err() {
+                    return;
+                }
+            }
+        });
+    }
+}
+
+/// Somebody who is connected with a service.
+pub(crate) struct Visitor {
+    node: Node,
+    stream: Option<TcpStream>,
+}
+
+impl Visitor {
+    /// Connects from an address of a node; from the one that the kernel chooses if there is none
+    /// given.
+    pub(crate) async fn connect(
+        node: &Node,
+        from: Option<IpAddr>,
+        to: SocketAddr,
+    ) -> Result<Self, Box<dyn std::error::Error>> {
+        let stream = node
+            .run(move || async move {
+                let socket = match to {
+                    SocketAddr::V4(_) => TcpSocket::new_v4()?,
+                    SocketAddr::V6(_) => TcpSocket::new_v6()?,
+                };
+                if let Some(from) = from {
+                    socket.bind(SocketAddr::new(from, 0))?;
+                }
+                in_time(PATIENT, socket.connect(to)).await
+            })
+            .await?
+            .map_err(|error| format!("cannot connect to {to}: {error}"))?;
+        Ok(Self {
+            node: node.clone(),
+            stream: Some(stream),
+        })
+    }
+
+    /// Asks by which address the service sees the visitor.
+    pub(crate) async fn ask(&mut self) -> Result<SocketAddr, Box<dyn std::error::Error>> {
+        let mut stream = self.stream.take().ok_or("the connection has failed")?;
+        let (stream, greeting) = self
+            .node
+            .run(move || async move {
+                let mut greeting = [0_u8; GREETING];
+                in_time(PATIENT, async {
+                    stream.write_all(b"?").await?;
+                    stream.read_exact(&mut greeting).await
+                })
+                .await?;
+                Ok::<_, io::Error>((stream, greeting))
+            })
+            .await??;
+        self.stream = Some(stream);
+        Ok(std::str::from_utf8(&greeting)?.trim_end().parse()?)
+    }
+}
+
+async fn in_time<T>(limit: Duration, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    timeout(limit, work).await?
+}

@@ -1,0 +1,71 @@
+//! All scenarios. Each line says what users see.
+
+use crate::case::{Scenario, both_families, each_family, ipv6_only};
+use crate::{
+    affinity, beginning, downlinks, families, inbound, last_resort, links, loss, own_traffic,
+    priorities, silence, spreading, stickiness, translation,
+};
+
+#[rustfmt::skip]
+pub(crate) fn table() -> Vec<Scenario> {
+    vec![
+        // New flows.
+        each_family("new_flows_are_spread_by_weight", spreading::by_weight),
+        each_family("weights_count_among_the_uplinks_that_are_left", spreading::survivors_by_weight),
+        each_family("all_flows_of_a_client_go_together_if_wanted", affinity::source),
+        each_family("all_flows_of_a_client_to_a_server_go_together_if_wanted", affinity::pair),
+        each_family("clients_of_several_networks_use_all_uplinks", downlinks::all_clients),
+        each_family("traffic_between_downlinks_is_never_steered", downlinks::between),
+
+        // An uplink fails.
+        each_family("an_uplink_that_dies_moves_only_its_own_flows", silence::moves_only_its_own_flows),
+        both_families("strict_reverse_path_filters_do_no_harm", silence::strict_filters),
+        each_family("lost_carrier_counts_at_once", links::carrier),
+        each_family("an_interface_that_is_removed_counts_at_once_and_returns", links::interface),
+        each_family("an_interface_that_is_set_down_counts_at_once_and_returns", links::set_down),
+        each_family("flows_go_on_from_the_new_address_of_their_uplink", links::address),
+        each_family("flows_wait_for_an_uplink_that_keeps_them", loss::keep),
+        both_families("some_loss_takes_no_uplink_down", loss::some),
+
+        // Priorities.
+        each_family("the_reserve_is_used_when_the_better_uplink_is_down", priorities::reserve),
+        each_family("the_death_of_the_reserve_hurts_nobody", priorities::reserve_dies),
+
+        // All uplinks fail.
+        each_family("when_all_uplinks_die_nothing_is_forgotten", last_resort::nothing_is_forgotten),
+        each_family("the_first_uplink_that_returns_keeps_its_flows_and_gets_the_others", last_resort::the_first_that_returns),
+        each_family("the_last_uplink_that_dies_keeps_its_flows_until_another_returns", last_resort::one_after_the_other),
+
+        // Address families.
+        each_family("an_uplink_with_one_family_is_absent_in_the_other", families::lacks_one),
+        each_family("a_family_that_dies_alone_moves_only_its_own_flows", families::dies_alone),
+
+        // The gateway's own traffic.
+        each_family("the_own_traffic_of_a_host_fails_over", own_traffic::of_a_host),
+        each_family("the_own_traffic_of_a_router_fails_over", own_traffic::of_a_router),
+        each_family("a_socket_bound_to_an_uplinks_address_leaves_by_it", own_traffic::bound_to_an_address),
+        each_family("a_socket_bound_to_a_dead_uplinks_address_goes_on", own_traffic::a_bound_socket_survives),
+        both_families("probes_leave_by_their_own_uplink_only", own_traffic::probes),
+
+        // What others do.
+        each_family("flows_stay_when_the_daemon_is_killed_and_started", stickiness::killed_daemon),
+        each_family("a_restart_amid_a_failure_moves_nothing", stickiness::killed_amid_a_failure),
+        both_families("flows_and_ids_stay_when_the_configuration_changes", stickiness::other_configurations),
+        both_families("a_flushed_nftables_ruleset_is_repaired", stickiness::flushed_ruleset),
+        both_families("flushed_rules_are_repaired", stickiness::flushed_rules),
+        both_families("flushed_routing_tables_are_repaired", stickiness::flushed_tables),
+        both_families("an_interface_that_comes_later_is_used", beginning::interface_comes_later),
+        each_family("an_uplink_that_is_dead_from_the_beginning_is_not_used", beginning::dead_from_the_beginning),
+        each_family("flows_that_are_older_than_the_daemon_stay", beginning::older_flows),
+
+        // Connections from outside.
+        each_family("inbound_connections_are_answered_by_their_uplink", inbound::to_the_router),
+        each_family("inbound_connections_forwarded_to_a_client_are_answered_by_their_uplink", inbound::to_a_client),
+
+        // Translation.
+        each_family("the_users_own_source_translation_wins", translation::users_own),
+        each_family("an_uplink_without_translation_leaves_sources_alone", translation::none_for_one),
+        each_family("translation_can_be_switched_off_for_all_but_one", translation::none_but_for_one),
+        ipv6_only("sources_of_an_uplinks_own_prefix_are_not_translated_on_it", translation::own_prefix),
+    ]
+}
