@@ -1,0 +1,62 @@
+//! The command line as users and scripts meet it: what each command prints and where, how it ends,
+//! and what it leaves alone.
+//!
+//! These tests need root and say so when they have none.
+
+#[path = "../../../failover/tests/configuration/broken.rs"]
+mod broken;
+mod permissions;
+mod refusals;
+mod starting;
+mod status;
+#[path = "../trial/mod.rs"]
+mod trial;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use failover_tests::Output;
+
+use trial::{SystemTest, TestResult};
+
+/// Two uplinks for the client behind `lan0`.
+const CONFIG: &str = r#"
+uplinks:
+  one: {interface: wan1, id: 1}
+  two: {interface: wan2, id: 2}
+downlinks: [lan0]
+probe:
+  targets: [icmp://203.0.113.1, icmp://203.0.113.2, "icmp://fd00:203::1", "icmp://fd00:203::2"]
+"#;
+
+/// Longer than the daemon needs to see a silent fault or its end with default settings.
+const VERDICT: Duration = Duration::from_secs(10);
+
+/// That a command ended with a status and said why in one line on standard error, with all of these
+/// parts in it, and nothing on standard output.
+fn one_line(output: &Output, status: i32, parts: &[&str]) -> Result<(), String> {
+    let said = output.status.code() == Some(status)
+        && output.stdout.is_empty()
+        && output.stderr.trim_end().lines().count() == 1
+        && parts.iter().all(|part| output.stderr.contains(part));
+    if said {
+        Ok(())
+    } else {
+        Err(format!(
+            "expected status {status} and one line with {parts:?}, found {}, on standard error\n{}\nand on standard output\n{}",
+            output.status, output.stderr, output.stdout
+        ))
+    }
+}
+
+fn main() -> ExitCode {
+    trial::run(|| {
+        let tests = [
+            permissions::tests(),
+            refusals::tests(),
+            starting::tests(),
+            status::tests(),
+        ];
+        tests.into_iter().flatten().collect()
+    })
+}
