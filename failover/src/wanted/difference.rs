@@ -67,13 +67,14 @@ fn comes_before(first: &Rule, second: &Rule) -> bool {
     first.priority == second.priority && first.family == second.family && turn(first) < turn(second)
 }
 
-/// The order among rules of one preference: specific routes come before a table with a default, and
-/// a rule for some packets before one for all.
+/// The order among rules of one preference: specific routes come before a table with a default, a
+/// mark before an address, and both before a rule for all.
 const fn turn(rule: &Rule) -> u8 {
     match (rule.action, rule.selector) {
         (Action::LookupSpecific(_), _) => 0,
-        (_, Selector::All) => 2,
-        _ => 1,
+        (_, Selector::Mark { .. }) => 1,
+        (_, Selector::From(_)) => 2,
+        (_, Selector::All) => 3,
     }
 }
 
@@ -129,7 +130,7 @@ mod tests {
             .filter(|rule| rule.priority == CATCH_ALL && rule.family == Family::Ipv4)
             .copied()
             .collect();
-        assert_eq!(last.len(), 5, "{last:?}");
+        assert_eq!(last.len(), 8, "{last:?}");
         for lost in &last {
             let mut installed = wanted.clone();
             installed.rules.remove(lost);

@@ -48,10 +48,21 @@ pub struct Rule {
     pub priority: u32,
     /// The family.
     pub family: Family,
-    /// Which packets.
+    /// Whose packets.
+    pub origin: Origin,
+    /// Which of them.
     pub selector: Selector,
     /// What with them.
     pub action: Action,
+}
+
+/// Whose packets a rule is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Origin {
+    /// Everyone's.
+    Any,
+    /// The router's own (`iif lo`).
+    Local,
 }
 
 /// Which packets a rule is for.
@@ -63,11 +74,6 @@ pub enum Selector {
     Mark {
         /// The value.
         value: u32,
-        /// The bits that count.
-        mask: u32,
-    },
-    /// Those with any bit under `mask` set (`not fwmark 0/MASK`, the rule's invert flag).
-    AnyMark {
         /// The bits that count.
         mask: u32,
     },

@@ -2,26 +2,34 @@
 //!
 //! | preference | rule | why |
 //! | --- | --- | --- |
-//! | base | `fwmark PROBE+ID/MASK` → the uplink's table | a probe goes through the uplink that it tests |
-//! | base+1 | `fwmark PROBE/PROBE` → unreachable | never through another, when that table is empty |
-//! | base+2 | `not fwmark 0/MASK` → `main`, but not its default | connected and specific routes win for steered packets |
-//! | base+3 | `fwmark ID/MASK` → the uplink's table | a flow goes through its uplink |
+//! | base | the router's own, `fwmark PROBE+ID/MASK` → the uplink's table | a probe goes through the uplink that it tests |
+//! | base+1 | the router's own, `fwmark PROBE/PROBE` → unreachable | never through another, when that table is empty |
+//! | base+2 | the router's own, `fwmark ID/MASK` → `main`, but not its default | connected and specific routes win |
+//! | base+3 | the router's own, `fwmark ID/MASK` → the uplink's table | an answer goes out where the question came in |
 //! | 32765 | all → `main` but not its default | specific routes win for everything else, too |
+//! | 32765 | `fwmark ID/MASK` → the uplink's table | a flow goes through its uplink |
 //! | 32765 | `from SOURCE` → the uplink's table | the router's own traffic bound to a usable uplink's address |
 //! | 32765 | all → the base table | everything that nobody steered |
 //!
-//! Packets that carry none of our bits meet nothing of ours before 32765, so other software's rules
-//! (Tailscale's at 5210 to 5270, wg-quick's, a user's own) decide about them as they do without us.
-//! Several rules share that preference because it is the first one that the kernel gives to a rule
-//! added without a preference: such a rule, if it is older than ours, still comes first. Among
-//! themselves they are asked in the order of the table (`difference` sees to it).
+//! What is forwarded meets nothing of ours before 32765, marked or not, so other software's rules
+//! (Tailscale's at 5210 to 5270, wg-quick's, a user's own by interface or port) decide about it as
+//! they do without us; nftables cannot ask the kernel for their answer, since its `fib` knows
+//! addresses and the mark only. Several rules share that preference because it is the first one that
+//! the kernel gives to a rule added without a preference: such a rule, if it is older than ours,
+//! still comes first. Among themselves they are asked in the order of the table (`difference` sees
+//! to it).
+//!
+//! The router's own packets that carry our bits come early instead. Only those do that would
+//! otherwise leave by another uplink than their connection's, and a VPN's outer packets among them
+//! must not be caught by its own `not fwmark`.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use crate::family::Family;
+use crate::mark::Mark;
 use crate::wanted::Situation;
-use crate::wanted::routing::{Action, MAIN, Rule, Selector};
+use crate::wanted::routing::{Action, MAIN, Origin, Rule, Selector};
 
 /// The preference of the last rules of ours, just before the kernel's own for `main` (32766).
 pub const CATCH_ALL: u32 = 32765;
@@ -31,87 +39,79 @@ pub const CATCH_ALL: u32 = 32765;
 pub fn rules(situation: &Situation) -> BTreeSet<Rule> {
     Family::ALL
         .into_iter()
-        .flat_map(|family| {
-            marked(situation, family)
-                .into_iter()
-                .chain(unmarked(situation, family))
-        })
+        .flat_map(|family| own(situation, family).chain(everyones(situation, family)))
         .collect()
 }
 
-fn marked(situation: &Situation, family: Family) -> Vec<Rule> {
-    let numbers = &situation.numbers;
+/// The rules for the router's own packets that carry our bits.
+fn own(situation: &Situation, family: Family) -> impl Iterator<Item = Rule> {
+    let numbers = situation.numbers;
     let mask = numbers.marks.bits();
     let probe = numbers.marks.probe_bit();
-    let rule = |offset: u32, selector, action| Rule {
+    let rule = move |offset: u32, selector, action| Rule {
         priority: numbers.rule_priority + offset,
         family,
+        origin: Origin::Local,
         selector,
         action,
     };
-    let mut rules = vec![
-        rule(
-            1,
-            Selector::Mark {
-                value: probe,
-                mask: probe,
-            },
-            Action::Unreachable,
-        ),
-        rule(2, Selector::AnyMark { mask }, Action::LookupSpecific(MAIN)),
-    ];
-    for uplink in &situation.uplinks {
+    let any_probe = Selector::Mark {
+        value: probe,
+        mask: probe,
+    };
+    let of_uplinks = situation.uplinks.iter().flat_map(move |uplink| {
         let table = Action::Lookup(numbers.table(uplink.id));
-        let probes = numbers.marks.probe(uplink.id).0;
-        let flows = numbers.marks.flow(uplink.id).0;
-        rules.push(rule(
-            0,
-            Selector::Mark {
-                value: probes,
-                mask,
-            },
-            table,
-        ));
-        rules.push(rule(3, Selector::Mark { value: flows, mask }, table));
-    }
-    rules
+        let marked = |mark: Mark| Selector::Mark {
+            value: mark.0,
+            mask,
+        };
+        let flow = marked(numbers.marks.flow(uplink.id));
+        [
+            rule(0, marked(numbers.marks.probe(uplink.id)), table),
+            rule(2, flow, Action::LookupSpecific(MAIN)),
+            rule(3, flow, table),
+        ]
+    });
+    std::iter::once(rule(1, any_probe, Action::Unreachable)).chain(of_uplinks)
 }
 
-fn unmarked(situation: &Situation, family: Family) -> Vec<Rule> {
-    let rule = |priority, selector, action| Rule {
-        priority,
+/// The rules for everything that nobody else's rules decided about.
+fn everyones(situation: &Situation, family: Family) -> impl Iterator<Item = Rule> {
+    let numbers = situation.numbers;
+    let rule = move |selector, action| Rule {
+        priority: CATCH_ALL,
         family,
+        origin: Origin::Any,
         selector,
         action,
     };
-    let mut rules = vec![
-        rule(CATCH_ALL, Selector::All, Action::LookupSpecific(MAIN)),
-        rule(
-            CATCH_ALL,
-            Selector::All,
-            Action::Lookup(situation.numbers.base()),
-        ),
-    ];
+    let marked = situation.uplinks.iter().map(move |uplink| {
+        let selector = Selector::Mark {
+            value: numbers.marks.flow(uplink.id).0,
+            mask: numbers.marks.bits(),
+        };
+        rule(selector, Action::Lookup(numbers.table(uplink.id)))
+    });
     let mut taken: BTreeSet<IpAddr> = BTreeSet::new();
-    for uplink in situation
+    let bound = situation
         .uplinks
         .iter()
-        .filter(|uplink| *uplink.usable.get(family))
-    {
-        let Some(path) = uplink.path(family) else {
-            continue;
-        };
-        // Two uplinks that share an address cannot be told apart by it: the lower id has it.
-        if !taken.insert(path.source) {
-            continue;
-        }
-        rules.push(rule(
-            CATCH_ALL,
-            Selector::From(path.source),
-            Action::Lookup(situation.numbers.table(uplink.id)),
-        ));
-    }
-    rules
+        .filter(move |uplink| *uplink.usable.get(family))
+        .filter_map(move |uplink| {
+            let source = uplink.path(family)?.source;
+            // Two uplinks that share an address cannot be told apart by it: the lower id has it.
+            taken.insert(source).then(|| {
+                let table = Action::Lookup(numbers.table(uplink.id));
+                rule(Selector::From(source), table)
+            })
+        });
+    [
+        rule(Selector::All, Action::LookupSpecific(MAIN)),
+        rule(Selector::All, Action::Lookup(numbers.base())),
+    ]
+    .into_iter()
+    .chain(marked)
+    .chain(bound)
 }
 
 #[cfg(test)]
@@ -147,12 +147,19 @@ mod tests {
     }
 
     #[test]
-    fn packets_without_our_bits_meet_nothing_of_ours_before_other_software() {
+    fn what_is_forwarded_meets_nothing_of_ours_before_other_software() {
         for rule in rules(&fixture::three_uplinks()) {
-            let ours_only = matches!(
-                rule.selector,
-                Selector::Mark { .. } | Selector::AnyMark { .. }
+            assert!(
+                rule.origin == Origin::Local || rule.priority == CATCH_ALL,
+                "{rule:?}"
             );
+        }
+    }
+
+    #[test]
+    fn the_routers_packets_without_our_bits_meet_nothing_of_ours_before_other_software() {
+        for rule in rules(&fixture::three_uplinks()) {
+            let ours_only = matches!(rule.selector, Selector::Mark { .. });
             assert!(ours_only || rule.priority == CATCH_ALL, "{rule:?}");
         }
     }

@@ -7,7 +7,7 @@ use failover::family::Family;
 use failover::kernel::RoutingTables;
 use failover::kernel::routing::NetlinkRouting;
 use failover::wanted::routing::{
-    Action, NextHop, Route, Routing, RoutingChange, Rule, Selector, TableId,
+    Action, NextHop, Origin, Route, Routing, RoutingChange, Rule, Selector, TableId,
 };
 use libtest_mimic::Trial;
 use serde_json::Value;
@@ -263,6 +263,11 @@ fn our_rules(family: Family) -> Vec<Rule> {
     let rule = |priority, selector, action| Rule {
         priority,
         family,
+        origin: if priority < 1004 {
+            Origin::Local
+        } else {
+            Origin::Any
+        },
         selector,
         action,
     };
@@ -282,7 +287,7 @@ fn our_rules(family: Family) -> Vec<Rule> {
         ),
         rule(
             1002,
-            Selector::AnyMark { mask: 0xff00_0000 },
+            mark(0x0100_0000),
             Action::LookupSpecific(TableId(254)),
         ),
         rule(1003, mark(0x0100_0000), Action::Lookup(TableId(301))),
@@ -312,10 +317,10 @@ async fn rules() {
         assert_eq!(installed.rules, rules.iter().copied().collect());
         let listed = run(&format!("ip {option} rule"));
         for line in [
-            "1000:\tfrom all fwmark 0x81000000/0xff000000 lookup 301 proto 102",
-            "1001:\tfrom all fwmark 0x80000000/0x80000000 unreachable proto 102",
-            "1002:\tnot from all fwmark 0/0xff000000 lookup main suppress_prefixlength 0 proto 102",
-            "1003:\tfrom all fwmark 0x1000000/0xff000000 lookup 301 proto 102",
+            "1000:\tfrom all fwmark 0x81000000/0xff000000 iif lo lookup 301 proto 102",
+            "1001:\tfrom all fwmark 0x80000000/0x80000000 iif lo unreachable proto 102",
+            "1002:\tfrom all fwmark 0x1000000/0xff000000 iif lo lookup main suppress_prefixlength 0 proto 102",
+            "1003:\tfrom all fwmark 0x1000000/0xff000000 iif lo lookup 301 proto 102",
             "32765:\tfrom all lookup main suppress_prefixlength 0 proto 102",
             "32765:\tfrom all lookup 300 proto 102",
         ] {

@@ -8,7 +8,9 @@ use failover::kernel::nftables::Nft;
 use failover::kernel::routing::NetlinkRouting;
 use failover::kernel::watch::{self, Change};
 use failover::kernel::{Firewall, RoutingTables};
-use failover::wanted::routing::{Action, NextHop, Route, RoutingChange, Rule, Selector, TableId};
+use failover::wanted::routing::{
+    Action, NextHop, Origin, Route, RoutingChange, Rule, Selector, TableId,
+};
 use libtest_mimic::Trial;
 use rtnetlink::LinkUnspec;
 use tokio::sync::mpsc::Receiver;
@@ -186,6 +188,7 @@ async fn own_and_others() {
             RoutingChange::AddRule(Rule {
                 priority: 1000,
                 family,
+                origin: Origin::Any,
                 selector: Selector::All,
                 action: Action::Lookup(TableId(301)),
             }),

@@ -8,7 +8,10 @@ use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleFlags, RuleMessa
 
 use super::route::address_family;
 use crate::family::Family;
-use crate::wanted::routing::{Action, PROTOCOL, Rule, Selector, TableId};
+use crate::wanted::routing::{Action, Origin, PROTOCOL, Rule, Selector, TableId};
+
+/// The interface by which the router's own packets come, as rules see it.
+const LOOPBACK: &str = "lo";
 
 /// Asks for all rules of one family.
 pub(super) fn all(family: Family) -> RuleMessage {
@@ -30,15 +33,13 @@ pub(super) fn message(rule: &Rule) -> RuleMessage {
     let attributes = &mut message.attributes;
     attributes.push(RuleAttribute::Protocol(RouteProtocol::from(PROTOCOL)));
     attributes.push(RuleAttribute::Priority(rule.priority));
+    if rule.origin == Origin::Local {
+        attributes.push(RuleAttribute::Iifname(LOOPBACK.to_owned()));
+    }
     match rule.selector {
         Selector::All => {}
         Selector::Mark { value, mask } => {
             attributes.push(RuleAttribute::FwMark(value));
-            attributes.push(RuleAttribute::FwMask(mask));
-        }
-        Selector::AnyMark { mask } => {
-            message.header.flags = RuleFlags::Invert;
-            attributes.push(RuleAttribute::FwMark(0));
             attributes.push(RuleAttribute::FwMask(mask));
         }
         Selector::From(address) => {
@@ -69,8 +70,7 @@ pub(super) fn parse(message: &RuleMessage) -> Option<Rule> {
         AddressFamily::Inet6 => Family::Ipv6,
         _ => return None,
     };
-    let inverted = header.flags == RuleFlags::Invert;
-    if !(inverted || header.flags.is_empty()) || header.dst_len != 0 || header.tos != 0 {
+    if header.flags != RuleFlags::empty() || header.dst_len != 0 || header.tos != 0 {
         return None;
     }
     let mut priority = 0;
@@ -79,6 +79,7 @@ pub(super) fn parse(message: &RuleMessage) -> Option<Rule> {
     let mut mark = None;
     let mut mask = None;
     let mut source = None;
+    let mut origin = Origin::Any;
     for attribute in &message.attributes {
         match attribute {
             RuleAttribute::Protocol(_) => {}
@@ -90,12 +91,11 @@ pub(super) fn parse(message: &RuleMessage) -> Option<Rule> {
             RuleAttribute::FwMark(found) => mark = Some(*found),
             RuleAttribute::FwMask(found) => mask = Some(*found),
             RuleAttribute::Source(found) => source = Some(*found),
+            RuleAttribute::Iifname(found) if found == LOOPBACK => origin = Origin::Local,
             _ => return None,
         }
     }
     let selector = match (mark, mask, source) {
-        (None | Some(0), Some(mask), None) if inverted => Selector::AnyMark { mask },
-        _ if inverted => return None,
         (None, None, None) if header.src_len == 0 => Selector::All,
         (None, None, Some(address)) if header.src_len == host_prefix(address) => {
             Selector::From(address)
@@ -116,6 +116,7 @@ pub(super) fn parse(message: &RuleMessage) -> Option<Rule> {
     Some(Rule {
         priority,
         family,
+        origin,
         selector,
         action,
     })
@@ -136,6 +137,7 @@ mod tests {
         Rule {
             priority: 1000,
             family: Family::Ipv6,
+            origin: Origin::Local,
             selector,
             action,
         }
@@ -152,10 +154,6 @@ mod tests {
             rule(Selector::All, Action::LookupSpecific(table)),
             rule(mark, Action::Lookup(table)),
             rule(mark, Action::Unreachable),
-            rule(
-                Selector::AnyMark { mask: 0xff00_0000 },
-                Action::LookupSpecific(table),
-            ),
             rule(
                 Selector::From("fd00::7".parse().unwrap()),
                 Action::Lookup(table),

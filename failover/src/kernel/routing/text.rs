@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::family::Family;
-use crate::wanted::routing::{Action, Route, RoutingChange, Rule, Selector};
+use crate::wanted::routing::{Action, Origin, Route, RoutingChange, Rule, Selector};
 
 /// A change as the command of `ip` that would make it.
 pub(super) struct Command<'a>(pub(super) &'a RoutingChange);
@@ -63,10 +63,12 @@ impl fmt::Display for Shown<'_, Route> {
 impl fmt::Display for Shown<'_, Rule> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "pref {}", self.0.priority)?;
+        if self.0.origin == Origin::Local {
+            f.write_str(" iif lo")?;
+        }
         match self.0.selector {
             Selector::All => {}
             Selector::Mark { value, mask } => write!(f, " fwmark {value:#x}/{mask:#x}")?,
-            Selector::AnyMark { mask } => write!(f, " not fwmark 0/{mask:#x}")?,
             Selector::From(address) => write!(f, " from {address}")?,
         }
         match self.0.action {
@@ -114,6 +116,7 @@ mod tests {
         let change = RoutingChange::AddRule(Rule {
             priority: 1001,
             family: Family::Ipv6,
+            origin: Origin::Local,
             selector: Selector::Mark {
                 value: 0x0100_0000,
                 mask: 0xff00_0000,
@@ -122,7 +125,7 @@ mod tests {
         });
         assert_eq!(
             Command(&change).to_string(),
-            "ip -6 rule add pref 1001 fwmark 0x1000000/0xff000000 unreachable"
+            "ip -6 rule add pref 1001 iif lo fwmark 0x1000000/0xff000000 unreachable"
         );
     }
 }
