@@ -274,13 +274,21 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
         due(&mut self.timers.retry, now);
     }
 
-    /// Decides, if anything changed, and carries out, unless a failed change waits for its time.
+    /// Decides, if anything changed, and carries out. A new decision is carried out at once; what is
+    /// only to be repaired waits for the look that is due, since what was decided may be outdated
+    /// by what broke it, and what failed waits for its time.
     async fn act(&mut self) {
-        if self.engine.is_stale() {
-            self.decide();
+        let stale = self.engine.is_stale();
+        let news = stale && self.decide();
+        if stale {
             self.prober.set_plans(self.engine.probe_plans());
         }
-        if !self.suspect || self.timers.retry.is_some() {
+        if news {
+            self.timers.retry = None;
+            self.retry_after = RETRY.0;
+        }
+        let waits = self.timers.retry.is_some() || self.timers.look.is_some();
+        if !self.suspect || (waits && !news) {
             return;
         }
         match self.apply().await {
@@ -302,15 +310,18 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
         }
     }
 
-    fn decide(&mut self) {
+    /// Returns whether there is something to be done that was not decided before.
+    fn decide(&mut self) -> bool {
         let decision = self.engine.decide();
         for notice in self.engine.take_notices() {
             tell(&notice);
         }
         self.applier.owe(&decision.forget);
-        self.suspect |= decision.wanted != self.wanted || !decision.forget.is_empty();
+        let news = decision.wanted != self.wanted || !decision.forget.is_empty();
+        self.suspect |= news;
         self.wanted = decision.wanted;
         self.remember();
+        news
     }
 
     async fn apply(&mut self) -> Result<(), ApplyErrors> {

@@ -14,6 +14,9 @@ use crate::scene::{BRIEF, PATIENT};
 /// Open flows, parted by protocol and uplink.
 pub(crate) struct Conversations {
     parts: Vec<Part>,
+    /// Connections that were lost with their uplink. They stay open, because the farewell of a
+    /// connection that nothing is known of any more is not translated by the kernel.
+    lost: Vec<Flows>,
 }
 
 /// Flows of one protocol on one uplink.
@@ -41,7 +44,10 @@ impl Conversations {
             let asked = flows.ask(PATIENT).await?;
             parts.extend(part(traffic, *protocol, flows, &asked));
         }
-        Ok(Self { parts })
+        Ok(Self {
+            parts,
+            lost: Vec::new(),
+        })
     }
 
     /// How many are on an uplink.
@@ -98,6 +104,7 @@ impl Conversations {
         self.parts = rest;
         for old in gone {
             if old.protocol == Protocol::Tcp {
+                self.lost.push(old.flows);
                 continue;
             }
             let asked = old.flows.ask(PATIENT).await?;

@@ -1,6 +1,6 @@
 //! Several clients and several networks behind the gateway.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Instant;
 
 use failover::family::Family;
@@ -54,23 +54,15 @@ pub(crate) async fn between(case: &Case, family: Family) -> Outcome {
         .await?;
     let server = scene.lab.client(3)?.node();
     service::start(server, PORT).await?;
-    let addresses = match family {
-        Family::Ipv4 => ["198.18.0.10", "198.18.0.11", "198.18.1.10"],
-        Family::Ipv6 => ["fd00:18::10", "fd00:18::11", "fd00:18:1::10"],
-    };
-    let [first, second, third]: [IpAddr; 3] = [
-        addresses[0].parse()?,
-        addresses[1].parse()?,
-        addresses[2].parse()?,
-    ];
+    let third = scene.lab.client(3)?.address(family).ok_or("no address")?;
+    let third = SocketAddr::new(third, PORT);
     let began = Instant::now();
     let mut visitors = Vec::new();
-    for (number, own) in [(1, first), (2, second)] {
-        let node = scene.lab.client(number)?.node();
+    for number in [1, 2] {
+        let client = scene.lab.client(number)?;
         for _ in 0..20 {
-            let at = SocketAddr::new(third, PORT);
-            let mut visitor = Visitor::connect(node, None, at).await?;
-            assert_eq!(visitor.ask().await?.ip(), own);
+            let mut visitor = Visitor::connect(client.node(), None, third).await?;
+            assert_eq!(Some(visitor.ask().await?.ip()), client.address(family));
             visitors.push(visitor);
         }
     }

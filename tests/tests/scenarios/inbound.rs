@@ -46,15 +46,17 @@ pub(crate) async fn to_a_client(case: &Case, family: Family) -> Outcome {
         .open(Lab::builder().uplinks(3), ONE_FOR_INBOUND)
         .await?;
     service::start(scene.client()?.node(), PORT).await?;
-    let (protocol, client) = match family {
-        Family::Ipv4 => ("ip", "198.18.0.10".to_owned()),
-        Family::Ipv6 => ("ip6", "[fd00:18::10]".to_owned()),
+    let protocol = match family {
+        Family::Ipv4 => "ip",
+        Family::Ipv6 => "ip6",
     };
+    let client = scene.client()?.address(family).ok_or("no address")?;
+    let client = SocketAddr::new(client, PORT);
     let forwarding = format!(
         "table {protocol} users_own {{
             chain prerouting {{
                 type nat hook prerouting priority dstnat; policy accept;
-                iifname \"wan*\" tcp dport {PORT} dnat to {client}:{PORT}
+                iifname \"wan*\" tcp dport {PORT} dnat to {client}
             }}
         }}"
     );

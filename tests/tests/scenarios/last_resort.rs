@@ -1,6 +1,6 @@
 //! All uplinks are down.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use failover::family::Family;
 use failover_tests::daemon::State;
@@ -9,7 +9,10 @@ use failover_tests::{Lab, Protocol, Traffic};
 use crate::Outcome;
 use crate::case::Case;
 use crate::conversations::Conversations;
-use crate::scene::{BRIEF, Scene, THREE};
+use crate::scene::{BRIEF, LIMIT, Scene, THREE, TWO};
+
+/// One new flow after the other.
+const EVERY: Duration = Duration::from_millis(20);
 
 const FLOWS: [(Protocol, usize); 2] = [(Protocol::Udp, 60), (Protocol::Tcp, 60)];
 
@@ -39,12 +42,9 @@ pub(crate) async fn the_first_that_returns(case: &Case, family: Family) -> Outco
     flows.expect_unmoved(&[2]).await?;
     // Every uplink is tried, so some of the new flows get through before the daemon knows more.
     let traffic = Traffic::new(Protocol::Udp, family, 1);
-    let every = std::time::Duration::from_millis(20);
     let client = scene.client()?;
     client
-        .first_answer(traffic, every, crate::scene::LIMIT, |answer| {
-            answer.uplink() == Some(2)
-        })
+        .first_answer(traffic, EVERY, LIMIT, |answer| answer.uplink() == Some(2))
         .await?;
     scene.until_state(2, family, State::Up).await?;
     flows.expect_unmoved(&[2]).await?;
@@ -93,9 +93,7 @@ async fn all_die(scene: &Scene, family: Family, flows: &Conversations) -> Outcom
 /// They die one after the other, so that flows move while there is somewhere to go; then nothing is
 /// forgotten any more.
 pub(crate) async fn one_after_the_other(case: &Case, family: Family) -> Outcome {
-    let scene = case
-        .open(Lab::builder().uplinks(2), crate::scene::TWO)
-        .await?;
+    let scene = case.open(Lab::builder().uplinks(2), TWO).await?;
     let mut flows = scene.converse(family, &FLOWS).await?;
     scene.uplink(2)?.black_hole().await?;
     scene.until_state(2, family, State::Down).await?;

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use failover::family::Family;
 use failover_tests::daemon::State;
-use failover_tests::{Lab, LabBuilder, Protocol, Traffic};
+use failover_tests::{Lab, LabBuilder, Protocol, Tally, Traffic};
 
 use crate::Outcome;
 use crate::case::Case;
@@ -153,11 +153,11 @@ pub(crate) async fn a_bound_socket_survives(case: &Case, family: Family) -> Outc
     let flows = host
         .open(Traffic::new(Protocol::Udp, family, 20).from_address(address))
         .await?;
-    let before = failover_tests::Tally::of(&flows.ask(PATIENT).await?);
+    let before = Tally::of(&flows.ask(PATIENT).await?);
     assert_eq!(before.on(2), 20, "{before}");
     scene.uplink(2)?.black_hole().await?;
     scene.until_state(2, family, State::Down).await?;
-    let after = failover_tests::Tally::of(&flows.ask(PATIENT).await?);
+    let after = Tally::of(&flows.ask(PATIENT).await?);
     assert_eq!(after.on(1) + after.on(3), 20, "{after}");
     scene.expect_no_strays_since(None)
 }

@@ -42,6 +42,13 @@ pub(crate) async fn moves_only_its_own_flows(case: &Case, family: Family) -> Out
     let tally = scene.new_flows(Protocol::Udp, family, 300).await?;
     assert!((55..=145).contains(&tally.on(2)), "{tally}");
     flows.expect_unmoved(&[1, 3]).await?;
+
+    // Another dies: those that found a new place on uplink 1 are not reminded of their first one.
+    scene.uplink(3)?.black_hole().await?;
+    scene.until_state(3, family, State::Down).await?;
+    flows.expect_unmoved(&[1]).await?;
+    flows.expect_moved(3, &[1, 2]).await?;
+    flows.expect_unmoved(&[1, 2]).await?;
     scene.expect_no_strays_since(None)
 }
 

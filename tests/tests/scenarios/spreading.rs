@@ -1,6 +1,7 @@
 //! New flows are spread by weight.
 
 use failover::family::Family;
+use failover_tests::daemon::State;
 use failover_tests::{Lab, Protocol, Tally, Traffic};
 
 use crate::Outcome;
@@ -42,7 +43,6 @@ pub(crate) async fn by_weight(case: &Case, family: Family) -> Outcome {
 
 /// Weights count among the uplinks that are left, too.
 pub(crate) async fn survivors_by_weight(case: &Case, family: Family) -> Outcome {
-    use failover_tests::daemon::State;
     let scene = case.open(Lab::builder().uplinks(3), WEIGHTED).await?;
     scene.uplink(2)?.carrier_loss().await?;
     scene.until_state(2, family, State::Down).await?;

@@ -95,11 +95,8 @@ pub(crate) async fn own_prefix(case: &Case, family: Family) -> Outcome {
 /// What leaves by uplink 1 has the client's own address, what leaves by uplink 2 has that uplink's.
 async fn untranslated_on_one(case: &Case, family: Family, config: &str) -> Outcome {
     let scene = case.open(Lab::builder(), config).await?;
-    let (option, client): (&str, IpAddr) = match family {
-        Family::Ipv4 => ("-4", "198.18.0.10".parse()?),
-        Family::Ipv6 => ("-6", "fd00:18::10".parse()?),
-    };
-    route_back(scene, option, family).await?;
+    let client = scene.client()?.address(family).ok_or("no address")?;
+    route_back(scene, family).await?;
     for protocol in Protocol::ALL {
         let asked = scene
             .client()?
@@ -128,12 +125,12 @@ async fn untranslated_on_one(case: &Case, family: Family, config: &str) -> Outco
 }
 
 /// The internet knows the way to the clients, by provider 1.
-async fn route_back(scene: &Scene, option: &str, family: Family) -> Outcome {
+async fn route_back(scene: &Scene, family: Family) -> Outcome {
     let uplink = scene.uplink(1)?;
     let gateway = uplink.gateway_address(family).ok_or("no address")?;
-    let (clients, provider) = match family {
-        Family::Ipv4 => ("198.18.0.0/24", "198.19.11.2"),
-        Family::Ipv6 => ("fd00:18::/64", "fd00:19:11::2"),
+    let (option, clients, provider) = match family {
+        Family::Ipv4 => ("-4", "198.18.0.0/24", "198.19.11.2"),
+        Family::Ipv6 => ("-6", "fd00:18::/64", "fd00:19:11::2"),
     };
     for (node, via) in [
         (scene.lab.internet().node(), provider.to_owned()),
