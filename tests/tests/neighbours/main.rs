@@ -9,6 +9,7 @@ mod exchange;
 mod foreign;
 mod marks;
 mod rules;
+mod setups;
 #[path = "../trial/mod.rs"]
 mod trial;
 mod tunnel;

@@ -3,11 +3,13 @@
 
 use std::time::Duration;
 
+use failover::family::Family;
 use failover_tests::capture::{FlowKey, FlowProtocol};
 use failover_tests::daemon::State;
 use failover_tests::{Lab, LabError, Node, ProgramSpec, eventually};
 
 use crate::exchange::{Question, Talk, answer_at};
+use crate::setups::Setup;
 use crate::tunnel::{EXIT, FAR, OWN, Outer, SUBNET, Tunnel};
 use crate::{SystemTest, TestResult, VERDICT, start, until};
 
@@ -37,17 +39,6 @@ pub(crate) fn tests() -> Vec<SystemTest> {
     tests.collect()
 }
 
-/// Whose rules.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Setup {
-    /// A VPN for its own networks.
-    Tailscale,
-    /// The same for everything but the local networks.
-    TailscaleExit,
-    /// A VPN for everything.
-    WgQuick,
-}
-
 /// When the rules are made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Order {
@@ -60,103 +51,6 @@ struct Variant {
     setup: Setup,
     order: Order,
     connected: bool,
-}
-
-const TAILSCALE: &[&str] = &[
-    "ip rule add pref 5210 fwmark 0x80000/0xff0000 lookup main",
-    "ip rule add pref 5230 fwmark 0x80000/0xff0000 lookup default",
-    "ip rule add pref 5250 fwmark 0x80000/0xff0000 unreachable",
-    "ip rule add pref 5270 lookup 52",
-    "ip route add 198.51.100.0/24 dev tun0 table 52",
-    "ip route add 192.0.2.0/25 dev tun0 table 52",
-];
-const TAILSCALE_EXIT: &[&str] = &[
-    "ip route add throw 198.18.0.0/18 table 52",
-    "ip route add throw 192.0.2.128/25 table 52",
-    "ip route add default dev tun0 table 52",
-];
-const WG_QUICK: &[&str] = &[
-    "ip address add 198.51.100.1/24 dev tun0",
-    "ip route add default dev tun0 table 51820",
-    "ip rule add not fwmark 0xca6c lookup 51820",
-    "ip rule add lookup main suppress_prefixlength 0",
-    "sysctl -q -w net.ipv4.conf.all.src_valid_mark=1",
-];
-/// What wg-quick does with marks, so that the outer packets' answers pass a strict filter.
-const WG_QUICK_RULESET: &str = "
-table ip wg-quick-tun0 {
-    chain preraw {
-        type filter hook prerouting priority raw; policy accept;
-        iifname != tun0 ip daddr 198.51.100.1 fib saddr type != local drop
-    }
-    chain premangle {
-        type filter hook prerouting priority mangle; policy accept;
-        meta l4proto udp meta mark set ct mark
-    }
-    chain postmangle {
-        type filter hook postrouting priority mangle; policy accept;
-        meta l4proto udp meta mark 0xca6c ct mark set meta mark
-    }
-}";
-
-impl Setup {
-    const fn outer_mark(self) -> u32 {
-        match self {
-            Self::Tailscale | Self::TailscaleExit => 0x80000,
-            Self::WgQuick => 0xca6c,
-        }
-    }
-
-    async fn install(self, gateway: &Node) -> Result<(), LabError> {
-        let commands = match self {
-            Self::Tailscale => [TAILSCALE, &[]],
-            Self::TailscaleExit => [TAILSCALE, TAILSCALE_EXIT],
-            Self::WgQuick => [WG_QUICK, &[]],
-        };
-        for command in commands.into_iter().flatten() {
-            gateway.must(ProgramSpec::line(command)).await?;
-        }
-        if self == Self::WgQuick {
-            gateway.nft(WG_QUICK_RULESET).await?;
-        }
-        Ok(())
-    }
-
-    async fn remove(self, gateway: &Node) -> Result<(), LabError> {
-        let commands: &[&str] = match self {
-            Self::Tailscale | Self::TailscaleExit => &[
-                "ip rule del pref 5210",
-                "ip rule del pref 5230",
-                "ip rule del pref 5250",
-                "ip rule del pref 5270",
-                "ip route flush table 52",
-            ],
-            Self::WgQuick => &[
-                "ip rule del lookup 51820",
-                "ip rule del lookup main suppress_prefixlength 0",
-                "ip route flush table 51820",
-                "ip address del 198.51.100.1/24 dev tun0",
-                "nft delete table ip wg-quick-tun0",
-            ],
-        };
-        for command in commands {
-            gateway.must(ProgramSpec::line(command)).await?;
-        }
-        Ok(())
-    }
-
-    /// The uplink that is to die, given the one that the VPN's own packets use. Those of Tailscale
-    /// go by the best default route in `main`, with the daemon as without it.
-    const fn dying_uplink(self, outer: u8) -> u8 {
-        match self {
-            Self::WgQuick => outer,
-            Self::Tailscale | Self::TailscaleExit => outer % 3 + 1,
-        }
-    }
-
-    const fn takes_everything(self) -> bool {
-        !matches!(self, Self::Tailscale)
-    }
 }
 
 /// Without the daemon the user translates, so that there are answers to compare.
@@ -423,6 +317,17 @@ async fn carries_the_same(variant: Variant) -> TestResult {
         }
     }
     until(&daemon, name, State::Down).await?;
+    if connected {
+        // Before it sends again: a VPN may be silent for long.
+        let dead = lab.uplink(dies)?.gateway_address(Family::Ipv4);
+        let dead = dead.ok_or("every uplink speaks IPv4")?;
+        let forgotten = || async {
+            let command = format!("conntrack -L -p udp --orig-port-src 51820 --reply-dst {dead}");
+            let found = gateway.must(ProgramSpec::line(&command)).await?;
+            Ok(found.is_empty().then_some(()))
+        };
+        eventually("the VPN's own flow is forgotten", VERDICT, forgotten).await?;
+    }
     let away = || async {
         for talk in talks.iter().take(1) {
             talk.say().await?;
