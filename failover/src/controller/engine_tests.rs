@@ -315,6 +315,25 @@ fn loss_of_carrier_counts_at_once() {
 }
 
 #[test]
+fn flows_of_an_uplink_that_lost_its_link_while_no_daemon_ran_are_forgotten() {
+    let mut cut = view();
+    let name: InterfaceName = "wan1".parse().unwrap();
+    cut.links.get_mut(&name).unwrap().carrier = false;
+    let up = PerFamily {
+        ipv4: Health::Up,
+        ipv6: Health::Up,
+    };
+    let remembered = ["fiber", "cable", "lte"].map(|name| (name.parse().unwrap(), up));
+    let mut bench = Bench::with(YAML, cut, &remembered.into());
+    assert_eq!(
+        bench.engine.decide().forget,
+        Family::ALL
+            .map(|family| Forget::Uplink(id(1), family))
+            .into()
+    );
+}
+
+#[test]
 fn a_new_address_has_the_flows_of_the_old_one_forgotten() {
     let mut bench = Bench::new(YAML);
     bench.rounds(1, &[]);
