@@ -166,6 +166,16 @@ impl Engine {
         }
     }
 
+    /// When the network must be looked at again though nothing is heard of it until then.
+    #[must_use]
+    pub fn look_again(&self) -> Option<Instant> {
+        self.uplinks
+            .values()
+            .flat_map(|uplink| Family::ALL.map(|family| uplink.families.get(family).look_again()))
+            .flatten()
+            .min()
+    }
+
     /// Whether a new decision may differ from the last one.
     #[must_use]
     pub const fn is_stale(&self) -> bool {

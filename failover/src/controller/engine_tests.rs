@@ -354,6 +354,53 @@ fn flows_of_an_uplink_that_lost_its_link_while_no_daemon_ran_are_forgotten() {
 }
 
 #[test]
+fn a_default_route_that_a_dhcp_client_takes_out_for_a_moment_moves_nobody() {
+    let mut bench = Bench::new(YAML);
+    bench.rounds(1, &[]);
+    let before = bench.decide().wanted;
+    let whole = bench.view.clone();
+    let is_fibers = |route: &DefaultRoute| route.interface == InterfaceIndex(1);
+    bench.view.default_routes.retain(|route| !is_fibers(route));
+    bench.look();
+    let due = bench.engine.look_again().unwrap();
+    let decision = bench.decide();
+    assert_eq!(
+        (decision.forget, decision.wanted),
+        (BTreeSet::new(), before)
+    );
+    bench.view = whole;
+    bench.look();
+    assert_eq!(bench.engine.look_again(), None);
+
+    // For good.
+    bench.view.default_routes.retain(|route| !is_fibers(route));
+    bench.look();
+    while bench.now().at < due + Duration::from_secs(1) {
+        bench.rounds(1, &[]);
+    }
+    bench.look();
+    assert_eq!(bench.decide().forget.len(), 2);
+    assert_eq!(bench.members(Family::Ipv4), [2]);
+    assert_eq!(bench.engine.look_again(), None);
+}
+
+#[test]
+fn a_route_that_goes_with_its_link_is_not_waited_for() {
+    let mut bench = Bench::new(YAML);
+    bench.rounds(1, &[]);
+    bench.decide();
+    let name: InterfaceName = "wan1".parse().unwrap();
+    bench.view.links.get_mut(&name).unwrap().carrier = false;
+    bench
+        .view
+        .default_routes
+        .retain(|route| route.interface != InterfaceIndex(1));
+    bench.look();
+    assert_eq!(bench.decide().forget.len(), 2);
+    assert_eq!(bench.members(Family::Ipv4), [2]);
+}
+
+#[test]
 fn a_new_address_has_the_flows_of_the_old_one_forgotten() {
     let mut bench = Bench::new(YAML);
     bench.rounds(1, &[]);

@@ -281,6 +281,8 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
     /// Decides, if anything changed, and carries out, unless a failed change waits for its time. A
     /// new decision waits for nothing: what fails on one uplink holds up no other's failover.
     async fn act(&mut self) {
+        let look_again = self.engine.look_again();
+        self.timers.look = self.timers.look.into_iter().chain(look_again).min();
         let decided = self.engine.is_stale();
         if decided {
             self.decide();
