@@ -379,7 +379,7 @@ fn a_default_route_that_a_dhcp_client_takes_out_for_a_moment_moves_nobody() {
         bench.rounds(1, &[]);
     }
     bench.look();
-    assert_eq!(bench.decide().forget.len(), 2);
+    assert_eq!(bench.decide().forget.len(), 4);
     assert_eq!(bench.members(Family::Ipv4), [2]);
     assert_eq!(bench.engine.look_again(), None);
 }
@@ -396,7 +396,7 @@ fn a_route_that_goes_with_its_link_is_not_waited_for() {
         .default_routes
         .retain(|route| route.interface != InterfaceIndex(1));
     bench.look();
-    assert_eq!(bench.decide().forget.len(), 2);
+    assert_eq!(bench.decide().forget.len(), 4);
     assert_eq!(bench.members(Family::Ipv4), [2]);
 }
 
