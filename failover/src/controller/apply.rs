@@ -3,6 +3,9 @@
 //! The order of a failover: settings, routes and rules, the way new flows are picked, the own
 //! nftables table; and only when all of that is in place the dead uplink's flows are forgotten, so
 //! that their next packet finds the new selection.
+//!
+//! Where the table is not in place yet it comes before routes and rules: it is what keeps flows that
+//! are older than it on their uplink, and without it the rules would spread them over all.
 
 use std::collections::BTreeSet;
 
@@ -123,8 +126,15 @@ impl<K: Kernel, S: Steering> Applier<K, S> {
     ) -> Result<(), ApplyErrors> {
         let mut errors = Vec::new();
         errors.extend(self.settings(uplinks).err());
-        errors.extend(self.routing(&wanted.routing).await);
-        match self.publish(wanted, pools).await {
+        let published = if self.ruleset.is_none() {
+            let published = self.publish(wanted, pools).await;
+            errors.extend(self.routing(&wanted.routing).await);
+            published
+        } else {
+            errors.extend(self.routing(&wanted.routing).await);
+            self.publish(wanted, pools).await
+        };
+        match published {
             Ok(()) => {
                 for flows in forget {
                     errors.extend(self.forget(*flows).await.err());

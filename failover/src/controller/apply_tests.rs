@@ -97,6 +97,19 @@ async fn flows_are_forgotten_after_the_new_selection_is_in_place() {
 }
 
 #[tokio::test]
+async fn at_the_start_the_table_that_keeps_older_flows_comes_before_the_rules() {
+    let mut bench = Bench::new("start");
+    bench.apply(&fixture::three_uplinks()).await.unwrap();
+    let log = bench.kernel.take_log();
+    let position = |wanted: fn(&Operation) -> bool| log.iter().position(wanted).unwrap();
+    assert!(
+        position(|done| matches!(done, Operation::ReplaceFirewall(_)))
+            < position(|done| matches!(done, Operation::Routing(_))),
+        "{log:?}"
+    );
+}
+
+#[tokio::test]
 async fn what_is_in_place_is_not_touched_again() {
     let mut bench = Bench::new("again");
     bench.apply(&fixture::three_uplinks()).await.unwrap();
@@ -148,8 +161,8 @@ async fn a_setting_that_is_refused_does_not_keep_a_dead_uplinks_flows() {
 #[tokio::test]
 async fn a_route_that_is_refused_once_is_tried_again_when_the_rules_are_there() {
     let mut bench = Bench::new("refused");
-    // The first call sets a kernel setting, the second is the first route.
-    bench.kernel.fail_after(1, "no route to the gateway");
+    // The first call sets a kernel setting, the second the nftables table, the third is a route.
+    bench.kernel.fail_after(2, "no route to the gateway");
     bench.apply(&fixture::three_uplinks()).await.unwrap();
     assert_eq!(
         bench.kernel.state().routing,
