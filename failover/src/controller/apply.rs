@@ -3,6 +3,9 @@
 //! The order of a failover: settings, routes and rules, the way new flows are picked, the own
 //! nftables table; and only when all of that is in place the dead uplink's flows are forgotten, so
 //! that their next packet finds the new selection.
+//!
+//! Where the table is not in place yet it comes before routes and rules: it is what keeps flows that
+//! are older than it on their uplink, and without it the rules would spread them over all.
 
 use std::collections::BTreeSet;
 
@@ -41,7 +44,6 @@ pub struct Applier<K, S> {
     ruleset: Option<String>,
     /// The settings were looked at, for these interfaces.
     settled: BTreeSet<InterfaceName>,
-    due: BTreeSet<Forget>,
 }
 
 impl<K: Kernel, S: Steering> Applier<K, S> {
@@ -63,7 +65,6 @@ impl<K: Kernel, S: Steering> Applier<K, S> {
             installed: None,
             ruleset: None,
             settled: BTreeSet::new(),
-            due: BTreeSet::new(),
         })
     }
 
@@ -90,11 +91,6 @@ impl<K: Kernel, S: Steering> Applier<K, S> {
         }
     }
 
-    /// Adds to the flows that are forgotten by the next [`Self::apply`] that succeeds.
-    pub fn owe(&mut self, flows: &BTreeSet<Forget>) {
-        self.due.extend(flows.iter().copied());
-    }
-
     /// Looks whether the nftables table is as it was put there; if not, the next
     /// [`Self::apply`] puts it there again. Returns whether it was.
     ///
@@ -115,41 +111,39 @@ impl<K: Kernel, S: Steering> Applier<K, S> {
         Ok(intact)
     }
 
-    /// Brings the kernel into the wanted state. What fails does not keep the rest from being done;
-    /// flows are forgotten only when nothing failed. What is left is due at the next call.
-    ///
-    /// Returns the flows that were forgotten.
+    /// Brings the kernel into the wanted state and then forgets flows. What fails does not keep the
+    /// rest from being done; only when the nftables table is not as wanted, which would send the
+    /// flows' next packets where they went before, flows are not forgotten.
     ///
     /// # Errors
-    /// Everything that failed.
+    /// Everything that failed; then all of it, forgetting too, is to be done again.
     pub async fn apply(
         &mut self,
         wanted: &Wanted,
         pools: &PerFamily<Pool>,
         uplinks: &BTreeSet<InterfaceName>,
-    ) -> Result<BTreeSet<Forget>, ApplyErrors> {
+        forget: &BTreeSet<Forget>,
+    ) -> Result<(), ApplyErrors> {
         let mut errors = Vec::new();
         errors.extend(self.settings(uplinks).err());
-        errors.extend(self.routing(&wanted.routing).await);
-        errors.extend(self.publish(wanted, pools).await.err());
-        if !errors.is_empty() {
-            return Err(ApplyErrors(errors));
-        }
-        let due = std::mem::take(&mut self.due);
-        let mut forgotten = BTreeSet::new();
-        for flows in due {
-            match self.forget(flows).await {
-                Ok(()) => {
-                    forgotten.insert(flows);
-                }
-                Err(error) => {
-                    self.due.insert(flows);
-                    errors.push(error);
+        let published = if self.ruleset.is_none() {
+            let published = self.publish(wanted, pools).await;
+            errors.extend(self.routing(&wanted.routing).await);
+            published
+        } else {
+            errors.extend(self.routing(&wanted.routing).await);
+            self.publish(wanted, pools).await
+        };
+        match published {
+            Ok(()) => {
+                for flows in forget {
+                    errors.extend(self.forget(*flows).await.err());
                 }
             }
+            Err(error) => errors.push(error),
         }
         if errors.is_empty() {
-            Ok(forgotten)
+            Ok(())
         } else {
             Err(ApplyErrors(errors))
         }

@@ -50,13 +50,18 @@ impl Bench {
         .unwrap()
     }
 
-    async fn apply(
+    async fn apply(&mut self, situation: &crate::wanted::Situation) -> Result<(), ApplyErrors> {
+        self.apply_and_forget(situation, &BTreeSet::new()).await
+    }
+
+    async fn apply_and_forget(
         &mut self,
         situation: &crate::wanted::Situation,
-    ) -> Result<BTreeSet<Forget>, ApplyErrors> {
+        forget: &BTreeSet<Forget>,
+    ) -> Result<(), ApplyErrors> {
         let uplinks = [KEY.split('/').nth(3).unwrap().parse().unwrap()].into();
         self.applier
-            .apply(&situation.wanted(), &situation.pools, &uplinks)
+            .apply(&situation.wanted(), &situation.pools, &uplinks, forget)
             .await
     }
 }
@@ -78,8 +83,10 @@ fn is_forget(operation: &Operation) -> bool {
 #[tokio::test]
 async fn flows_are_forgotten_after_the_new_selection_is_in_place() {
     let mut bench = Bench::new("order");
-    bench.applier.owe(&owed());
-    bench.apply(&fixture::three_uplinks()).await.unwrap();
+    bench
+        .apply_and_forget(&fixture::three_uplinks(), &owed())
+        .await
+        .unwrap();
     let log = bench.kernel.take_log();
     let last_change = log
         .iter()
@@ -87,6 +94,19 @@ async fn flows_are_forgotten_after_the_new_selection_is_in_place() {
         .unwrap();
     let forgotten = log.iter().position(is_forget).unwrap();
     assert!(last_change < forgotten, "{log:?}");
+}
+
+#[tokio::test]
+async fn at_the_start_the_table_that_keeps_older_flows_comes_before_the_rules() {
+    let mut bench = Bench::new("start");
+    bench.apply(&fixture::three_uplinks()).await.unwrap();
+    let log = bench.kernel.take_log();
+    let position = |wanted: fn(&Operation) -> bool| log.iter().position(wanted).unwrap();
+    assert!(
+        position(|done| matches!(done, Operation::ReplaceFirewall(_)))
+            < position(|done| matches!(done, Operation::Routing(_))),
+        "{log:?}"
+    );
 }
 
 #[tokio::test]
@@ -102,20 +122,19 @@ async fn what_is_in_place_is_not_touched_again() {
 }
 
 #[tokio::test]
-async fn when_publishing_fails_the_flows_stay_and_are_forgotten_at_the_next_success() {
+async fn when_publishing_fails_the_flows_stay() {
     let mut bench = Bench::new("fails");
     bench.apply(&fixture::three_uplinks()).await.unwrap();
     drop(bench.kernel.take_log());
     let mut fewer = fixture::three_uplinks();
     fixture::keep_only(&mut fewer, 2);
-    bench.applier.owe(&owed());
     let changes = difference(
         &fewer.wanted().routing,
         &bench.kernel.state().routing.clone(),
     )
     .len();
     bench.kernel.fail_after(changes, "no such table");
-    let errors = bench.apply(&fewer).await.unwrap_err();
+    let errors = bench.apply_and_forget(&fewer, &owed()).await.unwrap_err();
     assert!(
         errors
             .to_string()
@@ -124,14 +143,26 @@ async fn when_publishing_fails_the_flows_stay_and_are_forgotten_at_the_next_succ
     );
     let log = bench.kernel.take_log();
     assert!(!log.iter().any(is_forget), "{log:?}");
-    assert_eq!(bench.apply(&fewer).await.unwrap(), owed());
+}
+
+#[tokio::test]
+async fn a_setting_that_is_refused_does_not_keep_a_dead_uplinks_flows() {
+    let mut bench = Bench::new("setting");
+    bench.kernel.fail_after(0, "read-only file system");
+    let errors = bench
+        .apply_and_forget(&fixture::three_uplinks(), &owed())
+        .await
+        .unwrap_err();
+    assert!(errors.to_string().contains("read-only"), "{errors}");
+    let log = bench.kernel.take_log();
+    assert!(log.iter().any(is_forget), "{log:?}");
 }
 
 #[tokio::test]
 async fn a_route_that_is_refused_once_is_tried_again_when_the_rules_are_there() {
     let mut bench = Bench::new("refused");
-    // The first call sets a kernel setting, the second is the first route.
-    bench.kernel.fail_after(1, "no route to the gateway");
+    // The first call sets a kernel setting, the second the nftables table, the third is a route.
+    bench.kernel.fail_after(2, "no route to the gateway");
     bench.apply(&fixture::three_uplinks()).await.unwrap();
     assert_eq!(
         bench.kernel.state().routing,

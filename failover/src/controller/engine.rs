@@ -2,9 +2,10 @@
 //!
 //! Everything observed goes in ([`Engine::network`], [`Engine::link`], [`Engine::round`]); a
 //! [`Decision`] comes out of [`Engine::decide`]: the wanted state as a whole, and which flows are to
-//! be forgotten once it is in the kernel. Flows of an uplink that died are owed to be forgotten; as
-//! long as no uplink is usable, or all that still count as usable are silent too, nothing is done
-//! about it, since it would help nobody.
+//! be forgotten once it is in the kernel. Flows of an uplink that died are owed to be forgotten until
+//! somebody says that they are ([`Engine::forgotten`]) or the uplink is alive again; as long as no
+//! uplink is usable, or all that still count as usable are silent too, nothing is done about it,
+//! since it would help nobody.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -165,17 +166,29 @@ impl Engine {
         }
     }
 
+    /// When the network must be looked at again though nothing is heard of it until then.
+    #[must_use]
+    pub fn look_again(&self) -> Option<Instant> {
+        self.uplinks
+            .values()
+            .flat_map(|uplink| Family::ALL.map(|family| uplink.families.get(family).look_again()))
+            .flatten()
+            .min()
+    }
+
     /// Whether a new decision may differ from the last one.
     #[must_use]
     pub const fn is_stale(&self) -> bool {
         self.stale
     }
 
-    /// What is to be done now. What is to be forgotten is said once.
+    /// What is to be done now. What is to be forgotten is said until it is.
     pub fn decide(&mut self) -> Decision {
         self.stale = false;
-        let mut forget: BTreeSet<Forget> = std::mem::take(&mut self.gone_sources)
-            .into_iter()
+        let mut forget: BTreeSet<Forget> = self
+            .gone_sources
+            .iter()
+            .copied()
             .map(Forget::Translated)
             .collect();
         for family in Family::ALL {
@@ -184,15 +197,12 @@ impl Engine {
             let tier = self.pools.get(family).tier;
             self.settle_debts(family, before);
             if tier.is_usable() && self.is_trusted(family) {
-                let (due, rest) = self.owed.iter().partition(|(_, owed)| *owed == family);
-                self.owed = rest;
-                let due: BTreeSet<(UplinkId, Family)> = due;
-                for (id, family) in due {
-                    forget.insert(Forget::Uplink(id, family));
+                for &(id, owed) in self.owed.iter().filter(|(_, owed)| *owed == family) {
+                    forget.insert(Forget::Uplink(id, owed));
                     let source = self
                         .uplinks
                         .get(&id)
-                        .and_then(|uplink| uplink.families.get(family).last_source());
+                        .and_then(|uplink| uplink.families.get(owed).last_source());
                     forget.extend(source.map(Forget::Unmarked));
                 }
             }
@@ -200,6 +210,18 @@ impl Engine {
         Decision {
             wanted: self.situation().wanted(),
             forget,
+        }
+    }
+
+    /// These flows are forgotten.
+    pub fn forgotten(&mut self, flows: &BTreeSet<Forget>) {
+        for flows in flows {
+            match *flows {
+                Forget::Uplink(id, family) => self.owed.remove(&(id, family)),
+                Forget::Translated(address) => self.gone_sources.remove(&address),
+                // Goes with its uplink.
+                Forget::Unmarked(_) => false,
+            };
         }
     }
 

@@ -143,6 +143,13 @@ impl Bench {
         self.engine.network(self.view.clone(), now);
     }
 
+    /// Decides, and does at once what is decided.
+    fn decide(&mut self) -> Decision {
+        let decision = self.engine.decide();
+        self.engine.forgotten(&decision.forget);
+        decision
+    }
+
     fn members(&self, family: Family) -> Vec<u8> {
         self.engine
             .pools()
@@ -166,11 +173,11 @@ fn all_dead() -> Vec<(u8, Family)> {
 fn an_uplink_that_dies_is_left_and_only_its_flows_are_forgotten() {
     let mut bench = Bench::new(YAML);
     bench.rounds(1, &[]);
-    assert_eq!(bench.engine.decide().forget, BTreeSet::new());
+    assert_eq!(bench.decide().forget, BTreeSet::new());
     assert_eq!(bench.members(Family::Ipv4), [1, 2]);
 
     bench.rounds(3, &both(1));
-    let decision = bench.engine.decide();
+    let decision = bench.decide();
     assert_eq!(bench.members(Family::Ipv4), [2]);
     assert_eq!(
         decision.forget,
@@ -182,16 +189,16 @@ fn an_uplink_that_dies_is_left_and_only_its_flows_are_forgotten() {
         ]
         .into()
     );
-    assert_eq!(bench.engine.decide().forget, BTreeSet::new(), "said once");
+    assert_eq!(bench.decide().forget, BTreeSet::new(), "said once");
 }
 
 #[test]
 fn a_family_that_dies_leaves_the_other_alone() {
     let mut bench = Bench::new(YAML);
     bench.rounds(1, &[]);
-    bench.engine.decide();
+    bench.decide();
     bench.rounds(3, &[(1, Family::Ipv6)]);
-    let decision = bench.engine.decide();
+    let decision = bench.decide();
     assert_eq!(bench.members(Family::Ipv4), [1, 2]);
     assert_eq!(bench.members(Family::Ipv6), [2]);
     assert_eq!(
@@ -208,9 +215,9 @@ fn a_family_that_dies_leaves_the_other_alone() {
 fn while_nothing_is_usable_nothing_is_forgotten_and_the_debt_is_paid_at_the_first_return() {
     let mut bench = Bench::new(YAML);
     bench.rounds(1, &[]);
-    bench.engine.decide();
+    bench.decide();
     bench.rounds(4, &all_dead());
-    assert_eq!(bench.engine.decide().forget, BTreeSet::new());
+    assert_eq!(bench.decide().forget, BTreeSet::new());
     assert_eq!(
         bench.members(Family::Ipv4),
         [1, 2, 3],
@@ -219,7 +226,7 @@ fn while_nothing_is_usable_nothing_is_forgotten_and_the_debt_is_paid_at_the_firs
 
     let dead: Vec<_> = both(1).into_iter().chain(both(2)).collect();
     bench.rounds(5, &dead);
-    let forget = bench.engine.decide().forget;
+    let forget = bench.decide().forget;
     assert_eq!(bench.members(Family::Ipv4), [3]);
     let owed = |n| Family::ALL.map(|family| Forget::Uplink(id(n), family));
     let uplinks = forget
@@ -235,7 +242,7 @@ fn while_nothing_is_usable_nothing_is_forgotten_and_the_debt_is_paid_at_the_firs
 fn the_first_of_all_to_be_found_dead_keeps_its_flows_while_the_others_are_silent_too() {
     let mut bench = Bench::new(&YAML.replace("id: 1}", "id: 1, probe: {down_after: 2}}"));
     bench.rounds(1, &[]);
-    bench.engine.decide();
+    bench.decide();
     bench.rounds(2, &all_dead());
     assert_eq!(bench.engine.decide().forget, BTreeSet::new());
     assert_eq!(
@@ -256,22 +263,35 @@ fn the_first_of_all_to_be_found_dead_keeps_its_flows_while_the_others_are_silent
 }
 
 #[test]
+fn what_could_not_be_forgotten_is_owed_until_the_uplink_is_alive_again() {
+    let mut bench = Bench::new(YAML);
+    bench.rounds(1, &[]);
+    bench.decide();
+    bench.rounds(3, &both(1));
+    let owed = bench.engine.decide().forget;
+    assert_eq!(owed.len(), 4);
+    assert_eq!(bench.engine.decide().forget, owed);
+    bench.rounds(5, &[]);
+    assert_eq!(bench.engine.decide().forget, BTreeSet::new());
+}
+
+#[test]
 fn what_was_tried_in_the_last_resort_is_forgotten_when_it_ends() {
     let mut bench = Bench::new(YAML);
     bench.rounds(1, &[]);
-    bench.engine.decide();
+    bench.decide();
     bench.rounds(3, &both(1));
     assert_eq!(
-        bench.engine.decide().forget.len(),
+        bench.decide().forget.len(),
         4,
         "the first death, with others alive"
     );
     bench.rounds(3, &all_dead());
-    assert_eq!(bench.engine.decide().forget, BTreeSet::new());
+    assert_eq!(bench.decide().forget, BTreeSet::new());
     // New flows were spread over all three meanwhile, the first one again too.
     let dead: Vec<_> = both(1).into_iter().chain(both(3)).collect();
     bench.rounds(5, &dead);
-    let forget = bench.engine.decide().forget;
+    let forget = bench.decide().forget;
     assert!(
         forget.contains(&Forget::Uplink(id(1), Family::Ipv4)),
         "{forget:?}"
@@ -287,9 +307,9 @@ fn keep_forgets_nothing() {
     let yaml = YAML.replace("id: 1}", "id: 1, flows: {on_down: keep}}");
     let mut bench = Bench::new(&yaml);
     bench.rounds(1, &[]);
-    bench.engine.decide();
+    bench.decide();
     bench.rounds(3, &both(1));
-    assert_eq!(bench.engine.decide().forget, BTreeSet::new());
+    assert_eq!(bench.decide().forget, BTreeSet::new());
     assert_eq!(bench.members(Family::Ipv4), [2]);
 }
 
@@ -297,7 +317,7 @@ fn keep_forgets_nothing() {
 fn loss_of_carrier_counts_at_once() {
     let mut bench = Bench::new(YAML);
     bench.rounds(1, &[]);
-    bench.engine.decide();
+    bench.decide();
     let name: InterfaceName = "wan1".parse().unwrap();
     let link = Link {
         carrier: false,
@@ -305,7 +325,7 @@ fn loss_of_carrier_counts_at_once() {
     };
     let now = bench.now();
     bench.engine.link(&name, Some(link), now);
-    assert_eq!(bench.engine.decide().forget.len(), 4);
+    assert_eq!(bench.decide().forget.len(), 4);
     assert_eq!(bench.members(Family::Ipv4), [2]);
     let notice = &bench.engine.take_notices().pop().unwrap();
     assert_eq!(
@@ -315,10 +335,76 @@ fn loss_of_carrier_counts_at_once() {
 }
 
 #[test]
+fn flows_of_an_uplink_that_lost_its_link_while_no_daemon_ran_are_forgotten() {
+    let mut cut = view();
+    let name: InterfaceName = "wan1".parse().unwrap();
+    cut.links.get_mut(&name).unwrap().carrier = false;
+    let up = PerFamily {
+        ipv4: Health::Up,
+        ipv6: Health::Up,
+    };
+    let remembered = ["fiber", "cable", "lte"].map(|name| (name.parse().unwrap(), up));
+    let mut bench = Bench::with(YAML, cut, &remembered.into());
+    assert_eq!(
+        bench.decide().forget,
+        Family::ALL
+            .map(|family| Forget::Uplink(id(1), family))
+            .into()
+    );
+}
+
+#[test]
+fn a_default_route_that_a_dhcp_client_takes_out_for_a_moment_moves_nobody() {
+    let mut bench = Bench::new(YAML);
+    bench.rounds(1, &[]);
+    let before = bench.decide().wanted;
+    let whole = bench.view.clone();
+    let is_fibers = |route: &DefaultRoute| route.interface == InterfaceIndex(1);
+    bench.view.default_routes.retain(|route| !is_fibers(route));
+    bench.look();
+    let due = bench.engine.look_again().unwrap();
+    let decision = bench.decide();
+    assert_eq!(
+        (decision.forget, decision.wanted),
+        (BTreeSet::new(), before)
+    );
+    bench.view = whole;
+    bench.look();
+    assert_eq!(bench.engine.look_again(), None);
+
+    // For good.
+    bench.view.default_routes.retain(|route| !is_fibers(route));
+    bench.look();
+    while bench.now().at < due + Duration::from_secs(1) {
+        bench.rounds(1, &[]);
+    }
+    bench.look();
+    assert_eq!(bench.decide().forget.len(), 4);
+    assert_eq!(bench.members(Family::Ipv4), [2]);
+    assert_eq!(bench.engine.look_again(), None);
+}
+
+#[test]
+fn a_route_that_goes_with_its_link_is_not_waited_for() {
+    let mut bench = Bench::new(YAML);
+    bench.rounds(1, &[]);
+    bench.decide();
+    let name: InterfaceName = "wan1".parse().unwrap();
+    bench.view.links.get_mut(&name).unwrap().carrier = false;
+    bench
+        .view
+        .default_routes
+        .retain(|route| route.interface != InterfaceIndex(1));
+    bench.look();
+    assert_eq!(bench.decide().forget.len(), 4);
+    assert_eq!(bench.members(Family::Ipv4), [2]);
+}
+
+#[test]
 fn a_new_address_has_the_flows_of_the_old_one_forgotten() {
     let mut bench = Bench::new(YAML);
     bench.rounds(1, &[]);
-    bench.engine.decide();
+    bench.decide();
     let old: IpAddr = "198.18.11.2".parse().unwrap();
     let own = bench
         .view
@@ -328,7 +414,7 @@ fn a_new_address_has_the_flows_of_the_old_one_forgotten() {
         .unwrap();
     own.address = "198.18.11.3".parse().unwrap();
     bench.look();
-    let decision = bench.engine.decide();
+    let decision = bench.decide();
     assert_eq!(decision.forget, [Forget::Translated(old)].into());
     assert!(decision.wanted.ruleset.contains("snat ip to 198.18.11.3"));
 }
@@ -336,7 +422,7 @@ fn a_new_address_has_the_flows_of_the_old_one_forgotten() {
 #[test]
 fn a_second_address_that_becomes_the_first_forgets_nothing() {
     let mut bench = Bench::new(YAML);
-    bench.engine.decide();
+    bench.decide();
     let old: IpAddr = "198.18.11.2".parse().unwrap();
     let place = bench
         .view
@@ -348,7 +434,7 @@ fn a_second_address_that_becomes_the_first_forgets_nothing() {
     second.address = "198.18.11.3".parse().unwrap();
     bench.view.addresses.insert(place, second);
     bench.look();
-    assert_eq!(bench.engine.decide().forget, BTreeSet::new());
+    assert_eq!(bench.decide().forget, BTreeSet::new());
 }
 
 #[test]
@@ -363,7 +449,7 @@ fn an_interface_that_does_not_exist_yet_is_down_until_it_appears() {
     bench.view.links.insert(name, link);
     bench.look();
     bench.rounds(5, &[]);
-    bench.engine.decide();
+    bench.decide();
     assert_eq!(bench.members(Family::Ipv4), [1, 2]);
 }
 
@@ -375,7 +461,7 @@ fn an_uplink_with_ipv4_only_is_absent_in_ipv6_and_not_down() {
         .retain(|own| own.interface != InterfaceIndex(1) || own.address.is_ipv4());
     let mut bench = Bench::with(YAML, ipv4_only, &RememberedHealth::new());
     bench.rounds(1, &[]);
-    bench.engine.decide();
+    bench.decide();
     assert_eq!(bench.members(Family::Ipv6), [2]);
     let status = bench.engine.status(bench.now().at);
     assert_eq!(status.uplinks[0].state, State::Up);
@@ -391,7 +477,7 @@ fn a_remembered_state_counts_until_the_first_verdict() {
     };
     let remembered = RememberedHealth::from([("fiber".parse().unwrap(), down)]);
     let mut bench = Bench::with(YAML, view(), &remembered);
-    bench.engine.decide();
+    bench.decide();
     assert_eq!(
         bench.engine.candidates(Family::Ipv4)[0].standing,
         Standing::Routed(Health::Down)
@@ -402,7 +488,7 @@ fn a_remembered_state_counts_until_the_first_verdict() {
         "the others have no verdict yet"
     );
     bench.rounds(5, &[]);
-    assert_eq!(bench.engine.decide().forget, BTreeSet::new());
+    assert_eq!(bench.decide().forget, BTreeSet::new());
     assert_eq!(bench.members(Family::Ipv4), [1, 2]);
 }
 
@@ -410,7 +496,7 @@ fn a_remembered_state_counts_until_the_first_verdict() {
 fn a_family_without_targets_follows_the_link() {
     let yaml = YAML.replace(", 'icmp://fd00:203::1'", "");
     let mut bench = Bench::new(&yaml);
-    bench.engine.decide();
+    bench.decide();
     assert!(
         !bench
             .engine

@@ -1,15 +1,20 @@
 //! What the engine keeps of one uplink in one family.
 
 use std::net::IpAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::config::{ProbeConfig, Target, UplinkConfig};
-use crate::discover::{Gateways, Path, Reachability, reachability};
+use crate::discover::{Gateways, Missing, Path, Reachability, reachability};
 use crate::family::Family;
 use crate::health::{Health, LinkLoss, Machine, Thresholds, Transition};
 use crate::network::NetworkView;
 use crate::select::Standing;
 use crate::status::State;
+
+/// For how long a gateway counts that was learnt from a route which is gone: DHCP clients (such as
+/// busybox's, at every renewal) take the default route out and put it in again. Where it is gone for
+/// good, probes through the uplink still say whether it works.
+const ROUTE_GRACE: Duration = Duration::from_secs(2);
 
 /// One uplink in one family.
 #[derive(Debug)]
@@ -26,6 +31,8 @@ pub(super) struct FamilyState {
     spoken: bool,
     /// The source of the last path: what its flows are translated to.
     last_source: Option<IpAddr>,
+    /// Since when the path's gateway is told by nobody.
+    routeless: Option<Instant>,
 }
 
 /// What a new look at the network changed.
@@ -56,6 +63,7 @@ impl FamilyState {
                 || reachability.path().is_some(),
             last_source: reachability.path().map(|path| path.source),
             reachability,
+            routeless: None,
         }
     }
 
@@ -63,7 +71,7 @@ impl FamilyState {
         &mut self.machine
     }
 
-    pub(super) fn rtt_and_loss(&self) -> (Option<std::time::Duration>, Option<f64>) {
+    pub(super) fn rtt_and_loss(&self) -> (Option<Duration>, Option<f64>) {
         match self.reachability {
             Reachability::Path(_) => (self.machine.rtt(), self.machine.loss()),
             Reachability::Absent(_) | Reachability::LinkDown(_) => (None, None),
@@ -79,6 +87,13 @@ impl FamilyState {
     ) -> PathNews {
         let new = reachability(config, self.gateways, self.family, view);
         let mut news = PathNews::default();
+        if new == Reachability::Absent(Missing::Gateway) && self.outlives_its_route(config, view) {
+            let since = *self.routeless.get_or_insert(now);
+            if now < since + ROUTE_GRACE {
+                return news;
+            }
+        }
+        self.routeless = None;
         let old = std::mem::replace(&mut self.reachability, new);
         match &self.reachability {
             Reachability::LinkDown(loss) => {
@@ -101,6 +116,20 @@ impl FamilyState {
             }
         }
         news
+    }
+
+    /// When it must be looked at again though nothing changes until then.
+    pub(super) fn look_again(&self) -> Option<Instant> {
+        self.routeless.map(|since| since + ROUTE_GRACE)
+    }
+
+    /// Whether everything of the path is as it was, but for a route of `main` that tells of it.
+    fn outlives_its_route(&self, config: &UplinkConfig, view: &NetworkView) -> bool {
+        self.path().is_some_and(|path| {
+            let link = view.links.get(&config.interface);
+            link.is_some_and(|link| link.works() && link.index == path.interface)
+                && view.addresses.iter().any(|own| own.address == path.source)
+        })
     }
 
     pub(super) fn standing(&self) -> Standing {

@@ -69,6 +69,8 @@ pub struct Daemon<K, S> {
     timers: Timers,
     /// What was last decided, and whether the kernel may be in another state.
     wanted: Wanted,
+    /// What was last decided to be forgotten, and is not yet.
+    forget: BTreeSet<Forget>,
     suspect: bool,
     problem: Option<String>,
     retry_after: Duration,
@@ -136,6 +138,7 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
                 audit: Instant::now() + AUDIT,
             },
             wanted: Wanted::default(),
+            forget: BTreeSet::new(),
             suspect: true,
             problem: None,
             retry_after: RETRY.0,
@@ -161,6 +164,7 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
         // Not before: a probe's connection that nobody marks as one is taken for a flow of the
         // uplink as soon as its answer comes in.
         self.prober.set_plans(self.engine.probe_plans());
+        self.remember();
         Ok(())
     }
 
@@ -274,10 +278,13 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
         due(&mut self.timers.retry, now);
     }
 
-    /// Decides, if anything changed, and carries out. A new decision is carried out at once; what is
-    /// only to be repaired waits for the look that is due, since what was decided may be outdated
-    /// by what broke it, and what failed waits for its time.
+    /// Decides, if anything changed, and carries out. A new decision waits for nothing: what fails on
+    /// one uplink holds up no other's failover. What is only to be repaired waits for a look that is
+    /// due at once, since what was decided may be outdated by what broke it; what failed waits for
+    /// its time.
     async fn act(&mut self) {
+        let look_again = self.engine.look_again();
+        self.timers.look = self.timers.look.into_iter().chain(look_again).min();
         let stale = self.engine.is_stale();
         let news = stale && self.decide();
         if stale {
@@ -287,10 +294,19 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
             self.timers.retry = None;
             self.retry_after = RETRY.0;
         }
-        let waits = self.timers.retry.is_some() || self.timers.look.is_some();
-        if !self.suspect || (waits && !news) {
-            return;
+        let at_once = Instant::now() + GATHER;
+        let looks = self.timers.look.is_some_and(|look| look <= at_once);
+        if self.suspect && (news || !(looks || self.timers.retry.is_some())) {
+            self.try_apply().await;
         }
+        // After the change: a slow disk holds up no failover, and a daemon that crashes between the
+        // two learns once more who is dead, and forgets its flows.
+        if stale {
+            self.remember();
+        }
+    }
+
+    async fn try_apply(&mut self) {
         match self.apply().await {
             Ok(()) => {
                 if self.problem.take().is_some() {
@@ -316,23 +332,22 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
         for notice in self.engine.take_notices() {
             tell(&notice);
         }
-        self.applier.owe(&decision.forget);
-        let news = decision.wanted != self.wanted || !decision.forget.is_empty();
-        self.suspect |= news;
+        let news = decision.wanted != self.wanted || !decision.forget.is_subset(&self.forget);
+        self.suspect |= news || !decision.forget.is_empty();
         self.wanted = decision.wanted;
-        self.remember();
+        self.forget = decision.forget;
         news
     }
 
     async fn apply(&mut self) -> Result<(), ApplyErrors> {
         let interfaces: BTreeSet<InterfaceName> = self.engine.interfaces().cloned().collect();
-        let forgotten = self
-            .applier
-            .apply(&self.wanted, self.engine.pools(), &interfaces)
+        self.applier
+            .apply(&self.wanted, self.engine.pools(), &interfaces, &self.forget)
             .await?;
         self.suspect = false;
-        if !forgotten.is_empty() {
-            self.again.extend(forgotten);
+        self.engine.forgotten(&self.forget);
+        if !self.forget.is_empty() {
+            self.again.append(&mut self.forget);
             self.timers.second_deletion = Some(Instant::now() + SECOND_DELETION);
         }
         Ok(())

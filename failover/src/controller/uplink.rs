@@ -70,7 +70,11 @@ impl Uplink {
             name: name.clone(),
             config: config.clone(),
             told: PerFamily::from_fn(|family| families.get(family).state()),
-            alive: PerFamily::from_fn(|family| families.get(family).is_alive()),
+            // What has no way at the start may have lost it while no daemon ran: its flows are owed.
+            alive: PerFamily::from_fn(|family| {
+                let state = families.get(family);
+                state.is_alive() || state.path().is_none()
+            }),
             since: now.wall,
             families,
         }

@@ -55,18 +55,27 @@ impl Reachability {
 pub enum Missing {
     /// The interface has no address of the family.
     Address,
+    /// The configuration gives an address that this host does not have, or cannot use yet. The
+    /// kernel refuses routes and sockets with such a source.
+    Source(IpAddr),
     /// There is an address, but nobody said where to send packets.
     Gateway,
 }
 
 impl fmt::Display for Missing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Address => "no address",
-            Self::Gateway => {
-                "no gateway: none is configured, and `main` has no default route by this interface"
+        match self {
+            Self::Address => f.write_str("no address"),
+            Self::Source(address) => {
+                write!(
+                    f,
+                    "the configured source {address} is no address of this host"
+                )
             }
-        })
+            Self::Gateway => f.write_str(
+                "no gateway: none is configured, and `main` has no default route by this interface",
+            ),
+        }
     }
 }
 
@@ -117,6 +126,12 @@ pub fn reachability(
         Family::Ipv4 => uplink.source.map(IpAddr::V4),
         Family::Ipv6 => uplink.source6.map(IpAddr::V6),
     };
+    // It need not be the interface's own: providers route addresses to a router's loopback too.
+    if let Some(given) = given_source
+        && !view.addresses.iter().any(|own| own.address == given)
+    {
+        return Reachability::Absent(Missing::Source(given));
+    }
     let Some(source) = given_source
         .or_else(|| learnt.and_then(|route| route.source))
         .or_else(|| addresses.first().map(|found| found.address))

@@ -106,13 +106,35 @@ fn what_the_file_gives_counts() {
     let mut given = uplink("wan1");
     given.gateway = Some("203.0.113.1".parse().unwrap());
     given.source = Some("198.18.11.7".parse().unwrap());
-    let found = path(&given, Family::Ipv4, &view());
+    let mut view = view();
+    view.addresses.push(InterfaceAddress {
+        interface: InterfaceIndex(1),
+        address: "198.18.11.7".parse().unwrap(),
+        prefix_len: 32,
+    });
+    let found = path(&given, Family::Ipv4, &view);
     assert_eq!(found.gateway, Some("203.0.113.1".parse().unwrap()));
     assert_eq!(found.source, "198.18.11.7".parse::<IpAddr>().unwrap());
     assert!(
         found.onlink,
         "the gateway is in no network of the interface"
     );
+}
+
+#[test]
+fn a_given_source_that_is_not_there_makes_the_family_absent() {
+    let mut given = uplink("wan1");
+    given.source = Some("198.18.11.7".parse().unwrap());
+    let Reachability::Absent(missing) =
+        reachability(&given, Gateways::Learnt, Family::Ipv4, &view())
+    else {
+        panic!("the kernel refuses routes with a source that is not there");
+    };
+    assert_eq!(
+        missing.to_string(),
+        "the configured source 198.18.11.7 is no address of this host"
+    );
+    path(&given, Family::Ipv6, &view());
 }
 
 #[test]

@@ -39,8 +39,9 @@ impl Ruleset<'_> {
     }
 
     /// Connections that are older than the table, or whose mark others overwrite: a forwarded one
-    /// that is translated to an uplink's address belongs to that uplink, as does one of the router
-    /// itself from that address that leaves by an uplink.
+    /// that is translated to an uplink's address, or by the user's own rules to another address of
+    /// its interface, belongs to that uplink, as does one of the router itself from there that
+    /// leaves by an uplink.
     pub(super) fn adopt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         self.by_address(f, "adopt", "adopt")?;
         self.by_address(f, "adopt_own", "connection")
@@ -53,17 +54,23 @@ impl Ruleset<'_> {
             (Family::Ipv4, "ct reply ip daddr"),
             (Family::Ipv6, "ct reply ip6 daddr"),
         ] {
-            let mut taken = BTreeSet::new();
-            let elements: Vec<String> = self
+            let sources = self
                 .0
                 .uplinks
                 .iter()
-                .filter_map(|uplink| {
-                    let source = uplink.path(family)?.source;
-                    taken
-                        .insert(source)
-                        .then(|| format!("{source} : goto {to}_{}", uplink.id))
-                })
+                .filter_map(|uplink| Some((uplink.path(family)?.source, uplink.id)));
+            let others = self
+                .0
+                .uplinks
+                .iter()
+                .filter(|uplink| !self.0.shares_interface(uplink) && uplink.path(family).is_some())
+                .flat_map(|uplink| uplink.addresses.iter().map(|own| (*own, uplink.id)))
+                .filter(|(own, _)| Family::of(*own) == family);
+            let mut taken = BTreeSet::new();
+            let elements: Vec<String> = sources
+                .chain(others)
+                .filter(|(address, _)| taken.insert(*address))
+                .map(|(address, id)| format!("{address} : goto {to}_{id}"))
                 .collect();
             if !elements.is_empty() {
                 let family = nfproto(family);

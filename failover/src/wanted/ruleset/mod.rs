@@ -150,6 +150,19 @@ mod tests {
     }
 
     #[test]
+    fn older_connections_belong_to_the_uplink_of_any_address_of_its_interface() {
+        let mut situation = fixture::three_uplinks();
+        let second: IpAddr = "198.18.11.3".parse().unwrap();
+        // Also an address of two interfaces is named once: nft refuses a key that stands twice.
+        situation.uplinks[0].addresses.push(second);
+        situation.uplinks[1].addresses.push(second);
+        let text = ruleset(&situation);
+        assert!(text.contains("198.18.11.2 : goto adopt_1"));
+        assert!(text.contains("198.18.11.3 : goto adopt_1"));
+        assert!(!text.contains("198.18.11.3 : goto adopt_2"));
+    }
+
+    #[test]
     fn without_nat_nothing_is_translated_on_that_uplink() {
         let mut situation = fixture::three_uplinks();
         situation.uplinks[0].nat = Nat::None;
