@@ -1,9 +1,8 @@
 //! What a user without privileges is told.
 
-use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
-use failover_tests::{Daemon, Failover, KernelState, Lab, ProgramSpec};
+use failover_tests::{Daemon, Failover, KernelState, Lab, LabError, ProgramSpec};
 
 use crate::{CONFIG, SystemTest, TestResult, one_line};
 
@@ -24,11 +23,15 @@ const NOBODY: [&str; 4] = [
     "--no-new-privs",
 ];
 
-/// A copy of the binary that everybody may run, wherever it was built.
-fn copy(lab: &Lab, failover: &Failover) -> std::io::Result<PathBuf> {
+/// A copy of the binary that everybody may run, wherever it was built. Another process makes it: a
+/// descriptor of ours, open for writing, would be inherited by whatever a test beside this one
+/// starts, and the kernel runs nothing that somebody may still write to.
+async fn copy(lab: &Lab, failover: &Failover) -> Result<PathBuf, LabError> {
     let copy = lab.files().join("failover");
-    std::fs::copy(failover.binary(), &copy)?;
-    std::fs::set_permissions(&copy, PermissionsExt::from_mode(0o755))?;
+    let spec = ProgramSpec::new("install")
+        .arguments(["--mode=755"])
+        .arguments([failover.binary(), &copy]);
+    lab.gateway().node().must(spec).await?;
     Ok(copy)
 }
 
@@ -50,7 +53,7 @@ async fn not_root() -> TestResult {
     let lab = Lab::builder().build().await?;
     let node = lab.gateway().node();
     let failover = Failover::new(&lab, CONFIG)?;
-    let binary = copy(&lab, &failover)?;
+    let binary = copy(&lab, &failover).await?;
     let before = KernelState::of(node).await?;
     for line in ["run --config", "clean --config"] {
         let output = node
@@ -88,7 +91,7 @@ async fn status() -> TestResult {
     let lab = Lab::builder().build().await?;
     let daemon = Daemon::start(&lab, CONFIG).await?;
     let failover = daemon.failover();
-    let binary = copy(&lab, failover)?;
+    let binary = copy(&lab, failover).await?;
     for line in ["status --control", "status --json --control"] {
         let spec = changed(NOBODY, &binary, line, failover.control());
         let output = lab.gateway().node().output(spec).await?;
@@ -102,7 +105,7 @@ async fn status() -> TestResult {
 async fn check() -> TestResult {
     let lab = Lab::builder().build().await?;
     let failover = Failover::new(&lab, CONFIG)?;
-    let binary = copy(&lab, &failover)?;
+    let binary = copy(&lab, &failover).await?;
     let spec = changed(NOBODY, &binary, "check --config", failover.config());
     let output = lab.gateway().node().output(spec).await?;
     assert_eq!(output.status.code(), Some(0), "{output:?}");
