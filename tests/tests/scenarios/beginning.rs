@@ -52,6 +52,14 @@ pub(crate) async fn dead_from_the_beginning(case: &Case, family: Family) -> Outc
     Ok(())
 }
 
+/// Left alone, old flows would go by the second uplink now.
+const SECOND_IS_BETTER: &str = "
+uplinks:
+  one: {interface: wan1}
+  two: {interface: wan2, weight: 30}
+downlinks: [lan0]
+";
+
 /// Flows that were there before the daemon stay with the uplink to whose address they are
 /// translated.
 pub(crate) async fn older_flows(case: &Case, family: Family) -> Outcome {
@@ -67,7 +75,7 @@ pub(crate) async fn older_flows(case: &Case, family: Family) -> Outcome {
         .converse(family, &[(Protocol::Udp, 40), (Protocol::Tcp, 40)])
         .await?;
     assert_eq!(flows.on(1), 80);
-    scene.run_daemon(TWO).await?;
+    scene.run_daemon(SECOND_IS_BETTER).await?;
     flows.expect_unmoved(&[1]).await?;
     scene.until_all_up().await?;
     flows.expect_unmoved(&[1]).await?;

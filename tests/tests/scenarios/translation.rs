@@ -8,7 +8,14 @@ use failover_tests::{Lab, ProgramSpec, Protocol, Tally, Traffic};
 
 use crate::Outcome;
 use crate::case::Case;
-use crate::scene::{PATIENT, Scene, TWO};
+use crate::scene::{PATIENT, Scene};
+
+const GIVEN_SOURCES: &str = r#"
+uplinks:
+  one: {interface: wan1}
+  two: {interface: wan2, source: 198.18.12.2, source6: "fd00:18:12::2"}
+downlinks: [lan0]
+"#;
 
 /// The user's own source translation comes first, and ours keeps out of it.
 pub(crate) async fn users_own(case: &Case, family: Family) -> Outcome {
@@ -35,7 +42,7 @@ pub(crate) async fn users_own(case: &Case, family: Family) -> Outcome {
         Family::Ipv6 => rules.replace("203.0.113.11-203.0.113.14", "fd00:203::11-fd00:203::14"),
     };
     gateway.nft(rules).await?;
-    scene.run_daemon(TWO).await?;
+    scene.run_daemon(GIVEN_SOURCES).await?;
     scene.until_all_up().await?;
     for protocol in Protocol::ALL {
         let asked = scene
