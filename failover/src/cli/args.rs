@@ -18,6 +18,7 @@ const CONTROL: &str = "/run/failover/control.sock";
     version,
     propagate_version = true,
     after_help = "Example:\n  failover check --config /etc/failover/failover.yaml && failover run\n\n\
+                  RUST_LOG (error, warn, info, debug, trace) overrides -v and -q.\n\n\
                   Exit codes: 0 good; 1 the answer is no, or the configuration or the kernel does not allow it;\n\
                   2 the command line is wrong; 3 the daemon cannot be reached; 4 not permitted."
 )]
@@ -26,11 +27,11 @@ pub struct Arguments {
     #[command(subcommand)]
     pub command: Command,
 
-    /// More log: once for debug, twice for trace.
+    /// Logs more: once for debug, twice for trace.
     #[arg(short, long, action = clap::ArgAction::Count, global = true)]
     verbose: u8,
 
-    /// Less log: once for warnings, twice for errors only.
+    /// Logs less: once for warnings and errors, twice for errors only.
     #[arg(short, long, action = clap::ArgAction::Count, global = true, conflicts_with = "verbose")]
     quiet: u8,
 }
@@ -59,17 +60,23 @@ pub enum Command {
     #[command(after_help = "Example:\n  failover run --config ./failover.yaml -v")]
     Run(ConfigArgs),
 
-    /// Reads the configuration and says what is wrong with it. Touches nothing, needs no root.
+    /// Says what is wrong with the configuration, or `ok`; touches nothing, needs no root.
     #[command(after_help = "Example:\n  failover check --config ./failover.yaml")]
     Check(ConfigArgs),
 
-    /// Shows what the running daemon knows.
+    /// Shows the state, share and reason of each uplink and address family.
+    ///
+    /// A line per uplink and family: its share of new flows, the round-trip time and loss of its
+    /// probes, its live flows (of both families), and why it is in its state.
     #[command(
         after_help = "Example:\n  failover status --json | jq '.uplinks[] | {name, state, reason}'"
     )]
     Status(StatusArgs),
 
     /// Takes out of the kernel everything that failover ever put there.
+    ///
+    /// It works without a daemon and refuses beside one. The configuration says where the state
+    /// folder is, which remembers what was changed. Ids of uplinks stay remembered.
     #[command(after_help = "Example:\n  systemctl stop failover && failover clean")]
     Clean(ConfigArgs),
 }
@@ -77,7 +84,7 @@ pub enum Command {
 /// Where the configuration is.
 #[derive(Debug, Args)]
 pub struct ConfigArgs {
-    /// The configuration.
+    /// The configuration file.
     #[arg(long, value_name = "FILE", default_value = CONFIG)]
     pub config: PathBuf,
 }

@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::process::ExitCode;
 
+use crate::config::ConfigError;
 use crate::control::client::AskError;
 
 /// Why a command failed, with the cause and the exit code that scripts rely on.
@@ -60,7 +61,12 @@ impl From<AskError> for Failure {
     reason = "this is where the binary says why it fails"
 )]
 pub(super) fn report(failure: &Failure) -> ExitCode {
-    eprint!("failover: {}", failure.cause);
+    // Each problem of a file begins with the file's name, for editors that jump to it.
+    let program = match failure.cause.downcast_ref() {
+        Some(ConfigError::Rejected(_)) => "",
+        Some(ConfigError::Unreadable { .. }) | None => "failover: ",
+    };
+    eprint!("{program}{}", failure.cause);
     let mut cause = failure.cause.source();
     while let Some(error) = cause {
         eprint!(": {error}");

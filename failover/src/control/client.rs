@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(15);
 pub enum AskError {
     /// Nobody listens.
     #[error(
-        "no daemon answers at {socket}: is `failover run` running, and is this its `control` socket?"
+        "no daemon answers at {socket}; start `failover run`, or name its `control` socket with --control"
     )]
     Unreachable {
         /// The socket.

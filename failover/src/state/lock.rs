@@ -18,9 +18,7 @@ pub struct StateLock {
 #[derive(Debug, Error)]
 pub enum LockError {
     /// Somebody holds it.
-    #[error(
-        "a daemon is running on the state folder {folder} (process {holder}): stop it first, or give this one another `state_dir`"
-    )]
+    #[error("a daemon is running on the state folder {folder} (process {holder}): stop it first")]
     Held {
         /// The state folder.
         folder: PathBuf,

@@ -19,7 +19,8 @@ const STATE_COLUMN: usize = 4;
 pub fn render(document: &StatusDocument, now: Timestamp, coloured: bool) -> String {
     let mut rows: Vec<(Option<State>, [String; 10])> = vec![(None, HEADINGS.map(str::to_owned))];
     for uplink in &document.uplinks {
-        for (family, status) in [(Family::Ipv4, &uplink.ipv4), (Family::Ipv6, &uplink.ipv6)] {
+        for family in Family::ALL {
+            let status = of(uplink, family);
             rows.push((Some(status.state), cells(uplink, family, status, now)));
         }
     }
@@ -52,11 +53,35 @@ pub fn render(document: &StatusDocument, now: Timestamp, coloured: bool) -> Stri
         text.push_str(line.trim_end());
         text.push('\n');
     }
+    for family in Family::ALL {
+        if tries_dead_ones(document, family) {
+            // Writing to a String cannot fail.
+            let _infallible = write!(
+                text,
+                "\nNo uplink is up over {family}: new flows try all that have a route.\n"
+            );
+        }
+    }
     if let Some(problem) = &document.problem {
         // Writing to a String cannot fail.
         let _infallible = write!(text, "\nPROBLEM: {problem}\n");
     }
     text
+}
+
+/// Whether new flows use uplinks that are down, because there is nothing better.
+fn tries_dead_ones(document: &StatusDocument, family: Family) -> bool {
+    document.uplinks.iter().any(|uplink| {
+        let status = of(uplink, family);
+        status.state == State::Down && status.share > 0.0
+    })
+}
+
+const fn of(uplink: &UplinkStatus, family: Family) -> &FamilyStatus {
+    match family {
+        Family::Ipv4 => &uplink.ipv4,
+        Family::Ipv6 => &uplink.ipv6,
+    }
 }
 
 fn cells(
@@ -188,6 +213,24 @@ mod tests {
              fiber   wan1 198.18.11.1  1         IPv4    up      75 %   4.2 ms  0 %   12     2 of 2 targets answer (up for 1 h 2 min)\n                                        IPv6    absent  0 %                         no address\n"
                 .replace("\n                                        IPv6", &format!("\n{}IPv6", " ".repeat(36)))
         );
+    }
+
+    #[test]
+    fn flows_that_go_to_dead_uplinks_are_explained() {
+        let now = "2026-11-20T11:02:03Z".parse().unwrap();
+        let mut document = document();
+        assert!(!render(&document, now, false).contains("No uplink"));
+        if let Some(uplink) = document.uplinks.first_mut() {
+            uplink.ipv4.state = State::Down;
+        }
+        assert!(
+            render(&document, now, false)
+                .ends_with("\n\nNo uplink is up over IPv4: new flows try all that have a route.\n")
+        );
+        if let Some(uplink) = document.uplinks.first_mut() {
+            uplink.ipv4.share = 0.0;
+        }
+        assert!(!render(&document, now, false).contains("No uplink"));
     }
 
     #[test]
