@@ -11,7 +11,7 @@ use thiserror::Error;
 use crate::command::{self, CommandError};
 use crate::privilege::{NoPrivilege, Privilege};
 use crate::setup::{self, SetupError};
-use crate::workspace::Workspace;
+use crate::workspace::{Workspace, path_of_root};
 
 /// What the lab is to do.
 #[derive(Clone, Copy, Debug)]
@@ -71,9 +71,11 @@ pub(crate) fn run(
     let privilege = Privilege::obtain()?;
     let program = workspace.target().join(profile).join("failover-lab");
     let log = std::env::var_os("RUST_LOG");
+    let path = path_of_root();
     let environment: Vec<(&str, &OsStr)> = log
         .iter()
         .map(|value| ("RUST_LOG", value.as_os_str()))
+        .chain([("PATH", path.as_os_str())])
         .collect();
     let source = privilege
         .command(&program, &environment)

@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use crate::command::{self, CommandError};
 use crate::privilege::{NoPrivilege, Privilege};
-use crate::workspace::{Workspace, find_program};
+use crate::workspace::{Workspace, find_program, path_of_root};
 
 /// Each program and the Debian package that it is in.
 const PROGRAMS: [(&str, &str); 11] = [
@@ -101,9 +101,14 @@ pub(crate) fn install(packages: &[&str]) -> Result<(), SetupError> {
         packages: names.clone(),
         source,
     })?;
+    let path = path_of_root();
     let apt = |arguments: &[&str]| {
-        let quiet: [(&str, &OsStr); 1] = [("DEBIAN_FRONTEND", OsStr::new("noninteractive"))];
-        let mut command = privilege.command("apt-get", &quiet);
+        let environment: [(&str, &OsStr); 2] = [
+            ("DEBIAN_FRONTEND", OsStr::new("noninteractive")),
+            // dpkg wants the programs of system administration in it.
+            ("PATH", &path),
+        ];
+        let mut command = privilege.command("apt-get", &environment);
         command.args(["-q", "-y", "-o", "Dpkg::Use-Pty=0"]);
         command.args(arguments);
         command::run(&mut command)

@@ -41,12 +41,29 @@ impl Workspace {
     }
 }
 
-/// Finds a program as the shell does, and in the folders of system administration, which are not
-/// in the PATH of every user.
-pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
+/// The folders of system administration, which are not in the PATH of every user.
+const ADMINISTRATION: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
+
+fn folders() -> Vec<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
-    env::split_paths(&path)
-        .chain(["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from))
+    let own: Vec<PathBuf> = env::split_paths(&path).collect();
+    let missing = ADMINISTRATION
+        .map(PathBuf::from)
+        .into_iter()
+        .filter(|folder| !own.contains(folder));
+    own.iter().cloned().chain(missing).collect()
+}
+
+/// The PATH for what runs as root: this user's, and the folders of system administration.
+pub(crate) fn path_of_root() -> OsString {
+    // It cannot fail: the folders come from a PATH.
+    env::join_paths(folders()).unwrap_or_default()
+}
+
+/// Finds a program as the shell does, and in the folders of system administration.
+pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
+    folders()
+        .into_iter()
         .map(|folder| folder.join(name))
         .find(|file| file.is_file())
 }

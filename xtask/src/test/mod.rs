@@ -18,7 +18,7 @@ use crate::command;
 use crate::ebpf::{self, Unproven};
 use crate::privilege::Privilege;
 use crate::setup;
-use crate::workspace::Workspace;
+use crate::workspace::{Workspace, path_of_root};
 
 /// Tells the kernel tests which object to load; without it they take the embedded one.
 const OBJECT: &str = "FAILOVER_BPF_OBJECT";
@@ -244,9 +244,10 @@ fn colourful(mut command: Command) -> Command {
 
 /// Has cargo compile as this user and run the tests as root.
 fn as_root(command: &mut Command, privilege: Privilege, object: Option<&Path>) {
-    let mut environment: Vec<(&str, OsString)> = ["PATH", "RUST_LOG", "RUST_BACKTRACE", "CI"]
+    let mut environment: Vec<(&str, OsString)> = ["RUST_LOG", "RUST_BACKTRACE", "CI"]
         .into_iter()
         .filter_map(|name| Some((name, std::env::var_os(name)?)))
+        .chain([("PATH", path_of_root())])
         .collect();
     match object {
         Some(object) => environment.push((OBJECT, object.as_os_str().to_owned())),
