@@ -23,7 +23,11 @@ use crate::workspace::Workspace;
 
 /// Set-up, tests, demo and benchmarks of failover.
 #[derive(Parser)]
-#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    after_help = "Each installs the Debian packages that it needs, and uses sudo where it needs root and is not."
+)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -31,7 +35,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Installs the programs that tests and demo need, where they are missing (apt-get, with sudo)
+    /// Installs the programs that tests and demo need, where they are missing
     #[command(after_help = "Example: cargo xtask setup")]
     Setup,
     /// Rebuilds the eBPF object that is checked in, and records what built it
@@ -53,17 +57,22 @@ enum Command {
         #[arg(long, value_name = "TEXT")]
         filter: Option<String>,
     },
-    /// Shows the product at work in a lab of network namespaces
-    #[command(after_help = "Example: cargo xtask demo")]
+    /// Shows failover at work: one of three uplinks dies and returns under real traffic
+    #[command(
+        after_help = "Examples:\n  cargo xtask demo\n  cargo xtask demo -- --help   the options of the demo itself"
+    )]
     Demo {
-        /// Handed on to `failover-lab demo`
+        /// Options of the demo
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
     /// Measures, with the release build
-    #[command(after_help = "Example: cargo xtask bench failover --trials 20 --json failover.json")]
+    #[command(
+        after_help = "Examples:\n  cargo xtask bench failover --trials 20 --json failover.json\n  \
+                      cargo xtask bench -- --help   which benchmarks there are"
+    )]
     Bench {
-        /// Handed on to `failover-lab bench`
+        /// The benchmark and its options
         #[arg(
             trailing_var_arg = true,
             allow_hyphen_values = true,
@@ -72,10 +81,12 @@ enum Command {
         )]
         arguments: Vec<OsString>,
     },
-    /// Runs what takes too long for `cargo xtask test`
-    #[command(after_help = "Example: cargo xtask soak")]
+    /// Random faults again and again, until something does not hold or the time is over
+    #[command(
+        after_help = "Examples:\n  cargo xtask soak --minutes 30\n  cargo xtask soak -- --help   its options"
+    )]
     Soak {
-        /// Handed on to `failover-lab soak`
+        /// Options of the soak test
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
