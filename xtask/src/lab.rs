@@ -53,6 +53,8 @@ pub(crate) fn run(
     arguments: &[OsString],
 ) -> Result<ExitCode, LabError> {
     setup::run(workspace)?;
+    // Before the build, which takes minutes.
+    let privilege = Privilege::obtain()?;
     let mut build = workspace.cargo();
     // The whole workspace, as for the tests: cargo then builds each dependency once for all uses.
     build.args(["build", "--workspace", "--bins"]);
@@ -68,7 +70,6 @@ pub(crate) fn run(
     eprintln!("{verb}: building failover and its lab ({profile})");
     command::run(&mut build).map_err(LabError::Build)?;
 
-    let privilege = Privilege::obtain()?;
     let program = workspace.target().join(profile).join("failover-lab");
     let log = std::env::var_os("RUST_LOG");
     let path = path_of_root();
