@@ -179,15 +179,24 @@ impl Run<'_> {
         let told = targets.iter().any(|target| target.failed > 0);
         for target in targets
             .into_iter()
-            .filter(|target| target.passed + target.failed > 0)
+            .filter(|target| target.passed + target.failed + target.ignored.len() > 0)
         {
             self.tests += target.passed + target.failed;
+            let ignored = target.ignored.iter();
+            let notes = target
+                .failures
+                .iter()
+                .cloned()
+                .chain(
+                    ignored.map(|name| format!("not run, since it is marked as ignored: {name}")),
+                )
+                .collect();
             self.record(Line {
                 name: format!("{name}: {}", target.name),
                 passed: target.passed,
                 failed: target.failed,
                 took: target.took,
-                notes: target.failures,
+                notes,
             });
         }
         match ended {

@@ -13,6 +13,8 @@ pub(crate) struct Target {
     pub(crate) failed: usize,
     /// The names of those that failed.
     pub(crate) failures: Vec<String>,
+    /// The names of those that did not run, because they are marked so.
+    pub(crate) ignored: Vec<String>,
     /// How long it ran; only known once it has ended.
     pub(crate) took: Duration,
     /// Whether it came to its end.
@@ -49,11 +51,16 @@ impl Tally {
             target.took = self
                 .began
                 .map_or(Duration::ZERO, |began| now.duration_since(began));
-        } else if let Some(name) = line
+        } else if let Some((name, outcome)) = line
             .strip_prefix("test ")
-            .and_then(|rest| rest.strip_suffix(" ... FAILED"))
+            .and_then(|rest| rest.rsplit_once(" ... "))
         {
-            target.failures.push(name.trim_end().to_owned());
+            let name = name.trim_end().to_owned();
+            if outcome == "FAILED" {
+                target.failures.push(name);
+            } else if outcome.starts_with("ignored") {
+                target.ignored.push(name);
+            }
         }
     }
 
@@ -124,8 +131,8 @@ mod tests {
             passed,
             failed: failures.len(),
             failures: failures.iter().map(|name| (*name).to_owned()).collect(),
-            took: Duration::ZERO,
             ended,
+            ..Target::default()
         }
     }
 
@@ -147,6 +154,18 @@ mod tests {
                 target("failover", 0, &[], true),
             ]
         );
+    }
+
+    #[test]
+    fn what_did_not_run_is_named() {
+        let output = "     Running tests/vpn.rs (target/debug/deps/vpn-77)\nrunning 3 tests\n\
+                      test a   ... ignored\ntest b ... ignored, takes long\ntest c ... ok\n\
+                      test result: ok. 1 passed; 0 failed; 2 ignored; 0 measured; 0 filtered out\n";
+        let [vpn] = &tally(output)[..] else {
+            panic!("one program ran");
+        };
+        assert_eq!((vpn.passed, vpn.failed), (1, 0));
+        assert_eq!(vpn.ignored, ["a", "b"]);
     }
 
     #[test]
