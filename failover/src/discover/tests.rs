@@ -1,38 +1,14 @@
 //! What an uplink's way is for each kind of link, address and route.
 
-use std::time::Duration;
-
 use super::*;
-use crate::config::{Nat, OnDown, OnUp, ProbeConfig};
 use crate::network::{DefaultRoute, Traffic};
 
 const WAN: InterfaceIndex = InterfaceIndex(7);
 
 fn uplink(interface: &str) -> UplinkConfig {
-    UplinkConfig {
-        interface: interface.parse().unwrap(),
-        id: None,
-        gateway: None,
-        gateway6: None,
-        source: None,
-        source6: None,
-        prefixes6: None,
-        weight: 1,
-        priority: 1,
-        new_flows: true,
-        nat: Nat::Masquerade,
-        description: None,
-        probe: ProbeConfig {
-            targets: Vec::new(),
-            interval: Duration::from_millis(500),
-            timeout: Duration::from_secs(1),
-            required: 1,
-            down_after: 3,
-            up_after: 5,
-        },
-        on_down: OnDown::Reset,
-        on_up: OnUp::Stay,
-    }
+    let text = format!("uplinks: {{one: {{interface: {interface}}}}}");
+    let config = crate::config::parse(&text).unwrap();
+    config.uplinks.into_values().next().unwrap()
 }
 
 fn link() -> Link {

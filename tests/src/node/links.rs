@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use netlink_packet_core::ErrorMessage;
 use netlink_packet_route::address::{AddressAttribute, AddressFlags};
+use netlink_packet_route::link::LinkMessage;
 use netlink_packet_route::link::{InfoData, InfoKind, InfoVeth};
 use netlink_packet_route::route::RouteProtocol;
 use nix::libc;
@@ -98,15 +99,8 @@ impl Node {
     /// When there is no such interface in the namespace.
     pub async fn set_up(&self, interface: &str) -> Result<(), LabError> {
         let message = LinkUnspec::new_with_name(interface).up().build();
-        self.netlink()
-            .link()
-            .set(message)
-            .execute()
+        self.change_link(message, format!("set {interface} up"))
             .await
-            .map_err(LabError::netlink(
-                self.name(),
-                format!("set {interface} up"),
-            ))
     }
 
     /// Sets an interface down; the other end of a virtual Ethernet loses its carrier.
@@ -115,15 +109,8 @@ impl Node {
     /// When there is no such interface in the namespace.
     pub async fn set_down(&self, interface: &str) -> Result<(), LabError> {
         let message = LinkUnspec::new_with_name(interface).down().build();
-        self.netlink()
-            .link()
-            .set(message)
-            .execute()
+        self.change_link(message, format!("set {interface} down"))
             .await
-            .map_err(LabError::netlink(
-                self.name(),
-                format!("set {interface} down"),
-            ))
     }
 
     /// Deletes an interface; of a virtual Ethernet both ends go.
@@ -252,14 +239,16 @@ impl Node {
         let message = LinkUnspec::new_with_name(interface)
             .controller(index)
             .build();
+        self.change_link(message, format!("put {interface} into {bridge}"))
+            .await
+    }
+
+    async fn change_link(&self, message: LinkMessage, what: String) -> Result<(), LabError> {
         self.netlink()
             .link()
             .set(message)
             .execute()
             .await
-            .map_err(LabError::netlink(
-                self.name(),
-                format!("put {interface} into {bridge}"),
-            ))
+            .map_err(LabError::netlink(self.name(), what))
     }
 }

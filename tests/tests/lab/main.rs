@@ -6,15 +6,12 @@ mod faults;
 mod leftovers;
 mod tools;
 mod traffic;
+#[path = "../trial/mod.rs"]
+mod trial;
 
-use std::future::Future;
 use std::process::ExitCode;
 
-use failover_tests::LabError;
-use libtest_mimic::{Arguments, Trial};
-
-/// What a test returns; assertions panic.
-type TestResult = Result<(), Box<dyn std::error::Error>>;
+use trial::{SystemTest as LabTest, TestResult};
 
 /// Translates what leaves by an uplink to the uplink's address.
 const MASQUERADE: &str = r#"table inet lab_test {
@@ -29,54 +26,15 @@ fn main() -> ExitCode {
     if std::env::var_os(leftovers::VICTIM).is_some() {
         return leftovers::be_killed();
     }
-    let isolated = failover_tests::isolate();
-    let mut arguments = Arguments::from_args();
-    // Every lab has a dozen threads and works hard for seconds.
-    arguments.test_threads.get_or_insert(2);
-    let trials = [
-        faults::trials(),
-        leftovers::trials(),
-        tools::trials(),
-        traffic::trials(),
-    ];
-    let trials = trials
+    trial::run(|| {
+        [
+            faults::trials(),
+            leftovers::trials(),
+            tools::trials(),
+            traffic::trials(),
+        ]
         .into_iter()
         .flatten()
-        .map(|test| test.trial(isolated.as_ref().err()))
-        .collect();
-    libtest_mimic::run(&arguments, trials).exit_code()
-}
-
-/// A test and its name.
-struct LabTest {
-    name: &'static str,
-    run: Box<dyn FnOnce() -> TestResult + Send>,
-}
-
-impl LabTest {
-    /// A test that is a future; each gets a runtime of its own.
-    fn new<F, Fut>(name: &'static str, test: F) -> Self
-    where
-        F: FnOnce() -> Fut + Send + 'static,
-        Fut: Future<Output = TestResult>,
-    {
-        let run = move || {
-            tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()?
-                .block_on(test())
-        };
-        Self {
-            name,
-            run: Box::new(run),
-        }
-    }
-
-    fn trial(self, not_isolated: Option<&LabError>) -> Trial {
-        let reason = not_isolated.map(ToString::to_string);
-        Trial::test(self.name, move || match reason {
-            Some(reason) => Err(reason.into()),
-            None => (self.run)().map_err(|error| error.to_string().into()),
-        })
-    }
+        .collect()
+    })
 }
