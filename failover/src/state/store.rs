@@ -41,7 +41,7 @@ pub struct ChangedSysctl {
 #[derive(Debug, Error)]
 pub enum StoreError {
     /// It cannot be read.
-    #[error("cannot read {path}")]
+    #[error("cannot read {path}: {source}")]
     Read {
         /// The file.
         path: PathBuf,
@@ -49,7 +49,7 @@ pub enum StoreError {
         source: io::Error,
     },
     /// It cannot be written.
-    #[error("cannot write {path}: is the disk full or read-only?")]
+    #[error("cannot write {path} (is the disk full or read-only?): {source}")]
     Write {
         /// The file.
         path: PathBuf,
@@ -57,7 +57,9 @@ pub enum StoreError {
         source: io::Error,
     },
     /// It is not what we wrote.
-    #[error("{path} is damaged: remove it to begin anew with what it remembered forgotten")]
+    #[error(
+        "{path} is damaged (remove it to begin anew with what it remembered forgotten): {source}"
+    )]
     Damaged {
         /// The file.
         path: PathBuf,
