@@ -66,12 +66,16 @@ pub(super) fn report(failure: &Failure) -> ExitCode {
         Some(ConfigError::Rejected(_)) => "",
         Some(ConfigError::Unreadable { .. }) | None => "failover: ",
     };
-    eprint!("{program}{}", failure.cause);
+    let mut text = failure.cause.to_string();
     let mut cause = failure.cause.source();
     while let Some(error) = cause {
-        eprint!(": {error}");
+        let words = error.to_string();
+        // Some errors say their cause themselves.
+        if !text.ends_with(&words) {
+            text = format!("{text}: {words}");
+        }
         cause = error.source();
     }
-    eprintln!();
+    eprintln!("{program}{text}");
     ExitCode::from(failure.kind as u8)
 }

@@ -6,7 +6,7 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -52,11 +52,14 @@ pub fn listen(path: &Path) -> Result<UnixListener, ListenError> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder).map_err(failed("create the folder", folder))?;
     }
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(failed("replace the old socket", path)(error));
+    match fs::symlink_metadata(path) {
+        Ok(found) if !found.file_type().is_socket() => {
+            let error = io::Error::other("there is something else, which is not removed");
+            return Err(failed("make the socket", path)(error));
         }
-        Ok(()) | Err(_) => {}
+        Ok(_) => fs::remove_file(path).map_err(failed("replace the old socket", path))?,
+        // What else is wrong with the place is said when the socket is made.
+        Err(_) => {}
     }
     let listener = UnixListener::bind(path).map_err(failed("listen on", path))?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o600))
@@ -115,4 +118,24 @@ async fn converse(mut stream: UnixStream, questions: mpsc::Sender<Question>) -> 
     let mut line = serde_json::to_vec(&answer)?;
     line.push(b'\n');
     tokio::time::timeout(PATIENCE, write.write_all(&line)).await?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_file_that_is_no_socket_is_not_removed() {
+        let folder = std::env::temp_dir().join(format!("failover-listen-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("notes");
+        fs::write(&path, "precious").unwrap();
+        assert!(listen(&path).is_err());
+        assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
+
+        let path = folder.join("sock");
+        drop(listen(&path).unwrap());
+        listen(&path).unwrap();
+        fs::remove_dir_all(&folder).unwrap();
+    }
 }

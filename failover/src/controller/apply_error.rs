@@ -63,9 +63,34 @@ fn chain(error: &ApplyError) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
+        let words = error.to_string();
+        // Some errors say their cause themselves.
+        if !text.ends_with(&words) {
+            text.push_str(": ");
+            text.push_str(&words);
+        }
         cause = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, Error)]
+    #[error("the kernel refused: {0}")]
+    struct SaysItsCause(#[source] std::io::Error);
+
+    #[test]
+    fn a_cause_is_said_once() {
+        let cause = std::io::Error::other("no space");
+        let errors = ApplyErrors(vec![ApplyError::ChangeRouting(Box::new(SaysItsCause(
+            cause,
+        )))]);
+        assert_eq!(
+            errors.to_string(),
+            "cannot change the routing: the kernel refused: no space"
+        );
+    }
 }

@@ -86,8 +86,12 @@ pub async fn start(config: Config) -> Result<(), StartError> {
     let _lock = StateLock::take(&config.state_dir)?;
     let store = Store::new(&config.state_dir);
 
-    let identities = identity::assign(&config.given_ids(), &store.ids()?, config.marks)?;
-    store.keep_ids(&identities.remembered)?;
+    let ids = store.ids()?;
+    let identities = identity::assign(&config.given_ids(), &ids, config.marks)?;
+    // A full disk does not keep a daemon from starting that has nothing new to write.
+    if identities.remembered != ids {
+        store.keep_ids(&identities.remembered)?;
+    }
     let health = store.health().unwrap_or_else(|error| {
         warn!(%error, "last states are forgotten");
         RememberedHealth::new()

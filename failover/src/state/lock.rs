@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use thiserror::Error;
+use tracing::warn;
 
 /// Held as long as it lives; the kernel releases it when the process ends, however it ends.
 #[derive(Debug)]
@@ -68,9 +69,13 @@ impl StateLock {
             }
             Err((_, error)) => return Err(unusable("lock", &path)(error.into())),
         };
-        held.set_len(0)
+        // Only who holds it is told by what is in the file.
+        if let Err(error) = held
+            .set_len(0)
             .and_then(|()| writeln!(held, "{}", std::process::id()))
-            .map_err(unusable("write the lock", &path))?;
+        {
+            warn!(path = %path.display(), %error, "cannot write this process's number into the lock");
+        }
         Ok(Self { _file: held })
     }
 }

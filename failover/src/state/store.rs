@@ -1,9 +1,10 @@
 //! The files of the state folder. Each is JSON and is replaced as a whole, so that a crash leaves
-//! the old one or the new one.
+//! the old one or the new one. Those without which the daemon does not start again are on the disk
+//! before they take the old one's place, so that a loss of power does the same.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
@@ -40,7 +41,7 @@ pub struct ChangedSysctl {
 #[derive(Debug, Error)]
 pub enum StoreError {
     /// It cannot be read.
-    #[error("cannot read {path}")]
+    #[error("cannot read {path}: {source}")]
     Read {
         /// The file.
         path: PathBuf,
@@ -48,7 +49,7 @@ pub enum StoreError {
         source: io::Error,
     },
     /// It cannot be written.
-    #[error("cannot write {path}: is the disk full or read-only?")]
+    #[error("cannot write {path} (is the disk full or read-only?): {source}")]
     Write {
         /// The file.
         path: PathBuf,
@@ -56,13 +57,24 @@ pub enum StoreError {
         source: io::Error,
     },
     /// It is not what we wrote.
-    #[error("{path} is damaged: remove it to begin anew with what it remembered forgotten")]
+    #[error(
+        "{path} is damaged (remove it to begin anew with what it remembered forgotten): {source}"
+    )]
     Damaged {
         /// The file.
         path: PathBuf,
         /// Where and why.
         source: serde_json::Error,
     },
+}
+
+/// What a file survives.
+#[derive(Clone, Copy)]
+enum Durability {
+    /// The end of the process.
+    Crash,
+    /// A loss of power, too. It waits for the disk.
+    Power,
 }
 
 /// The state folder's files.
@@ -97,7 +109,7 @@ impl Store {
     /// # Errors
     /// When the file cannot be written.
     pub fn keep_ids(&self, ids: &Ids) -> Result<(), StoreError> {
-        self.save(Self::IDS, ids)
+        self.save(Self::IDS, ids, Durability::Power)
     }
 
     /// The last verdicts; none where nothing was written yet.
@@ -113,7 +125,7 @@ impl Store {
     /// # Errors
     /// When the file cannot be written.
     pub fn keep_health(&self, health: &RememberedHealth) -> Result<(), StoreError> {
-        self.save(Self::HEALTH, health)
+        self.save(Self::HEALTH, health, Durability::Crash)
     }
 
     /// What was put into the kernel; nothing where nothing was written yet.
@@ -129,7 +141,7 @@ impl Store {
     /// # Errors
     /// When the file cannot be written.
     pub fn keep_installed(&self, facts: &InstalledFacts) -> Result<(), StoreError> {
-        self.save(Self::INSTALLED, facts)
+        self.save(Self::INSTALLED, facts, Durability::Power)
     }
 
     fn load<T: DeserializeOwned + Default>(&self, name: &str) -> Result<T, StoreError> {
@@ -142,12 +154,24 @@ impl Store {
         serde_json::from_str(&text).map_err(|source| StoreError::Damaged { path, source })
     }
 
-    fn save<T: Serialize>(&self, name: &str, value: &T) -> Result<(), StoreError> {
+    fn save<T: Serialize>(
+        &self,
+        name: &str,
+        value: &T,
+        survives: Durability,
+    ) -> Result<(), StoreError> {
         let path = self.folder.join(name);
         let new = self.folder.join(format!("{name}.new"));
         serde_json::to_vec_pretty(value)
             .map_err(io::Error::from)
-            .and_then(|text| fs::write(&new, text))
+            .and_then(|text| {
+                let mut file = File::create(&new)?;
+                file.write_all(&text)?;
+                match survives {
+                    Durability::Crash => Ok(()),
+                    Durability::Power => file.sync_all(),
+                }
+            })
             .and_then(|()| fs::rename(&new, &path))
             .map_err(|source| StoreError::Write { path, source })
     }

@@ -194,7 +194,8 @@ impl RoutingTables for NetlinkRouting {
                 RouteNetlinkMessage::NewRule(rule::message(rule)),
                 // With "replace" the kernel makes a second, identical rule.
                 NLM_F_CREATE | NLM_F_EXCL,
-                &[Errno::EEXIST],
+                // A family that is switched off (`ipv6.disable=1`) has no packets either.
+                &[Errno::EEXIST, Errno::EAFNOSUPPORT],
             ),
             RoutingChange::DeleteRule(rule) => (
                 RouteNetlinkMessage::DelRule(rule::message(rule)),
