@@ -283,7 +283,9 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
     /// due at once, since what was decided may be outdated by what broke it; what failed waits for
     /// its time.
     async fn act(&mut self) {
-        let look_again = self.engine.look_again();
+        // One that is overdue has failed, and waits for its next try.
+        let now = Instant::now();
+        let look_again = self.engine.look_again().filter(|look| *look > now);
         self.timers.look = self.timers.look.into_iter().chain(look_again).min();
         let stale = self.engine.is_stale();
         let news = stale && self.decide();
@@ -294,7 +296,7 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
             self.timers.retry = None;
             self.retry_after = RETRY.0;
         }
-        let at_once = Instant::now() + GATHER;
+        let at_once = now + GATHER;
         let looks = self.timers.look.is_some_and(|look| look <= at_once);
         if self.suspect && (news || !(looks || self.timers.retry.is_some())) {
             self.try_apply().await;
