@@ -418,7 +418,7 @@ fn tell(notice: &Notice) {
         reason,
     } = notice;
     let (from, to) = (from.as_str(), to.as_str());
-    if notice.to == State::Down {
+    if matches!(notice.to, State::Down | State::Absent) {
         warn!(%uplink, %family, from, to, reason, "uplink changed its state");
     } else {
         info!(%uplink, %family, from, to, reason, "uplink changed its state");
