@@ -65,6 +65,27 @@ pub(crate) async fn to_a_client(case: &Case, family: Family) -> Outcome {
     stay_when_another_dies(scene, family, &mut visitors).await
 }
 
+/// A UDP service of the router that listens on all addresses and leaves the source of its answers to
+/// the kernel. Several hosts ask it, since the kernel spreads unbound answers by address.
+pub(crate) async fn to_a_udp_service(case: &Case, family: Family) -> Outcome {
+    let scene = case
+        .open(Lab::builder().uplinks(3), ONE_FOR_INBOUND)
+        .await?;
+    service::start_udp(scene.lab.gateway().node(), PORT).await?;
+    let internet = scene.lab.internet().node();
+    for from in addressing::servers(family) {
+        for uplink in scene.lab.uplinks() {
+            let at = uplink.gateway_address(family).ok_or("no address")?;
+            let at = SocketAddr::new(at, PORT);
+            // The second question is of a known connection.
+            for seen in service::ask_udp(internet, from, at, 2).await? {
+                assert_eq!(seen.ip(), from, "asked at {at}");
+            }
+        }
+    }
+    scene.expect_no_strays_since(None)
+}
+
 /// Somebody from the internet connects to each uplink's address. He is seen by his own address, and
 /// answered by the very uplink.
 async fn visit_all(

@@ -1,4 +1,4 @@
-//! A TCP service on a node of the lab, and visitors to it.
+//! Services on a node of the lab, and visitors to them.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use failover_tests::Node;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
 use tokio::time::timeout;
 
 use crate::scene::PATIENT;
@@ -42,6 +42,51 @@ async fn greet(listener: TcpListener) {
             }
         });
     }
+}
+
+/// Starts a UDP service on all addresses of a node; it tells who asks by which address it sees him.
+pub(crate) async fn start_udp(node: &Node, port: u16) -> Result<(), Box<dyn std::error::Error>> {
+    let socket = node
+        .run(move || async move { UdpSocket::bind(format!("[::]:{port}")).await })
+        .await??;
+    node.start_task(move || async move {
+        let mut question = [0_u8; 1];
+        while let Ok((_, peer)) = socket.recv_from(&mut question).await {
+            let seen = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+            // Who is gone needs no answer.
+            drop(socket.send_to(seen.to_string().as_bytes(), peer).await);
+        }
+    })?;
+    Ok(())
+}
+
+/// Asks a UDP service by a connected socket, which takes answers from the address that it asked
+/// only; returns the addresses by which the service saw it.
+pub(crate) async fn ask_udp(
+    node: &Node,
+    from: IpAddr,
+    to: SocketAddr,
+    times: usize,
+) -> Result<Vec<SocketAddr>, Box<dyn std::error::Error>> {
+    let answers = node
+        .run(move || async move {
+            let socket = UdpSocket::bind(SocketAddr::new(from, 0)).await?;
+            socket.connect(to).await?;
+            let mut answers = Vec::new();
+            for _ in 0..times {
+                socket.send(b"?").await?;
+                let mut answer = [0_u8; GREETING];
+                let length = in_time(PATIENT, socket.recv(&mut answer)).await?;
+                answers.push(answer.get(..length).unwrap_or_default().to_vec());
+            }
+            Ok::<_, io::Error>(answers)
+        })
+        .await?
+        .map_err(|error| format!("no answer from {to}: {error}"))?;
+    answers
+        .iter()
+        .map(|answer| Ok(std::str::from_utf8(answer)?.parse()?))
+        .collect()
 }
 
 /// Somebody who is connected with a service.

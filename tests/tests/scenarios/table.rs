@@ -60,6 +60,7 @@ pub(crate) fn table() -> Vec<Scenario> {
 
         // Connections from outside.
         each_family("inbound_connections_are_answered_by_their_uplink", inbound::to_the_router),
+        each_family("a_udp_service_on_all_addresses_answers_from_the_one_that_was_asked", inbound::to_a_udp_service),
         each_family("inbound_connections_forwarded_to_a_client_are_answered_by_their_uplink", inbound::to_a_client),
 
         // Translation.

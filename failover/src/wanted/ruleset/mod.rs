@@ -12,10 +12,12 @@
 //! - `first_packet_out`: before any translation, a connection's first packet gives the connection
 //!   the id of the uplink through which it really leaves.
 //! - `translate`: after the user's own source translation, so that the user's rules win.
+//! - `questions` and `answers`: a UDP service of the router answers from the address that was asked.
 //!
 //! The maps are keyed by the hash slot; `typeof numgen` is how a map gets a plain integer as key in
 //! nft 1.0.6, which crashes when it lists a map with `typeof jhash`.
 
+mod answers;
 mod connections;
 mod picking;
 mod translation;
@@ -62,6 +64,7 @@ impl Display for Ruleset<'_> {
         self.output(f)?;
         self.first_packet_out(f)?;
         self.translate(f)?;
+        self.answers(f)?;
         writeln!(f, "}}")
     }
 }
