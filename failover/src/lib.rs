@@ -20,5 +20,6 @@ pub mod probe;
 pub mod select;
 pub mod state;
 pub mod status;
+mod sys;
 pub mod uplink;
 pub mod wanted;

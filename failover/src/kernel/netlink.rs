@@ -9,7 +9,6 @@ use nix::sys::socket::{
     AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, send,
     setsockopt, socket, sockopt,
 };
-use tokio::io::unix::AsyncFd;
 
 /// The largest datagram that the kernel makes (`NLMSG_GOODSIZE` and `netlink_dump` in
 /// `net/netlink/af_netlink.c` stay at 32 kB), with room.
@@ -31,18 +30,6 @@ pub(super) fn open(
     setsockopt(&socket, sockopt::RcvBufForce, &receive_buffer)?;
     bind(socket.as_raw_fd(), &NetlinkAddr::new(0, groups))?;
     Ok(socket)
-}
-
-/// Gives a socket that does not block to the present runtime.
-#[expect(
-    unsafe_code,
-    reason = "tokio leaves the promise that the descriptor stays to its caller"
-)]
-pub(super) fn register(socket: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
-    // SAFETY: the hazard is a descriptor that is closed, and taken by another file, while the
-    // runtime still polls it. An `OwnedFd` is open until it is dropped, its number never changes,
-    // and `AsyncFd` owns it and takes it out of the poll before it drops it.
-    unsafe { AsyncFd::register(socket) }.map_err(io::Error::from)
 }
 
 /// The bit of a group in a mask of groups.

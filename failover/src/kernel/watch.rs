@@ -24,10 +24,11 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 use tracing::{error, warn};
 
-use super::netlink::{DATAGRAM, group, messages, open, receive, register, send_all};
+use super::netlink::{DATAGRAM, group, messages, open, receive, send_all};
 use super::network;
 use crate::interface::InterfaceName;
 use crate::network::Link;
+use crate::sys;
 use crate::wanted::routing::PROTOCOL;
 
 /// Something that changed.
@@ -167,7 +168,7 @@ impl Socket {
             if !filter.is_empty() {
                 SockRef::from(&fd).attach_filter(filter)?;
             }
-            register(fd)
+            sys::register(fd)
         };
         match open() {
             Ok(fd) => Ok(Self { what, fd }),

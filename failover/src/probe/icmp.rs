@@ -11,11 +11,12 @@ use surge_ping::{
 };
 use thiserror::Error;
 
-use super::{ProbePlan, descriptor, filter};
+use super::{ProbePlan, filter};
 use crate::family::Family;
 use crate::health::{Failure, Outcome};
 use crate::interface::{InterfaceIndex, InterfaceName};
 use crate::mark::Mark;
+use crate::sys;
 
 /// What a probe carries. Some hosts do not answer an empty request.
 const PAYLOAD: &[u8; 16] = b"failover probe  ";
@@ -87,7 +88,7 @@ impl IcmpSocket {
                 index: plan.index,
             });
         }
-        descriptor::lend(&socket, |descriptor| {
+        sys::lend(&socket, |descriptor| {
             let socket = SockRef::from(&descriptor);
             socket
                 .attach_filter(&filter::answers_to(plan.family, identifier))

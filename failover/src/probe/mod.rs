@@ -1,7 +1,6 @@
 //! Sends probes through each uplink and reports what came of them. Judges nothing: that is
 //! [`health`](crate::health)'s part.
 
-mod descriptor;
 mod filter;
 mod icmp;
 mod identifier;
