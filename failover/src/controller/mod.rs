@@ -6,6 +6,7 @@
 
 pub mod apply;
 pub mod apply_error;
+mod counts;
 pub mod engine;
 mod family_state;
 pub mod run;

@@ -23,17 +23,16 @@ use crate::control::server::Question;
 use crate::control::{Answer, Request};
 use crate::controller::apply::{Applier, Kernel};
 use crate::controller::apply_error::ApplyErrors;
+use crate::controller::counts;
 use crate::controller::engine::{Engine, Forget, Moment};
 use crate::controller::uplink::Notice;
 use crate::dataplane::Steering;
 use crate::interface::InterfaceName;
 use crate::kernel::network::NetworkObserver;
 use crate::kernel::watch::Change;
-use crate::mark::MarkMask;
 use crate::probe::{Prober, Report};
 use crate::state::{RememberedHealth, Store};
-use crate::status::{State, StatusDocument};
-use crate::uplink::UplinkId;
+use crate::status::State;
 use crate::wanted::Wanted;
 
 /// Addresses and routes change in bursts: one look serves all that come within this time.
@@ -373,39 +372,12 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
                 document.problem.clone_from(&self.problem);
                 let marks = self.engine.config().marks;
                 tokio::spawn(async move {
-                    count_what_the_kernel_counts(&mut document, marks).await;
+                    counts::fill_in(&mut document, marks).await;
                     // A client that went away needs no answer.
                     drop(question.reply.send(Answer::Status(document)));
                 });
             }
         }
-    }
-}
-
-/// Fills in flows and the interfaces' counters.
-async fn count_what_the_kernel_counts(document: &mut StatusDocument, marks: MarkMask) {
-    let ids: Vec<UplinkId> = document.uplinks.iter().map(|uplink| uplink.id).collect();
-    match crate::kernel::conntrack::count_by_uplink(&ids, marks).await {
-        Ok(counts) => {
-            for uplink in &mut document.uplinks {
-                uplink.flows = counts.get(&uplink.id).copied();
-            }
-        }
-        Err(error) => warn!(%error, "cannot count flows"),
-    }
-    let links = match NetworkObserver::open() {
-        Ok(mut observer) => observer.links().await,
-        Err(error) => Err(error),
-    };
-    match links {
-        Ok(links) => {
-            for uplink in &mut document.uplinks {
-                if let Some(link) = links.get(&uplink.interface) {
-                    uplink.count(&link.traffic);
-                }
-            }
-        }
-        Err(error) => warn!(%error, "cannot read the interfaces' counters"),
     }
 }
 
