@@ -89,12 +89,6 @@ impl Machine {
         self.health
     }
 
-    /// Takes other thresholds; they count from the next round on.
-    pub fn set_thresholds(&mut self, thresholds: Thresholds) {
-        self.thresholds = thresholds;
-        self.window.set_longest(thresholds.longest_row());
-    }
-
     /// Takes in what is known of a round. It may be told again when more of it is known.
     ///
     /// What was sent before the link was lost, before the path changed, or by an older plan, is

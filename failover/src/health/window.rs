@@ -46,12 +46,6 @@ impl Window {
         }
     }
 
-    /// Makes rows of `longest` rounds visible.
-    pub(super) fn set_longest(&mut self, longest: u16) {
-        self.reach = Self::new(longest).reach;
-        self.forget_old();
-    }
-
     /// Forgets everything.
     pub(super) fn clear(&mut self) {
         self.rounds.clear();

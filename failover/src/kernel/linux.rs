@@ -76,10 +76,6 @@ impl Conntrack for LinuxKernel {
         self.conntrack.forget_unmarked(address, mask).await
     }
 
-    async fn count(&mut self, mark: Mark, mask: MarkMask) -> Result<usize, ConntrackError> {
-        self.conntrack.count(mark, mask).await
-    }
-
     async fn clear_marks(&mut self, mask: MarkMask) -> Result<usize, ConntrackError> {
         self.conntrack.clear_marks(mask).await
     }

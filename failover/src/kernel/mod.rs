@@ -81,13 +81,6 @@ pub trait Conntrack {
         mask: MarkMask,
     ) -> impl Future<Output = Result<usize, Self::Error>> + Send;
 
-    /// Counts the entries whose mark is `mark` under `mask`.
-    fn count(
-        &mut self,
-        mark: Mark,
-        mask: MarkMask,
-    ) -> impl Future<Output = Result<usize, Self::Error>> + Send;
-
     /// Clears our bits in all entries, leaving the others. Returns how many had any.
     fn clear_marks(
         &mut self,

@@ -181,19 +181,6 @@ impl Conntrack for Ctnetlink {
         .await
     }
 
-    async fn count(&mut self, mark: Mark, mask: MarkMask) -> Result<usize, ConntrackError> {
-        self.blocking("count an uplink's entries", move |session| {
-            let mut count = 0;
-            let filter = message::mark(mark, mask);
-            session.each(NetfilterProtoFamily::Unspec, filter, |_| {
-                count += 1;
-                Verdict::Leave
-            })?;
-            Ok(count)
-        })
-        .await
-    }
-
     async fn clear_marks(&mut self, mask: MarkMask) -> Result<usize, ConntrackError> {
         self.blocking("clear our bits of the marks", move |session| {
             session.each(NetfilterProtoFamily::Unspec, Vec::new(), |entry| {
