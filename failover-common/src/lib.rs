@@ -1,49 +1,53 @@
-//! What the eBPF programs and the daemon share: the layout of the maps.
+//! What the eBPF programs and the daemon share: the layout of the maps, and the few decisions that
+//! both must make alike.
 //!
-//! Everything here is `repr(C)` without padding, so that every byte that crosses the border between
-//! kernel and daemon is initialised.
+//! Everything that is stored in a map is `repr(C)` without padding, so that every byte that crosses
+//! the border between kernel and daemon is initialised. The daemon checks what it reads: an enum or
+//! a `bool` of a foreign writer (`bpftool map update`) may hold anything.
 #![no_std]
+
+pub mod counters;
+pub mod flow;
+pub mod interface;
+pub mod lifetime;
+pub mod selection;
+pub mod uplink;
+
+pub use counters::{CounterKey, Counters, Point, Totals};
+pub use flow::{Family, Flow, FlowKey, Phase, Reason};
+pub use interface::{Interface, Role};
+pub use selection::{Affinity, SLOTS, Selection, SelectionKey};
+pub use uplink::{Uplink, UplinkFamily, UplinkState};
 
 /// The version of the layout of all maps. It goes up with every change that makes a pinned map of an
 /// older daemon unreadable; aya itself takes a pinned map of another type or size in silence.
-pub const LAYOUT_VERSION: u32 = 1;
+pub const LAYOUT_VERSION: u32 = 2;
 
-/// The way of a packet through an interface, and the index of its [`Counters`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u32)]
-pub enum Direction {
-    /// Into this host.
-    Ingress = 0,
-    /// Out of this host.
-    Egress = 1,
+/// The names of the maps, in the object and as files where they are pinned.
+pub mod maps {
+    /// [`FlowKey`](crate::FlowKey) to [`Flow`](crate::Flow), least recently used ones leave first.
+    pub const FLOWS: &str = "flows";
+    /// An uplink's id (`u32`) to [`Uplink`](crate::Uplink).
+    pub const UPLINKS: &str = "uplinks";
+    /// [`SelectionKey`](crate::SelectionKey) to [`Selection`](crate::Selection).
+    pub const SELECTION: &str = "selection";
+    /// An interface's index (`u32`) to [`Interface`](crate::Interface).
+    pub const INTERFACES: &str = "interfaces";
+    /// [`CounterKey`](crate::CounterKey) to [`Counters`](crate::Counters), per CPU. Programs count
+    /// only what has an entry.
+    pub const COUNTERS: &str = "counters";
+    /// 0 to [`Totals`](crate::Totals), per CPU.
+    pub const TOTALS: &str = "totals";
+    /// All of them.
+    pub const ALL: [&str; 6] = [FLOWS, UPLINKS, SELECTION, INTERFACES, COUNTERS, TOTALS];
 }
 
-impl Direction {
-    /// Both directions, in the order of their indexes.
-    pub const ALL: [Self; 2] = [Self::Ingress, Self::Egress];
-
-    /// The index of the direction in the map `COUNTERS`.
-    #[must_use]
-    pub const fn index(self) -> u32 {
-        self as u32
-    }
+/// The names of values that are fixed when the programs are loaded.
+pub mod globals {
+    /// Our bits of packet marks, `u32`.
+    pub const MARK_MASK: &str = "MARK_MASK";
+    /// How far an uplink's id is shifted into the mark, in bits, `u32`.
+    pub const MARK_SHIFT: &str = "MARK_SHIFT";
+    /// The bit of a mark that says "ask the connection first" on forwarded packets, `u32`.
+    pub const MARK_ASK: &str = "MARK_ASK";
 }
-
-/// What went by in one direction; each processor counts for itself.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(C)]
-pub struct Counters {
-    /// Packets; one segment-offloaded packet counts once.
-    pub packets: u64,
-    /// Bytes, link-layer header included.
-    pub bytes: u64,
-}
-
-#[cfg(feature = "user")]
-#[expect(
-    unsafe_code,
-    reason = "aya's marker for plain bytes is an unsafe trait"
-)]
-// SAFETY: aya reads and writes the value as bytes. Two u64 in repr(C) have no padding, and every bit
-// pattern is valid.
-unsafe impl aya::Pod for Counters {}

@@ -32,6 +32,8 @@ pub struct Link {
     /// Has one peer or needs no neighbour's address (`IFF_POINTOPOINT` or `IFF_NOARP`): routes
     /// through it need no gateway.
     pub point_to_point: bool,
+    /// What its packets begin with.
+    pub layer: LinkLayer,
     /// Bytes and packets since the interface was made.
     pub traffic: Traffic,
 }
@@ -42,6 +44,15 @@ impl Link {
     pub const fn works(&self) -> bool {
         self.enabled && self.carrier
     }
+}
+
+/// What stands before the IP header of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LinkLayer {
+    /// An Ethernet header.
+    Ethernet,
+    /// Nothing: TUN, PPP, WireGuard and the other tunnels.
+    None,
 }
 
 /// An interface's counters (`IFLA_STATS64`).

@@ -115,9 +115,10 @@ pub enum Nat {
 }
 
 /// What makes flows go together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Affinity {
     /// Nothing: each flow on its own.
+    #[default]
     Flow,
     /// The same source and destination.
     Pair,

@@ -14,11 +14,9 @@ use tracing::{debug, info};
 use crate::controller::apply_error::{ApplyError, ApplyErrors, Cause};
 use crate::controller::engine::Forget;
 use crate::dataplane::Steering;
-use crate::family::PerFamily;
 use crate::interface::InterfaceName;
 use crate::kernel::{Conntrack, Firewall, RoutingTables, Sysctls};
 use crate::mark::MarkMask;
-use crate::select::Pool;
 use crate::state::{ChangedSysctl, InstalledFacts, Store, StoreError};
 use crate::wanted::Wanted;
 use crate::wanted::difference::difference;
@@ -79,6 +77,12 @@ impl<K: Kernel, S: Steering> Applier<K, S> {
         self.settled.clear();
     }
 
+    /// Somebody may have changed the maps or taken programs off interfaces: they are looked at
+    /// before the next change.
+    pub fn suspect_steering(&mut self) {
+        self.steering.suspect();
+    }
+
     /// Whether none of our routes and rules is in the kernel; false where that cannot be told.
     pub async fn nothing_installed(&mut self) -> bool {
         match self.kernel.installed().await {
@@ -120,20 +124,25 @@ impl<K: Kernel, S: Steering> Applier<K, S> {
     pub async fn apply(
         &mut self,
         wanted: &Wanted,
-        pools: &PerFamily<Pool>,
         uplinks: &BTreeSet<InterfaceName>,
         forget: &BTreeSet<Forget>,
     ) -> Result<(), ApplyErrors> {
         let mut errors = Vec::new();
         errors.extend(self.settings(uplinks).err());
         let published = if self.ruleset.is_none() {
-            let published = self.publish(wanted, pools).await;
+            let published = self.publish(wanted).await;
             errors.extend(self.routing(&wanted.routing).await);
             published
         } else {
             errors.extend(self.routing(&wanted.routing).await);
-            self.publish(wanted, pools).await
+            self.publish(wanted).await
         };
+        let attached = self.steering.attach(&wanted.dataplane).await;
+        errors.extend(
+            attached
+                .into_iter()
+                .map(|error| ApplyError::Steering(error.into())),
+        );
         match published {
             Ok(()) => {
                 for flows in forget {
@@ -156,11 +165,17 @@ impl<K: Kernel, S: Steering> Applier<K, S> {
     pub async fn forget(&mut self, flows: Forget) -> Result<(), ApplyError> {
         let failed = |source: Cause| ApplyError::Forget { flows, source };
         match flows {
-            Forget::Uplink(id, family) => self
-                .kernel
-                .forget_uplink(family, self.marks.flow(id), self.marks)
-                .await
-                .map_err(|error| failed(error.into())),
+            Forget::Uplink(id, family) => {
+                // First, so that no known flow goes on to the dead uplink with a new entry.
+                self.steering
+                    .forget(id, family)
+                    .await
+                    .map_err(|error| failed(error.into()))?;
+                self.kernel
+                    .forget_uplink(family, self.marks.flow(id), self.marks)
+                    .await
+                    .map_err(|error| failed(error.into()))
+            }
             Forget::Unmarked(address) => {
                 let count = self
                     .kernel
@@ -189,6 +204,12 @@ impl<K: Kernel, S: Steering> Applier<K, S> {
     /// Everything that failed.
     pub async fn remove_all(&mut self) -> Result<(), ApplyErrors> {
         let mut errors = Vec::new();
+        let removed = self.steering.remove().await;
+        errors.extend(
+            removed
+                .into_iter()
+                .map(|error| ApplyError::Steering(error.into())),
+        );
         self.suspect_routing();
         errors.extend(self.routing(&Routing::default()).await);
         if let Err(source) = self.kernel.remove().await {
@@ -262,13 +283,9 @@ impl<K: Kernel, S: Steering> Applier<K, S> {
         errors
     }
 
-    async fn publish(
-        &mut self,
-        wanted: &Wanted,
-        pools: &PerFamily<Pool>,
-    ) -> Result<(), ApplyError> {
+    async fn publish(&mut self, wanted: &Wanted) -> Result<(), ApplyError> {
         self.steering
-            .publish(pools)
+            .publish(&wanted.dataplane)
             .await
             .map_err(|error| ApplyError::Steering(error.into()))?;
         if self.ruleset.as_ref() == Some(&wanted.ruleset) {

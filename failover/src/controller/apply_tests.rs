@@ -61,7 +61,7 @@ impl Bench {
     ) -> Result<(), ApplyErrors> {
         let uplinks = [KEY.split('/').nth(3).unwrap().parse().unwrap()].into();
         self.applier
-            .apply(&situation.wanted(), &situation.pools, &uplinks, forget)
+            .apply(&situation.wanted(), &uplinks, forget)
             .await
     }
 }

@@ -27,7 +27,7 @@ use crate::select::{Candidate, Pool, Tier, select};
 use crate::state::RememberedHealth;
 use crate::status::StatusDocument;
 use crate::uplink::{UplinkId, UplinkName};
-use crate::wanted::{Numbers, PickedBy, Situation, UplinkSituation, Wanted};
+use crate::wanted::{LinkSituation, Numbers, PickedBy, Situation, UplinkSituation, Wanted};
 
 /// A moment on both clocks: the one that never jumps, for deciding, and the one people read.
 #[derive(Clone, Copy, Debug)]
@@ -356,6 +356,7 @@ impl Engine {
                 id,
                 interface: uplink.config.interface.clone(),
                 nat: uplink.config.nat,
+                states: PerFamily::from_fn(|family| uplink.families.get(family).state()),
                 paths: PerFamily::from_fn(|family| uplink.families.get(family).path().cloned()),
                 usable: PerFamily::from_fn(|family| {
                     let tried = self.pools.get(family).members.contains_key(&id);
@@ -373,10 +374,27 @@ impl Engine {
             },
             uplinks,
             downlinks: self.config.downlinks.iter().cloned().collect(),
+            links: self.links(),
             affinity: self.config.affinity,
             pools: self.pools.clone(),
             picked_by: self.picked_by,
         }
+    }
+
+    fn links(&self) -> BTreeMap<InterfaceName, LinkSituation> {
+        self.config
+            .downlinks
+            .iter()
+            .chain(self.interfaces())
+            .filter_map(|name| {
+                let link = self.view.links.get(name)?;
+                let found = LinkSituation {
+                    index: link.index,
+                    layer: link.layer,
+                };
+                Some((name.clone(), found))
+            })
+            .collect()
     }
 
     fn own_addresses(&self, interface: &InterfaceName) -> Vec<IpAddr> {

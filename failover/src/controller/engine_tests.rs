@@ -7,7 +7,7 @@ use crate::config;
 use crate::health::Health;
 use crate::health::{Failure, Outcome, PlanNumber, TargetResult};
 use crate::interface::InterfaceIndex;
-use crate::network::{DefaultRoute, InterfaceAddress, Traffic};
+use crate::network::{DefaultRoute, InterfaceAddress, LinkLayer, Traffic};
 use crate::select::Standing;
 use crate::status::State;
 
@@ -43,6 +43,7 @@ fn view() -> NetworkView {
                 enabled: true,
                 carrier: true,
                 point_to_point: false,
+                layer: LinkLayer::Ethernet,
                 traffic: Traffic::default(),
             },
         );

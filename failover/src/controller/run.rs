@@ -205,6 +205,7 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
                 // The kernel takes routes by a link that went down without saying so.
                 self.suspect_routing();
                 self.applier.suspect_settings();
+                self.applier.suspect_steering();
                 self.timers.look.get_or_insert(soon);
             }
             Change::Addresses => {
@@ -244,6 +245,7 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
             self.timers.inspect_firewall = Some(now);
             self.suspect_routing();
             self.applier.suspect_settings();
+            self.applier.suspect_steering();
         }
         if due(&mut self.timers.look, now) {
             match self.observer.view().await {
@@ -343,7 +345,7 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
     async fn apply(&mut self) -> Result<(), ApplyErrors> {
         let interfaces: BTreeSet<InterfaceName> = self.engine.interfaces().cloned().collect();
         self.applier
-            .apply(&self.wanted, self.engine.pools(), &interfaces, &self.forget)
+            .apply(&self.wanted, &interfaces, &self.forget)
             .await?;
         self.suspect = false;
         self.engine.forgotten(&self.forget);

@@ -1,7 +1,9 @@
 //! Who picks the uplink of a new flow: the own nftables table in classic mode, TC programs in eBPF
 //! mode.
 
+mod classic;
 pub mod ebpf;
 mod steering;
 
-pub use steering::{Classic, Steering};
+pub use classic::Classic;
+pub use steering::Steering;

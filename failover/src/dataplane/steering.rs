@@ -1,39 +1,43 @@
 //! The trait behind which the ways of picking hide.
 
-use std::convert::Infallible;
 use std::future::Future;
 
-use crate::family::PerFamily;
-use crate::select::Pool;
+use crate::family::Family;
+use crate::uplink::UplinkId;
 use crate::wanted::PickedBy;
+use crate::wanted::dataplane::DataPlane;
 
 /// Who picks the uplink of a new flow. The controller does not know which one it drives.
 pub trait Steering: Send {
-    /// Why publishing failed.
+    /// Why an operation failed.
     type Error: std::error::Error + Send + Sync + 'static;
 
     /// What the own nftables table must leave to it.
     fn picked_by(&self) -> PickedBy;
 
-    /// Makes new flows follow these pools.
+    /// Makes new flows follow the wanted state. Called with the same state again, it repairs what
+    /// somebody changed, if that may have happened since ([`Self::suspect`]).
     fn publish(
         &mut self,
-        pools: &PerFamily<Pool>,
+        wanted: &DataPlane,
     ) -> impl Future<Output = Result<(), Self::Error>> + Send;
-}
 
-/// Classic mode: the own nftables table picks, so that replacing it publishes the pools.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Classic;
+    /// Hangs programs on the interfaces that are to have them, and on no other. What fails keeps
+    /// the rest from nothing: flows of an interface without program are steered by the base layer.
+    fn attach(&mut self, wanted: &DataPlane) -> impl Future<Output = Vec<Self::Error>> + Send;
 
-impl Steering for Classic {
-    type Error = Infallible;
+    /// Makes known flows of an uplink be picked anew with their next packet. To be called after the
+    /// new state is published and before connection tracking forgets them.
+    fn forget(
+        &mut self,
+        id: UplinkId,
+        family: Family,
+    ) -> impl Future<Output = Result<(), Self::Error>> + Send;
 
-    fn picked_by(&self) -> PickedBy {
-        PickedBy::Nftables
-    }
+    /// Somebody may have changed what is ours.
+    fn suspect(&mut self);
 
-    async fn publish(&mut self, _pools: &PerFamily<Pool>) -> Result<(), Self::Error> {
-        Ok(())
-    }
+    /// Takes everything out of the kernel, whichever version put it there. Goes on when something
+    /// fails.
+    fn remove(&mut self) -> impl Future<Output = Vec<Self::Error>> + Send;
 }

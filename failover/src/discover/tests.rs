@@ -1,7 +1,7 @@
 //! What an uplink's way is for each kind of link, address and route.
 
 use super::*;
-use crate::network::{DefaultRoute, Traffic};
+use crate::network::{DefaultRoute, LinkLayer, Traffic};
 
 const WAN: InterfaceIndex = InterfaceIndex(7);
 
@@ -17,6 +17,7 @@ fn link() -> Link {
         enabled: true,
         carrier: true,
         point_to_point: false,
+        layer: LinkLayer::Ethernet,
         traffic: Traffic::default(),
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope};
-use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
+use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkLayerType, LinkMessage};
 use netlink_packet_route::route::{
     RouteAttribute, RouteMessage, RouteNextHop, RouteProtocol, RouteType, RouteVia,
 };
@@ -17,7 +17,7 @@ use super::routing::route::{address_family, ip, table_of};
 use super::rtnetlink::{Rtnetlink, RtnetlinkError};
 use crate::family::Family;
 use crate::interface::{InterfaceIndex, InterfaceName};
-use crate::network::{DefaultRoute, InterfaceAddress, Link, NetworkView, Traffic};
+use crate::network::{DefaultRoute, InterfaceAddress, Link, LinkLayer, NetworkView, Traffic};
 use crate::wanted::routing::{MAIN, PROTOCOL};
 
 /// Reads the network's state. Changes nothing and needs no privilege.
@@ -181,6 +181,10 @@ pub(super) fn link(message: &LinkMessage) -> Option<(InterfaceName, Link)> {
         point_to_point: header
             .flags
             .intersects(LinkFlags::Pointopoint | LinkFlags::Noarp),
+        layer: match header.link_layer_type {
+            LinkLayerType::Ether | LinkLayerType::Loopback => LinkLayer::Ethernet,
+            _ => LinkLayer::None,
+        },
         traffic,
     };
     Some((name?, link))

@@ -10,10 +10,12 @@ use crate::family::{Family, PerFamily};
 use crate::health::Health;
 use crate::interface::InterfaceIndex;
 use crate::mark::MarkMask;
+use crate::network::LinkLayer;
 use crate::select::{Candidate, Standing, select};
+use crate::status::State;
 use crate::uplink::UplinkId;
 use crate::wanted::routing::Routing;
-use crate::wanted::{Numbers, PickedBy, Situation, UplinkSituation};
+use crate::wanted::{LinkSituation, Numbers, PickedBy, Situation, UplinkSituation};
 
 /// Three uplinks of weights 3, 2 and 1; the last has IPv4 only.
 pub(crate) fn three_uplinks() -> Situation {
@@ -41,6 +43,16 @@ pub(crate) fn three_uplinks() -> Situation {
         },
         uplinks,
         downlinks: vec!["lan0".parse().unwrap()],
+        links: [("lan0", 1), ("wan1", 11), ("wan2", 12), ("wan3", 13)]
+            .into_iter()
+            .map(|(name, index)| {
+                let link = LinkSituation {
+                    index: InterfaceIndex(index),
+                    layer: LinkLayer::Ethernet,
+                };
+                (name.parse().unwrap(), link)
+            })
+            .collect(),
         affinity: Affinity::Flow,
         pools,
         picked_by: PickedBy::Nftables,
@@ -69,6 +81,13 @@ fn uplink(n: u8, has_ipv6: bool) -> UplinkSituation {
         interface: format!("wan{n}").parse().unwrap(),
         nat: Nat::Masquerade,
         paths: PerFamily::from_fn(|family| speaks(family).then(|| path(family))),
+        states: PerFamily::from_fn(|family| {
+            if speaks(family) {
+                State::Up
+            } else {
+                State::Absent
+            }
+        }),
         usable: PerFamily::from_fn(speaks),
         addresses: Family::ALL
             .into_iter()

@@ -1,8 +1,10 @@
 //! The state that the kernel should be in, computed whole, and its difference from what is there.
 //!
 //! [`routing`] has the values, [`tables`] and [`rules`] say which are wanted, [`difference`] what to
-//! change; [`ruleset`] writes the own nftables table and [`sysctls`] the kernel settings.
+//! change; [`ruleset`] writes the own nftables table, [`sysctls`] the kernel settings, and [`dataplane`]
+//! what the TC programs know.
 
+pub mod dataplane;
 pub mod difference;
 pub mod routing;
 pub mod rules;
@@ -13,6 +15,7 @@ pub mod tables;
 #[cfg(test)]
 pub(crate) mod fixture;
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ipnet::Ipv6Net;
@@ -20,10 +23,13 @@ use ipnet::Ipv6Net;
 use crate::config::{Affinity, Nat};
 use crate::discover::Path;
 use crate::family::{Family, PerFamily};
-use crate::interface::InterfaceName;
+use crate::interface::{InterfaceIndex, InterfaceName};
 use crate::mark::MarkMask;
+use crate::network::LinkLayer;
 use crate::select::Pool;
+use crate::status::State;
 use crate::uplink::UplinkId;
+use dataplane::DataPlane;
 use routing::{Routing, TableId};
 
 /// Everything that the wanted state follows from.
@@ -35,6 +41,8 @@ pub struct Situation {
     pub uplinks: Vec<UplinkSituation>,
     /// The interfaces behind which users are.
     pub downlinks: Vec<InterfaceName>,
+    /// Those of the interfaces above, and of the uplinks, that exist.
+    pub links: BTreeMap<InterfaceName, LinkSituation>,
     /// What makes flows go together.
     pub affinity: Affinity,
     /// Who new flows go to, by family.
@@ -77,6 +85,15 @@ pub enum PickedBy {
     Tc,
 }
 
+/// One interface as it stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LinkSituation {
+    /// The kernel's index.
+    pub index: InterfaceIndex,
+    /// What its packets begin with.
+    pub layer: LinkLayer,
+}
+
 /// One uplink as it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UplinkSituation {
@@ -88,6 +105,8 @@ pub struct UplinkSituation {
     pub nat: Nat,
     /// How packets leave, by family.
     pub paths: PerFamily<Option<Path>>,
+    /// Its state, by family.
+    pub states: PerFamily<State>,
     /// Whether the router's own traffic may be bound to it, by family.
     pub usable: PerFamily<bool>,
     /// The addresses of its interface, which are never translated.
@@ -103,6 +122,8 @@ pub struct Wanted {
     pub routing: Routing,
     /// The own nftables table.
     pub ruleset: String,
+    /// What the TC programs know, and where they hang.
+    pub dataplane: DataPlane,
 }
 
 impl Situation {
@@ -115,6 +136,7 @@ impl Situation {
                 rules: rules::rules(self),
             },
             ruleset: ruleset::ruleset(self),
+            dataplane: dataplane::data_plane(self),
         }
     }
 

@@ -1,4 +1,3 @@
 //! The TC programs: the object that holds them, its way into the kernel, and what they count.
 
-pub mod load;
 pub mod object;

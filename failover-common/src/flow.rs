@@ -1,0 +1,97 @@
+//! The flow table: one entry per flow, keyed as its packets look on the downlink's side.
+
+#[cfg(feature = "user")]
+use bytemuck::{CheckedBitPattern, NoUninit};
+
+/// An address family, by its IP version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[cfg_attr(feature = "user", derive(NoUninit, CheckedBitPattern))]
+#[repr(u8)]
+pub enum Family {
+    /// IPv4.
+    Ipv4 = 4,
+    /// IPv6.
+    Ipv6 = 6,
+}
+
+/// What makes a flow: addresses and ports as packets carry them on a downlink, where sources are not
+/// translated yet and port forwards are resolved already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[cfg_attr(feature = "user", derive(NoUninit, CheckedBitPattern))]
+#[repr(C)]
+pub struct FlowKey {
+    /// The address of the host behind the downlink; an IPv4 address stands in the first four bytes,
+    /// the others are zero.
+    pub inside: [u8; 16],
+    /// The address of the host beyond the uplink, likewise.
+    pub outside: [u8; 16],
+    /// The port of the inside host; for an ICMP echo its identifier; 0 where the protocol has none.
+    pub inside_port: u16,
+    /// The port of the outside host; 0 for ICMP and where the protocol has none.
+    pub outside_port: u16,
+    /// The IP protocol number (IANA), for IPv6 that behind the extension headers.
+    pub protocol: u8,
+    /// The family of both addresses.
+    pub family: Family,
+    /// Zero.
+    pub reserved: [u8; 2],
+}
+
+/// Why a flow is on its uplink.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[cfg_attr(feature = "user", derive(NoUninit, CheckedBitPattern))]
+#[repr(u8)]
+pub enum Reason {
+    /// Its hash chose a slot of the selection.
+    Hash = 1,
+    /// A rule chose.
+    Rule = 2,
+    /// It came in by this uplink.
+    Inbound = 3,
+    /// Its packets came back by this uplink: it is older than its entry, or connection tracking knew
+    /// better than the selection.
+    Restored = 4,
+}
+
+/// How far a flow has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[cfg_attr(feature = "user", derive(NoUninit, CheckedBitPattern))]
+#[repr(u8)]
+pub enum Phase {
+    /// Packets were seen in one direction only.
+    Opening = 1,
+    /// Packets were seen in both directions.
+    Established = 2,
+    /// A TCP FIN or RST was seen.
+    Closing = 3,
+}
+
+/// A flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(NoUninit, CheckedBitPattern))]
+#[repr(C)]
+pub struct Flow {
+    /// When the entry was made, in nanoseconds of `CLOCK_MONOTONIC`, as coarse as a timer tick.
+    pub created_ns: u64,
+    /// When a packet was last seen, likewise; refreshed once a second.
+    pub seen_ns: u64,
+    /// Packets from inside to outside, segments of an offloaded packet counted each.
+    pub out_packets: u64,
+    /// Bytes of these packets, link-layer headers included where the interface has them.
+    pub out_bytes: u64,
+    /// Packets from outside to inside.
+    pub in_packets: u64,
+    /// Bytes of these packets.
+    pub in_bytes: u64,
+    /// The generation of the uplink when it was given to the flow. When the uplink has another one
+    /// now, the flow's next packet is given an uplink anew.
+    pub generation: u32,
+    /// The id of the uplink.
+    pub uplink: u8,
+    /// Why this uplink.
+    pub reason: Reason,
+    /// How far the flow has come.
+    pub phase: Phase,
+    /// Packets came back by this uplink: connection tracking need not be asked any more.
+    pub confirmed: bool,
+}

@@ -1,0 +1,192 @@
+//! What the TC programs should know, and where they should hang.
+
+use std::collections::BTreeMap;
+
+use crate::config::{Affinity, Nat};
+use crate::family::PerFamily;
+use crate::interface::{InterfaceIndex, InterfaceName};
+use crate::network::LinkLayer;
+use crate::select::SlotTable;
+use crate::status::State;
+use crate::uplink::UplinkId;
+use crate::wanted::{PickedBy, Situation, UplinkSituation};
+
+/// The wanted state of the maps and attachments; empty when the programs are not used.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DataPlane {
+    /// The uplinks.
+    pub uplinks: BTreeMap<UplinkId, UplinkEntry>,
+    /// The interfaces that exist now and that programs are to hang on.
+    pub interfaces: BTreeMap<InterfaceIndex, Attachment>,
+    /// Who new flows go to, by family.
+    pub selections: PerFamily<SelectionEntry>,
+}
+
+/// An uplink as the programs know it. The generation is the kernel's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UplinkEntry {
+    /// Its interface, while that exists.
+    pub interface: Option<InterfaceIndex>,
+    /// How it stands, by family.
+    pub families: PerFamily<FamilyEntry>,
+}
+
+/// An uplink in one family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FamilyEntry {
+    /// Its state.
+    pub state: State,
+    /// Sources are translated to its own address.
+    pub translates: bool,
+}
+
+/// Which uplink a new flow of one family gets.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SelectionEntry {
+    /// What is hashed.
+    pub affinity: Affinity,
+    /// Uplink by hash slot; empty when there is none.
+    pub table: SlotTable,
+}
+
+/// An interface that programs are to hang on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attachment {
+    /// Its name.
+    pub name: InterfaceName,
+    /// What its packets begin with.
+    pub layer: LinkLayer,
+    /// What it is to us.
+    pub role: Role,
+}
+
+/// What an interface is to us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Users are behind it, and no uplink.
+    Downlink,
+    /// This uplink, and no other, is behind it.
+    Uplink(UplinkId),
+    /// Several uplinks are behind it.
+    SharedUplink,
+}
+
+/// What the programs should know in this situation.
+#[must_use]
+pub fn data_plane(situation: &Situation) -> DataPlane {
+    if situation.picked_by != PickedBy::Tc {
+        return DataPlane::default();
+    }
+    DataPlane {
+        uplinks: situation
+            .uplinks
+            .iter()
+            .map(|uplink| (uplink.id, entry(situation, uplink)))
+            .collect(),
+        interfaces: interfaces(situation),
+        selections: PerFamily::from_fn(|family| SelectionEntry {
+            affinity: situation.affinity,
+            table: situation.pools.get(family).table.clone(),
+        }),
+    }
+}
+
+fn entry(situation: &Situation, uplink: &UplinkSituation) -> UplinkEntry {
+    UplinkEntry {
+        interface: situation
+            .links
+            .get(&uplink.interface)
+            .map(|link| link.index),
+        families: uplink.states.map(|state| FamilyEntry {
+            state,
+            translates: uplink.nat == Nat::Masquerade,
+        }),
+    }
+}
+
+/// An interface that is uplink and downlink at once is an uplink here: nothing in its packets says
+/// yet which way they go.
+fn interfaces(situation: &Situation) -> BTreeMap<InterfaceIndex, Attachment> {
+    let downlinks = situation
+        .downlinks
+        .iter()
+        .map(|name| (name, Role::Downlink));
+    let uplinks = situation.uplinks.iter().map(|uplink| {
+        let role = if situation.shares_interface(uplink) {
+            Role::SharedUplink
+        } else {
+            Role::Uplink(uplink.id)
+        };
+        (&uplink.interface, role)
+    });
+    downlinks
+        .chain(uplinks)
+        .filter_map(|(name, role)| {
+            let link = situation.links.get(name)?;
+            let attachment = Attachment {
+                name: name.clone(),
+                layer: link.layer,
+                role,
+            };
+            Some((link.index, attachment))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wanted::fixture;
+
+    fn roles(situation: &Situation) -> Vec<(u32, Role)> {
+        data_plane(situation)
+            .interfaces
+            .iter()
+            .map(|(index, attachment)| (index.0, attachment.role))
+            .collect()
+    }
+
+    fn by_tc() -> Situation {
+        let mut situation = fixture::three_uplinks();
+        situation.picked_by = PickedBy::Tc;
+        situation
+    }
+
+    fn id(n: u8) -> UplinkId {
+        UplinkId::try_from(n).unwrap()
+    }
+
+    #[test]
+    fn classic_mode_wants_nothing_of_the_programs() {
+        assert_eq!(data_plane(&fixture::three_uplinks()), DataPlane::default());
+    }
+
+    #[test]
+    fn only_interfaces_that_exist_get_programs() {
+        let mut situation = by_tc();
+        situation.links.remove(&"wan2".parse().unwrap());
+        assert_eq!(
+            roles(&situation),
+            [
+                (1, Role::Downlink),
+                (11, Role::Uplink(id(1))),
+                (13, Role::Uplink(id(3)))
+            ]
+        );
+        assert_eq!(data_plane(&situation).uplinks[&id(2)].interface, None);
+    }
+
+    #[test]
+    fn an_interface_that_is_both_is_an_uplink() {
+        let mut situation = by_tc();
+        situation.downlinks.push("wan1".parse().unwrap());
+        assert!(roles(&situation).contains(&(11, Role::Uplink(id(1)))));
+    }
+
+    #[test]
+    fn uplinks_of_one_interface_cannot_be_told_apart_by_it() {
+        let mut situation = by_tc();
+        situation.uplinks[1].interface = situation.uplinks[0].interface.clone();
+        assert!(roles(&situation).contains(&(11, Role::SharedUplink)));
+    }
+}
