@@ -3,37 +3,6 @@
 #[cfg(feature = "user")]
 use bytemuck::{CheckedBitPattern, NoUninit};
 
-/// Where on a packet's way a program stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[cfg_attr(feature = "user", derive(NoUninit, CheckedBitPattern))]
-#[repr(u8)]
-pub enum Point {
-    /// A packet comes from users: it is given its uplink.
-    LanIngress = 1,
-    /// A packet goes to users.
-    LanEgress = 2,
-    /// A packet comes from a provider.
-    WanIngress = 3,
-}
-
-impl Point {
-    /// All points, in the order of a packet out and its answer.
-    pub const ALL: [Self; 3] = [Self::LanIngress, Self::WanIngress, Self::LanEgress];
-}
-
-/// What is counted: packets of an uplink at a point.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[cfg_attr(feature = "user", derive(NoUninit, CheckedBitPattern))]
-#[repr(C)]
-pub struct CounterKey {
-    /// The id of the uplink that the packet was given, or that it came by.
-    pub uplink: u8,
-    /// Where it was seen.
-    pub point: Point,
-    /// Zero.
-    pub reserved: [u8; 2],
-}
-
 /// What went by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "user", derive(NoUninit, CheckedBitPattern))]
@@ -43,6 +12,19 @@ pub struct Counters {
     pub packets: u64,
     /// Bytes, link-layer headers included where the interface has them.
     pub bytes: u64,
+}
+
+/// What went by of one uplink.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(NoUninit, CheckedBitPattern))]
+#[repr(C)]
+pub struct UplinkCounters {
+    /// Came from users and was given this uplink.
+    pub lan_in: Counters,
+    /// Came by this uplink, whomever it is for.
+    pub wan_in: Counters,
+    /// Came by this uplink and went to users.
+    pub lan_out: Counters,
 }
 
 /// What became of packets that no known flow decided.

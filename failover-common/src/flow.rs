@@ -15,10 +15,11 @@ pub enum Family {
 }
 
 /// What makes a flow: addresses and ports as packets carry them on a downlink, where sources are not
-/// translated yet and port forwards are resolved already.
+/// translated yet and port forwards are resolved already. Aligned, so that the programs write and
+/// hash addresses by words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[cfg_attr(feature = "user", derive(NoUninit, CheckedBitPattern))]
-#[repr(C)]
+#[repr(C, align(8))]
 pub struct FlowKey {
     /// The address of the host behind the downlink; an IPv4 address stands in the first four bytes,
     /// the others are zero.

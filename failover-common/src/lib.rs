@@ -13,7 +13,7 @@ pub mod lifetime;
 pub mod selection;
 pub mod uplink;
 
-pub use counters::{CounterKey, Counters, Point, Totals};
+pub use counters::{Counters, Totals, UplinkCounters};
 pub use flow::{Family, Flow, FlowKey, Phase, Reason};
 pub use interface::{Interface, Role};
 pub use selection::{Affinity, SLOTS, Selection, SelectionKey};
@@ -33,8 +33,7 @@ pub mod maps {
     pub const SELECTION: &str = "selection";
     /// An interface's index (`u32`) to [`Interface`](crate::Interface).
     pub const INTERFACES: &str = "interfaces";
-    /// [`CounterKey`](crate::CounterKey) to [`Counters`](crate::Counters), per CPU. Programs count
-    /// only what has an entry.
+    /// An uplink's id (`u32`) to [`UplinkCounters`](crate::UplinkCounters), per CPU.
     pub const COUNTERS: &str = "counters";
     /// 0 to [`Totals`](crate::Totals), per CPU.
     pub const TOTALS: &str = "totals";

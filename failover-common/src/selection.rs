@@ -6,8 +6,8 @@ use bytemuck::{CheckedBitPattern, NoUninit};
 use crate::{Family, FlowKey};
 
 /// The number of slots of a selection. Prime, as the table's permutations need it.
-pub const SLOTS: usize = SLOT_COUNT as usize;
-const SLOT_COUNT: u32 = 1021;
+pub const SLOTS: usize = 1021;
+const SLOT_COUNT: u64 = SLOTS as u64;
 
 /// What makes flows go together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,9 +73,10 @@ pub fn slot(key: &FlowKey, affinity: Affinity) -> usize {
             (key.inside_port as u64) << 32 | (key.outside_port as u64) << 16 | key.protocol as u64;
         hash = (hash ^ rest).wrapping_mul(FACTOR);
     }
-    // The high bits depend on all bits below them.
-    let folded = (hash >> 32) as u32;
-    (folded % SLOT_COUNT) as usize
+    // The high bits depend on all bits below them. A multiplication spreads them over the slots like
+    // a division would, and the kernel's verifier sees that the result is less than their number.
+    let high = hash >> 32;
+    ((high * SLOT_COUNT) >> 32) as usize
 }
 
 /// Odd, with its bits spread evenly (the golden ratio in 64 bits).

@@ -1,47 +1,82 @@
-//! The TC programs: they see every packet of an interface, and for now they only count.
+//! The TC programs: they choose the uplink of each flow and keep it there.
+//!
+//! | program | hangs on | does |
+//! | --- | --- | --- |
+//! | `fo_lan_in` | ingress of a downlink | gives a packet the uplink of its flow, by mark ([`lan_in`]) |
+//! | `fo_lan_out` | egress of a downlink | learns by which uplink flows come back ([`lan_out`]) |
+//! | `fo_wan_in` | ingress of an uplink | counts ([`wan_in`]) |
+//!
+//! Each is there twice: for interfaces whose packets begin with an Ethernet header, and, with `_l3`
+//! behind its name, for those whose packets begin with the IP header.
+//!
+//! A program never drops a packet and never changes one but for our bits of its mark. Nothing it
+//! keeps is needed: without its flow, a packet is picked anew and marked as "ask", and the own
+//! nftables table lets the connection mark decide.
 #![no_std]
 #![no_main]
+// For one instruction that the compiler does not make by itself for this target.
+#![feature(asm_experimental_arch)]
 
-use aya_ebpf::btf_maps::PerCpuArray;
-use aya_ebpf::macros::{btf_map, classifier};
+mod address;
+mod headers;
+mod lan_in;
+mod lan_out;
+mod log;
+mod maps;
+mod mark;
+mod packet;
+mod pick;
+mod wan_in;
+
+use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
-use aya_log_ebpf::trace;
-use failover_common::{Counters, Direction};
+
+use crate::packet::{ETHERNET_HEADER, NO_HEADER, Packet};
 
 /// The next program or filter sees the packet too: `TC_ACT_UNSPEC`, which is `TCX_NEXT`
 /// (include/uapi/linux/bpf.h). `TC_ACT_OK` would hide it from programs of others.
 const PASS_ON: i32 = -1;
 
-/// What each processor saw, by [`Direction`].
-#[btf_map]
-static COUNTERS: PerCpuArray<Counters, { Direction::ALL.len() }> = PerCpuArray::new();
-
-/// Sees what comes in.
+/// From users, with an Ethernet header.
 #[classifier]
-fn failover_in(packet: TcContext) -> i32 {
-    count(&packet, Direction::Ingress);
+fn fo_lan_in(context: TcContext) -> i32 {
+    lan_in::handle(&Packet::<ETHERNET_HEADER>::new(&context));
     PASS_ON
 }
 
-/// Sees what goes out.
+/// From users, without a header below IP.
 #[classifier]
-fn failover_out(packet: TcContext) -> i32 {
-    count(&packet, Direction::Egress);
+fn fo_lan_in_l3(context: TcContext) -> i32 {
+    lan_in::handle(&Packet::<NO_HEADER>::new(&context));
     PASS_ON
 }
 
-#[inline(always)]
-fn count(packet: &TcContext, direction: Direction) {
-    let length = packet.len();
-    trace!(packet, "{} bytes, direction {}", length, direction.index());
-    if let Some(counters) = COUNTERS.get_ptr_mut(direction.index()) {
-        // SAFETY: the verifier has checked that the pointer is within the slot of this processor.
-        // No other processor uses the slot, and programs at TC run with bottom halves disabled, so
-        // none interrupts another on the same processor: nobody else holds a reference.
-        let counters = unsafe { &mut *counters };
-        counters.packets += 1;
-        counters.bytes += u64::from(length);
-    }
+/// To users, with an Ethernet header.
+#[classifier]
+fn fo_lan_out(context: TcContext) -> i32 {
+    lan_out::handle(&Packet::<ETHERNET_HEADER>::new(&context));
+    PASS_ON
+}
+
+/// To users, without a header below IP.
+#[classifier]
+fn fo_lan_out_l3(context: TcContext) -> i32 {
+    lan_out::handle(&Packet::<NO_HEADER>::new(&context));
+    PASS_ON
+}
+
+/// From a provider, with an Ethernet header.
+#[classifier]
+fn fo_wan_in(context: TcContext) -> i32 {
+    wan_in::handle(&Packet::<ETHERNET_HEADER>::new(&context));
+    PASS_ON
+}
+
+/// From a provider, without a header below IP.
+#[classifier]
+fn fo_wan_in_l3(context: TcContext) -> i32 {
+    wan_in::handle(&Packet::<NO_HEADER>::new(&context));
+    PASS_ON
 }
 
 /// The kernel looks for the letters `GPL` here before it lets a program call helpers that are for

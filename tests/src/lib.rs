@@ -46,6 +46,7 @@ pub mod internet;
 mod isolation;
 pub mod lab;
 pub mod node;
+pub mod programs;
 pub mod snapshot;
 pub mod soak;
 mod sys;

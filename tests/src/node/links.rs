@@ -2,10 +2,11 @@
 
 use std::net::IpAddr;
 
+use futures_util::TryStreamExt as _;
 use netlink_packet_core::ErrorMessage;
 use netlink_packet_route::address::{AddressAttribute, AddressFlags};
-use netlink_packet_route::link::LinkMessage;
 use netlink_packet_route::link::{InfoData, InfoKind, InfoVeth};
+use netlink_packet_route::link::{LinkAttribute, LinkMessage};
 use netlink_packet_route::route::RouteProtocol;
 use nix::libc;
 use nix::net::if_::if_nametoindex;
@@ -91,6 +92,31 @@ impl Node {
                 "find interface {interface} on node {}",
                 self.name()
             )))
+    }
+
+    /// The hardware address of an Ethernet interface.
+    ///
+    /// # Errors
+    /// When there is no such interface in the namespace, or it has none.
+    pub async fn hardware_address(&self, interface: &str) -> Result<[u8; 6], LabError> {
+        let mut links = self
+            .netlink()
+            .link()
+            .get()
+            .match_name(interface.to_owned())
+            .execute();
+        let what = || format!("find the hardware address of {interface}");
+        let link = links
+            .try_next()
+            .await
+            .map_err(LabError::netlink(self.name(), what()))?;
+        link.into_iter()
+            .flat_map(|link| link.attributes)
+            .find_map(|attribute| match attribute {
+                LinkAttribute::Address(bytes) => bytes.try_into().ok(),
+                _ => None,
+            })
+            .ok_or_else(|| LabError::io(what())(std::io::ErrorKind::NotFound))
     }
 
     /// Sets an interface up.

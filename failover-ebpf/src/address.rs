@@ -1,0 +1,52 @@
+//! Addresses as words, as they stand in headers and in the flow table.
+
+/// An address in network order; an IPv4 address is the first word, the others are zero.
+#[derive(Clone, Copy)]
+pub(crate) struct Address([u32; 4]);
+
+impl Address {
+    #[inline(always)]
+    pub(crate) const fn new(words: [u32; 4]) -> Self {
+        Self(words)
+    }
+
+    #[inline(always)]
+    pub(crate) const fn from_ipv4(word: u32) -> Self {
+        Self([word, 0, 0, 0])
+    }
+
+    /// The words, for IPv6.
+    #[inline(always)]
+    pub(crate) const fn words(self) -> [u32; 4] {
+        self.0
+    }
+
+    /// The word, for IPv4.
+    #[inline(always)]
+    pub(crate) const fn ipv4(self) -> u32 {
+        let [word, ..] = self.0;
+        word
+    }
+
+    /// The bytes in their order on the wire.
+    #[inline(always)]
+    pub(crate) const fn bytes(self) -> [u8; 16] {
+        // SAFETY: both are 16 initialised bytes, and any byte is valid.
+        unsafe { core::mem::transmute(self.0) }
+    }
+}
+
+/// No host alone: multicast, broadcast and reserved (RFC 1112, RFC 919).
+#[inline(always)]
+pub(crate) const fn is_unsteerable_ipv4(destination: u32) -> bool {
+    let [first, ..] = destination.to_ne_bytes();
+    first >= 224
+}
+
+/// Multicast (`ff00::/8`) and link-local (`fe80::/10`) addresses, which no router passes on to
+/// another network (RFC 4291), by their first word.
+#[inline(always)]
+pub(crate) const fn is_unsteerable_ipv6(destination: u32) -> bool {
+    let [first, second, ..] = destination.to_ne_bytes();
+    first == 0xff || (first == 0xfe && second & 0xc0 == 0x80)
+}

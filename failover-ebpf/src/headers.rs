@@ -1,0 +1,340 @@
+//! What the headers of a packet say about its flow, for IPv4 and IPv6 alike.
+
+use failover_common::lifetime::protocol::{DCCP, ICMP, ICMPV6, SCTP, TCP, UDP, UDPLITE};
+use failover_common::{Family, FlowKey};
+
+use crate::address::{Address, is_unsteerable_ipv4, is_unsteerable_ipv6};
+use crate::packet::Packet;
+
+/// `ETH_P_IP` and `ETH_P_IPV6` as they stand in the context, in network order.
+const ETH_P_IP: u32 = 0x0800_u16.to_be() as u32;
+const ETH_P_IPV6: u32 = 0x86dd_u16.to_be() as u32;
+
+/// How many extension headers are looked through (RFC 8200 names seven kinds).
+const EXTENSION_HEADERS: usize = 8;
+
+/// Where the offset of a fragment stands in the second word of an IPv4 header.
+const FRAGMENT_OFFSET: u32 = 0x1fff_u32.to_be();
+
+/// IPv6 extension headers (IANA).
+const HOP_BY_HOP: u8 = 0;
+const ROUTING: u8 = 43;
+const FRAGMENT: u8 = 44;
+const AUTHENTICATION: u8 = 51;
+const DESTINATION_OPTIONS: u8 = 60;
+
+const FIN: u8 = 1;
+const SYN: u8 = 2;
+const RST: u8 = 4;
+const ACK: u8 = 16;
+
+/// What the headers say.
+pub(crate) enum Headers {
+    /// A packet of a flow.
+    Flow(Tuple),
+    /// An ICMP error about a packet of a flow, which went the other way.
+    Error(About),
+    /// A packet that belongs to no flow of two hosts, or does not say to which: multicast, later
+    /// fragments, neighbour discovery, anything that is not IP.
+    Other,
+    /// A packet that ends before its headers do, contradicts itself, or hides its flow behind too
+    /// many extension headers.
+    Unread,
+}
+
+/// Where in an ICMP error the packet begins that it is about.
+pub(crate) struct About {
+    family: Family,
+    at: usize,
+}
+
+/// Where a packet of a flow goes.
+#[derive(Clone, Copy)]
+pub(crate) struct Tuple {
+    pub(crate) family: Family,
+    pub(crate) protocol: u8,
+    pub(crate) source: Address,
+    pub(crate) destination: Address,
+    pub(crate) source_port: u16,
+    pub(crate) destination_port: u16,
+    pub(crate) traffic_class: u8,
+    pub(crate) tcp: TcpFlags,
+}
+
+impl Tuple {
+    /// The flow of a packet from inside.
+    #[inline(always)]
+    pub(crate) const fn outward(&self) -> FlowKey {
+        FlowKey {
+            inside: self.source.bytes(),
+            outside: self.destination.bytes(),
+            inside_port: self.source_port,
+            outside_port: self.destination_port,
+            protocol: self.protocol,
+            family: self.family,
+            reserved: [0; 2],
+        }
+    }
+
+    /// The flow of a packet from outside.
+    #[inline(always)]
+    pub(crate) const fn inward(&self) -> FlowKey {
+        // An echo's identifier is the inside host's whichever way it goes.
+        let (inside_port, outside_port) = match self.protocol {
+            ICMP | ICMPV6 => (self.source_port, 0),
+            _ => (self.destination_port, self.source_port),
+        };
+        FlowKey {
+            inside: self.destination.bytes(),
+            outside: self.source.bytes(),
+            inside_port,
+            outside_port,
+            protocol: self.protocol,
+            family: self.family,
+            reserved: [0; 2],
+        }
+    }
+}
+
+/// The flags of a TCP header; none for other protocols.
+#[derive(Clone, Copy)]
+pub(crate) struct TcpFlags(u8);
+
+impl TcpFlags {
+    /// The first packet of a connection.
+    #[inline(always)]
+    pub(crate) const fn opens(self) -> bool {
+        self.0 & (SYN | ACK | RST) == SYN
+    }
+
+    /// One of the last packets of a connection.
+    #[inline(always)]
+    pub(crate) const fn closes(self) -> bool {
+        self.0 & (FIN | RST) != 0
+    }
+
+    /// A reset: whoever sent it need not be the other end.
+    #[inline(always)]
+    pub(crate) const fn resets(self) -> bool {
+        self.0 & RST != 0
+    }
+}
+
+/// The header below IP's, and where it begins.
+struct Upper {
+    family: Family,
+    protocol: u8,
+    traffic_class: u8,
+    source: Address,
+    destination: Address,
+    at: usize,
+}
+
+enum Internet {
+    Upper(Upper),
+    Other,
+    Unread,
+}
+
+/// Reads the headers of a packet.
+#[inline(always)]
+pub(crate) fn read<const HEADER: usize>(packet: &Packet<'_, HEADER>) -> Headers {
+    let upper = match packet.protocol() {
+        ETH_P_IP => read_ipv4(packet, 0),
+        ETH_P_IPV6 => read_ipv6(packet, 0),
+        _ => return Headers::Other,
+    };
+    let upper = match upper {
+        Internet::Upper(upper) => upper,
+        Internet::Other => return Headers::Other,
+        Internet::Unread => return Headers::Unread,
+    };
+    match (upper.protocol, upper.family) {
+        (ICMP, Family::Ipv4) | (ICMPV6, Family::Ipv6) => read_icmp(packet, &upper),
+        _ => match read_tuple(packet, &upper, true) {
+            Some(tuple) => Headers::Flow(tuple),
+            None => Headers::Unread,
+        },
+    }
+}
+
+#[inline(always)]
+fn read_ipv4<const HEADER: usize>(packet: &Packet<'_, HEADER>, at: usize) -> Internet {
+    let Some([first, second, third, source, destination]) = packet.words(at) else {
+        return Internet::Unread;
+    };
+    let [version_and_length, traffic_class, _, _] = first.to_ne_bytes();
+    let [_, protocol, _, _] = third.to_ne_bytes();
+    let length = usize::from(version_and_length & 0x0f) * 4;
+    if version_and_length >> 4 != 4 || length < 20 {
+        return Internet::Unread;
+    }
+    // A later fragment has no ports. Connection tracking joins it with the first one, whose mark
+    // counts.
+    if second & FRAGMENT_OFFSET != 0 || is_unsteerable_ipv4(destination) {
+        return Internet::Other;
+    }
+    Internet::Upper(Upper {
+        family: Family::Ipv4,
+        protocol,
+        traffic_class,
+        source: Address::from_ipv4(source),
+        destination: Address::from_ipv4(destination),
+        at: at + length,
+    })
+}
+
+#[inline(always)]
+fn read_ipv6<const HEADER: usize>(packet: &Packet<'_, HEADER>, at: usize) -> Internet {
+    let Some([first, second, s0, s1, s2, s3, d0, d1, d2, d3]) = packet.words(at) else {
+        return Internet::Unread;
+    };
+    let [version, class, _, _] = first.to_ne_bytes();
+    let [_, _, next, _] = second.to_ne_bytes();
+    if version >> 4 != 6 {
+        return Internet::Unread;
+    }
+    let destination = Address::new([d0, d1, d2, d3]);
+    if is_unsteerable_ipv6(d0) {
+        return Internet::Other;
+    }
+    let mut upper = Upper {
+        family: Family::Ipv6,
+        protocol: next,
+        traffic_class: version << 4 | class >> 4,
+        source: Address::new([s0, s1, s2, s3]),
+        destination,
+        at: at + 40,
+    };
+    for _ in 0..EXTENSION_HEADERS {
+        if !matches!(
+            upper.protocol,
+            HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | DESTINATION_OPTIONS
+        ) {
+            return Internet::Upper(upper);
+        }
+        let Some([word]) = packet.words(upper.at) else {
+            return Internet::Unread;
+        };
+        let [next, length, offset_high, offset_low] = word.to_ne_bytes();
+        let length = usize::from(length);
+        upper.at += match upper.protocol {
+            // The offset is in the upper 13 bits (RFC 8200, section 4.5).
+            FRAGMENT if offset_high != 0 || offset_low & 0xf8 != 0 => return Internet::Other,
+            FRAGMENT => 8,
+            // In units of 4 bytes, 2 less (RFC 4302, section 2.2).
+            AUTHENTICATION => (length + 2) * 4,
+            _ => (length + 1) * 8,
+        };
+        upper.protocol = next;
+    }
+    Internet::Unread
+}
+
+/// The flow by ports, or by addresses alone where there are none. `whole`: the TCP header is there
+/// as far as its flags, which is not so in an ICMP error.
+#[inline(always)]
+fn read_tuple<const HEADER: usize>(
+    packet: &Packet<'_, HEADER>,
+    upper: &Upper,
+    whole: bool,
+) -> Option<Tuple> {
+    let mut tuple = by_addresses(upper);
+    if matches!(upper.protocol, TCP | UDP | UDPLITE | SCTP | DCCP) {
+        let [ports] = packet.words(upper.at)?;
+        let ports = u32::from_be(ports);
+        tuple.source_port = (ports >> 16) as u16;
+        tuple.destination_port = ports as u16;
+        if whole && upper.protocol == TCP {
+            let [fourth] = packet.words(upper.at + 12)?;
+            let [_, flags, _, _] = u32::to_ne_bytes(fourth);
+            tuple.tcp = TcpFlags(flags);
+        }
+    }
+    Some(tuple)
+}
+
+/// What an ICMP message is.
+enum Icmp {
+    Echo,
+    Error,
+    /// Neighbour discovery and multicast listeners, which stay on their link.
+    Link,
+    Query,
+}
+
+#[inline(always)]
+const fn classify(family: Family, kind: u8) -> Icmp {
+    match (family, kind) {
+        (Family::Ipv4, 0 | 8) | (Family::Ipv6, 128 | 129) => Icmp::Echo,
+        // Unreachable, source quench, time exceeded, parameter problem (RFC 792).
+        (Family::Ipv4, 3 | 4 | 11 | 12) | (Family::Ipv6, 0..=127) => Icmp::Error,
+        (Family::Ipv4, 5 | 9 | 10) | (Family::Ipv6, 130..=137 | 143 | 148..=149 | 151..=153) => {
+            Icmp::Link
+        }
+        _ => Icmp::Query,
+    }
+}
+
+#[inline(always)]
+fn read_icmp<const HEADER: usize>(packet: &Packet<'_, HEADER>, upper: &Upper) -> Headers {
+    let Some([first, second]) = packet.words(upper.at) else {
+        return Headers::Unread;
+    };
+    let [kind, ..] = first.to_ne_bytes();
+    match classify(upper.family, kind) {
+        Icmp::Echo => Headers::Flow(echo(upper, second)),
+        Icmp::Query => Headers::Flow(by_addresses(upper)),
+        Icmp::Link => Headers::Other,
+        Icmp::Error => Headers::Error(About {
+            family: upper.family,
+            at: upper.at + 8,
+        }),
+    }
+}
+
+/// An echo's flow is told by its identifier.
+#[inline(always)]
+fn echo(upper: &Upper, second_word: u32) -> Tuple {
+    Tuple {
+        source_port: (u32::from_be(second_word) >> 16) as u16,
+        ..by_addresses(upper)
+    }
+}
+
+/// A flow that is told by its addresses and protocol alone.
+#[inline(always)]
+const fn by_addresses(upper: &Upper) -> Tuple {
+    Tuple {
+        family: upper.family,
+        protocol: upper.protocol,
+        source: upper.source,
+        destination: upper.destination,
+        source_port: 0,
+        destination_port: 0,
+        traffic_class: upper.traffic_class,
+        tcp: TcpFlags(0),
+    }
+}
+
+/// The flow of the packet that an ICMP error is about, as far as that tells.
+#[inline(always)]
+pub(crate) fn read_about<const HEADER: usize>(
+    packet: &Packet<'_, HEADER>,
+    about: &About,
+) -> Option<Tuple> {
+    let upper = match about.family {
+        Family::Ipv4 => read_ipv4(packet, about.at),
+        Family::Ipv6 => read_ipv6(packet, about.at),
+    };
+    let Internet::Upper(upper) = upper else {
+        return None;
+    };
+    match (upper.protocol, upper.family) {
+        (ICMP, Family::Ipv4) | (ICMPV6, Family::Ipv6) => {
+            let [_, second] = packet.words(upper.at)?;
+            Some(echo(&upper, second))
+        }
+        _ => read_tuple(packet, &upper, false),
+    }
+}

@@ -1,0 +1,201 @@
+//! A packet from users: it is given the uplink of its flow.
+
+use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
+use failover_common::lifetime::is_alive;
+use failover_common::{Flow, FlowKey, Phase, Reason};
+
+use crate::headers::{self, Headers, Tuple};
+use crate::log;
+use crate::maps::{FLOWS, add, count, total, uplink};
+use crate::mark::{self, Certainty};
+use crate::packet::Packet;
+use crate::pick::{Picked, pick};
+
+/// How stale the time of a flow's last packet may be.
+const REFRESH_NS: u64 = 1_000_000_000;
+
+/// Gives a packet from users its uplink.
+#[inline(always)]
+pub(crate) fn handle<const HEADER: usize>(packet: &Packet<'_, HEADER>) {
+    if packet.is_tagged() || !packet.is_for_us() {
+        return;
+    }
+    match headers::read(packet) {
+        Headers::Flow(tuple) => steer(packet, &tuple),
+        Headers::Error(about) => match headers::read_about(packet, &about) {
+            Some(tuple) => follow(packet, &tuple.inward()),
+            None => total(|totals| &mut totals.unread),
+        },
+        Headers::Other => {}
+        Headers::Unread => total(|totals| &mut totals.unread),
+    }
+}
+
+/// What the flow table says about a flow.
+enum Known {
+    /// It is on its uplink.
+    Here(&'static mut Flow),
+    /// It is to be picked anew: its uplink's flows were forgotten, or it is another flow with the
+    /// same addresses and ports.
+    Stale(&'static mut Flow),
+    Not,
+}
+
+#[inline(always)]
+fn known(key: &FlowKey, tuple: &Tuple, now_ns: u64) -> Known {
+    let Some(flow) = FLOWS.get_ptr_mut(key) else {
+        return Known::Not;
+    };
+    // SAFETY: the hazard is an entry that is evicted and given to another flow while it is held, or
+    // written by two processors at once. The kernel keeps the memory of map values for as long as
+    // the program runs (RCU), every field is written on its own, and whatever mixture of two flows
+    // an entry holds is corrected by the connection mark: an unconfirmed entry asks it, and an
+    // answer by another uplink than the entry's corrects that.
+    let flow = unsafe { &mut *flow };
+    let current = uplink(flow.uplink)
+        .is_some_and(|uplink| uplink.family(key.family).generation == flow.generation);
+    let ended =
+        !is_alive(key, flow, now_ns) || (tuple.tcp.opens() && matches!(flow.phase, Phase::Closing));
+    if current && !ended {
+        Known::Here(flow)
+    } else {
+        if ended {
+            // What was counted is another flow's.
+            *flow = begun(now_ns);
+        }
+        Known::Stale(flow)
+    }
+}
+
+#[inline(always)]
+fn steer<const HEADER: usize>(packet: &Packet<'_, HEADER>, tuple: &Tuple) {
+    let now_ns = now_ns();
+    let key = tuple.outward();
+    match known(&key, tuple, now_ns) {
+        Known::Here(flow) => {
+            let certainty = if flow.confirmed {
+                Certainty::Confirmed
+            } else {
+                Certainty::Ask
+            };
+            carry(packet, tuple, flow, now_ns, certainty);
+        }
+        Known::Stale(flow) => {
+            let Some(picked) = pick(packet, tuple, &key) else {
+                return;
+            };
+            total(|totals| &mut totals.renewed);
+            flow.confirmed = false;
+            flow.reason = Reason::Hash;
+            flow.uplink = picked.uplink;
+            flow.generation = picked.generation;
+            log::new_flow(packet, &key, picked.uplink, Reason::Hash);
+            carry(packet, tuple, flow, now_ns, Certainty::Ask);
+        }
+        Known::Not => {
+            let Some(picked) = pick(packet, tuple, &key) else {
+                return;
+            };
+            // A reset ends a flow; it begins none.
+            if !tuple.tcp.resets() {
+                enter(packet, tuple, &key, picked, now_ns);
+                log::new_flow(packet, &key, picked.uplink, Reason::Hash);
+            }
+            mark::give(packet, picked.uplink, Certainty::Ask);
+            count(
+                picked.uplink,
+                |counters| &mut counters.lan_in,
+                packet.segments(),
+                packet.length(),
+            );
+        }
+    }
+}
+
+/// Sends a packet with its flow.
+#[inline(always)]
+fn carry<const HEADER: usize>(
+    packet: &Packet<'_, HEADER>,
+    tuple: &Tuple,
+    flow: &mut Flow,
+    now_ns: u64,
+    certainty: Certainty,
+) {
+    mark::give(packet, flow.uplink, certainty);
+    if now_ns.wrapping_sub(flow.seen_ns) >= REFRESH_NS {
+        flow.seen_ns = now_ns;
+    }
+    if tuple.tcp.closes() {
+        flow.phase = Phase::Closing;
+    }
+    let (packets, bytes) = (packet.segments(), packet.length());
+    add(&mut flow.out_packets, packets);
+    add(&mut flow.out_bytes, bytes);
+    count(flow.uplink, |counters| &mut counters.lan_in, packets, bytes);
+}
+
+/// An ICMP error goes with the flow that it is about; a flow that is not known is the connection
+/// mark's to know.
+#[inline(always)]
+fn follow<const HEADER: usize>(packet: &Packet<'_, HEADER>, key: &FlowKey) {
+    // SAFETY: only fields of their own are read; as in `known`.
+    let Some(flow) = (unsafe { FLOWS.get(key) }) else {
+        return;
+    };
+    let current = uplink(flow.uplink)
+        .is_some_and(|uplink| uplink.family(key.family).generation == flow.generation);
+    if current && flow.confirmed {
+        mark::give(packet, flow.uplink, Certainty::Confirmed);
+    }
+}
+
+#[inline(always)]
+fn enter<const HEADER: usize>(
+    packet: &Packet<'_, HEADER>,
+    tuple: &Tuple,
+    key: &FlowKey,
+    picked: Picked,
+    now_ns: u64,
+) {
+    let flow = Flow {
+        out_packets: packet.segments(),
+        out_bytes: packet.length(),
+        generation: picked.generation,
+        uplink: picked.uplink,
+        phase: if tuple.tcp.closes() {
+            Phase::Closing
+        } else {
+            Phase::Opening
+        },
+        ..begun(now_ns)
+    };
+    match FLOWS.insert(key, flow, 0) {
+        Ok(()) => total(|totals| &mut totals.entered),
+        Err(_) => total(|totals| &mut totals.refused),
+    }
+}
+
+/// A flow that begins now, on no uplink yet.
+#[inline(always)]
+pub(crate) const fn begun(now_ns: u64) -> Flow {
+    Flow {
+        created_ns: now_ns,
+        seen_ns: now_ns,
+        out_packets: 0,
+        out_bytes: 0,
+        in_packets: 0,
+        in_bytes: 0,
+        generation: 0,
+        uplink: 0,
+        reason: Reason::Hash,
+        phase: Phase::Opening,
+        confirmed: false,
+    }
+}
+
+/// The monotonic clock, as of the last timer tick: asking for more costs more than all else here.
+#[inline(always)]
+pub(crate) fn now_ns() -> u64 {
+    // SAFETY: the helper takes nothing and has no effect.
+    unsafe { bpf_ktime_get_coarse_ns() }
+}

@@ -1,0 +1,132 @@
+//! A packet to users: it tells by which uplink its flow comes back.
+
+use failover_common::{Flow, FlowKey, Phase, Reason, Role, Uplink};
+
+use crate::headers::{self, Headers, Tuple};
+use crate::lan_in::{begun, now_ns};
+use crate::maps::{FLOWS, add, count, interface, total, uplink};
+use crate::packet::Packet;
+use crate::{log, mark};
+
+/// How stale the time of a flow's last packet may be.
+const REFRESH_NS: u64 = 1_000_000_000;
+
+/// Learns from a packet that came in by an uplink and goes to users.
+#[inline(always)]
+pub(crate) fn handle<const HEADER: usize>(packet: &Packet<'_, HEADER>) {
+    let from = packet.ingress_ifindex();
+    // The host's own.
+    if from == 0 || packet.is_tagged() {
+        return;
+    }
+    let Some(from) = interface(from).filter(|from| matches!(from.role, Role::Uplink)) else {
+        return;
+    };
+    count(
+        from.uplink,
+        |counters| &mut counters.lan_out,
+        packet.segments(),
+        packet.length(),
+    );
+    match headers::read(packet) {
+        Headers::Flow(tuple) => learn(packet, &tuple, from.uplink),
+        // An ICMP error may come from anybody on the way, and by any uplink.
+        Headers::Error(_) | Headers::Other => {}
+        Headers::Unread => total(|totals| &mut totals.unread),
+    }
+}
+
+#[inline(always)]
+fn learn<const HEADER: usize>(packet: &Packet<'_, HEADER>, tuple: &Tuple, id: u8) {
+    let Some(uplink) = uplink(id) else {
+        return;
+    };
+    let key = tuple.inward();
+    let now_ns = now_ns();
+    let Some(flow) = FLOWS.get_ptr_mut(key) else {
+        if !tuple.tcp.resets() {
+            enter(packet, tuple, &key, uplink, id, now_ns);
+        }
+        return;
+    };
+    // SAFETY: as for an entry that a packet from users found: the memory stays while the program
+    // runs, fields are written one by one, and a mixture is corrected by the connection mark.
+    let flow = unsafe { &mut *flow };
+    if !tuple.tcp.resets() {
+        agree(flow, &key, uplink, id);
+    }
+    if tuple.tcp.closes() {
+        flow.phase = Phase::Closing;
+    } else if matches!(flow.phase, Phase::Opening) && flow.out_packets != 0 {
+        flow.phase = Phase::Established;
+    }
+    if now_ns.wrapping_sub(flow.seen_ns) >= REFRESH_NS {
+        flow.seen_ns = now_ns;
+    }
+    add(&mut flow.in_packets, packet.segments());
+    add(&mut flow.in_bytes, packet.length());
+}
+
+/// What comes back by the flow's uplink confirms it. What comes back by another one that translates
+/// can belong to no other than that: it corrects it. A late packet by an uplink that is down does
+/// neither.
+#[inline(always)]
+fn agree(flow: &mut Flow, key: &FlowKey, uplink: &Uplink, id: u8) {
+    let family = uplink.family(key.family);
+    if flow.uplink == id && flow.generation == family.generation {
+        if !flow.confirmed {
+            flow.confirmed = true;
+        }
+    } else if family.state.teaches() && family.translates {
+        flow.confirmed = true;
+        flow.reason = Reason::Restored;
+        flow.uplink = id;
+        flow.generation = family.generation;
+        total(|totals| &mut totals.corrected);
+    }
+}
+
+/// Enters a flow that is not known: one that begins outside, or that is older than its entry. Where
+/// nothing is translated an answer may come by another uplink than the question went, so that only
+/// the first packet of a connection tells.
+#[inline(always)]
+fn enter<const HEADER: usize>(
+    packet: &Packet<'_, HEADER>,
+    tuple: &Tuple,
+    key: &FlowKey,
+    uplink: &Uplink,
+    id: u8,
+    now_ns: u64,
+) {
+    let family = uplink.family(key.family);
+    let begins = mark::asks(packet);
+    if !family.state.teaches() || !(begins || family.translates) {
+        return;
+    }
+    let reason = if begins {
+        Reason::Inbound
+    } else {
+        Reason::Restored
+    };
+    let flow = Flow {
+        in_packets: packet.segments(),
+        in_bytes: packet.length(),
+        generation: family.generation,
+        uplink: id,
+        reason,
+        phase: if tuple.tcp.closes() {
+            Phase::Closing
+        } else {
+            Phase::Opening
+        },
+        confirmed: true,
+        ..begun(now_ns)
+    };
+    match FLOWS.insert(key, flow, 0) {
+        Ok(()) => {
+            total(|totals| &mut totals.entered);
+            log::new_flow(packet, key, id, reason);
+        }
+        Err(_) => total(|totals| &mut totals.refused),
+    }
+}

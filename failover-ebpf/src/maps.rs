@@ -1,0 +1,99 @@
+//! The maps, and counting in them.
+
+use core::arch::asm;
+
+use aya_ebpf::btf_maps::{HashMap, LruHashMap, PerCpuArray};
+use aya_ebpf::macros::btf_map;
+use failover_common::{
+    Counters, Flow, FlowKey, Interface, Selection, SelectionKey, Totals, Uplink, UplinkCounters,
+};
+
+/// The size of the flow table where the loader sets no other.
+const FLOW_CAPACITY: usize = 262_144;
+/// Ids go from 1 to 127.
+const UPLINK_CAPACITY: usize = 127;
+/// Two families in each of 128 pools.
+const SELECTION_CAPACITY: usize = 256;
+/// Downlinks and uplinks together.
+const INTERFACE_CAPACITY: usize = 1024;
+
+#[btf_map(name = "flows")]
+pub(crate) static FLOWS: LruHashMap<FlowKey, Flow, FLOW_CAPACITY> = LruHashMap::new();
+
+#[btf_map(name = "uplinks")]
+pub(crate) static UPLINKS: HashMap<u32, Uplink, UPLINK_CAPACITY> = HashMap::new();
+
+#[btf_map(name = "selection")]
+pub(crate) static SELECTION: HashMap<SelectionKey, Selection, SELECTION_CAPACITY> = HashMap::new();
+
+#[btf_map(name = "interfaces")]
+pub(crate) static INTERFACES: HashMap<u32, Interface, INTERFACE_CAPACITY> = HashMap::new();
+
+#[btf_map(name = "counters")]
+static COUNTERS: PerCpuArray<UplinkCounters, { UPLINK_CAPACITY + 1 }> = PerCpuArray::new();
+
+#[btf_map(name = "totals")]
+static TOTALS: PerCpuArray<Totals, 1> = PerCpuArray::new();
+
+/// An uplink by its id.
+#[inline(always)]
+pub(crate) fn uplink(id: u8) -> Option<&'static Uplink> {
+    // SAFETY: the daemon replaces an entry as a whole by a new one and never writes into this; the
+    // kernel may give the old one's memory to the new one's successor while we read, so that single
+    // fields may be of either. Each field alone is valid, and a flow that is given a generation that
+    // its uplink does not have is picked anew with its next packet.
+    unsafe { UPLINKS.get(u32::from(id)) }
+}
+
+/// An interface by its index.
+#[inline(always)]
+pub(crate) fn interface(index: u32) -> Option<&'static Interface> {
+    // SAFETY: as in `uplink`: replaced as a whole; a mixture of two is the role of one interface
+    // with the uplink of another for one packet.
+    unsafe { INTERFACES.get(index) }
+}
+
+/// Counts packets of an uplink.
+#[inline(always)]
+pub(crate) fn count(
+    uplink: u8,
+    field: impl FnOnce(&mut UplinkCounters) -> &mut Counters,
+    packets: u64,
+    bytes: u64,
+) {
+    if let Some(counters) = COUNTERS.get_ptr_mut(u32::from(uplink)) {
+        // SAFETY: the slot is this processor's alone, and programs at TC run with bottom halves
+        // disabled, so none interrupts another on the same processor: nobody else writes here. The
+        // daemon only reads.
+        let counters = field(unsafe { &mut *counters });
+        counters.packets += packets;
+        counters.bytes += bytes;
+    }
+}
+
+/// Counts what became of packets that no known flow decided.
+#[inline(always)]
+pub(crate) fn total(field: impl FnOnce(&mut Totals) -> &mut u64) {
+    if let Some(totals) = TOTALS.get_ptr_mut(0) {
+        // SAFETY: as in `count`: the slot is this processor's alone.
+        let totals = unsafe { &mut *totals };
+        *field(totals) += 1;
+    }
+}
+
+/// Adds to a counter of a flow. Packets of one direction of one flow may be on two processors at
+/// once.
+#[inline(always)]
+pub(crate) fn add(counter: &mut u64, amount: u64) {
+    // SAFETY: the hazard is a write beyond the counter. The instruction (`BPF_XADD`,
+    // include/uapi/linux/bpf.h) adds to the aligned u64 that the reference is to, and to nothing
+    // else. The compiler has no atomic addition for this target.
+    unsafe {
+        asm!(
+            "lock *(u64 *)({counter} + 0) += {amount}",
+            counter = in(reg) counter,
+            amount = in(reg) amount,
+            options(nostack)
+        );
+    }
+}

@@ -1,0 +1,142 @@
+//! A packet: what the kernel knows of it, and its bytes.
+
+use core::arch::asm;
+
+use aya_ebpf::programs::TcContext;
+
+/// What stands before the IP header on an Ethernet interface, in bytes.
+pub(crate) const ETHERNET_HEADER: usize = 14;
+/// Nothing stands before the IP header on TUN, PPP, WireGuard and other tunnels.
+pub(crate) const NO_HEADER: usize = 0;
+
+/// `PACKET_HOST`: it is for this host, and for no other (include/uapi/linux/if_packet.h).
+const PACKET_HOST: u32 = 0;
+/// The id of a VLAN within its tag; 0 is a priority without a VLAN (IEEE 802.1Q).
+const VLAN_ID: u32 = 0xfff;
+
+/// A packet whose IP header begins after `HEADER` bytes.
+pub(crate) struct Packet<'c, const HEADER: usize> {
+    context: &'c TcContext,
+}
+
+macro_rules! field {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[inline(always)]
+        pub(crate) fn $name(&self) -> u32 {
+            // SAFETY: the kernel gives each program a valid context; the verifier knows its fields.
+            unsafe { (*self.context.skb.skb).$name }
+        }
+    };
+}
+
+impl<'c, const HEADER: usize> Packet<'c, HEADER> {
+    #[inline(always)]
+    pub(crate) const fn new(context: &'c TcContext) -> Self {
+        Self { context }
+    }
+
+    field!(
+        /// The mark.
+        mark
+    );
+    field!(
+        /// The index of the interface that it is at.
+        ifindex
+    );
+    field!(
+        /// The index of the interface that it came in by; 0 for the host's own.
+        ingress_ifindex
+    );
+    field!(
+        /// The type of its network layer (`ETH_P_IP`, `ETH_P_IPV6`), in network order.
+        protocol
+    );
+    field!(gso_segs);
+    field!(vlan_present);
+    field!(vlan_tci);
+    field!(pkt_type);
+
+    #[inline(always)]
+    pub(crate) fn set_mark(&self, mark: u32) {
+        self.context.set_mark(mark);
+    }
+
+    /// For helpers and the log.
+    #[inline(always)]
+    pub(crate) const fn context(&self) -> &TcContext {
+        self.context
+    }
+
+    /// It belongs to a VLAN on this trunk, not to the trunk itself.
+    #[inline(always)]
+    pub(crate) fn is_tagged(&self) -> bool {
+        self.vlan_present() != 0 && self.vlan_tci() & VLAN_ID != 0
+    }
+
+    /// It is for this host: not broadcast, not multicast, and not another's on a promiscuous
+    /// interface.
+    #[inline(always)]
+    pub(crate) fn is_for_us(&self) -> bool {
+        self.pkt_type() == PACKET_HOST
+    }
+
+    /// How many packets it is on the wire.
+    #[inline(always)]
+    pub(crate) fn segments(&self) -> u64 {
+        let segments = self.gso_segs();
+        if segments == 0 {
+            1
+        } else {
+            u64::from(segments)
+        }
+    }
+
+    /// Its length with its link-layer header.
+    #[inline(always)]
+    pub(crate) fn length(&self) -> u64 {
+        u64::from(self.context.len())
+    }
+
+    /// Reads 32-bit words, in network order, at an offset from the IP header of at most 64 kB. `None`
+    /// where the packet ends before.
+    #[inline(always)]
+    pub(crate) fn words<const COUNT: usize>(&self, offset: usize) -> Option<[u32; COUNT]> {
+        // So that the verifier knows a bound.
+        let offset = HEADER + (offset & 0xffff);
+        let first = self.context.data() + offset;
+        if first + 4 * COUNT > self.context.data_end() {
+            // Not in the linear part: many drivers, and sockets that send whole frames, leave no
+            // more than the Ethernet header there.
+            return self.context.load(offset).ok();
+        }
+        let mut words = [0; COUNT];
+        for (index, word) in words.iter_mut().enumerate() {
+            // SAFETY: the word lies within the packet, by the comparison above.
+            *word = unsafe { load(first + 4 * index) };
+        }
+        Some(words)
+    }
+}
+
+/// Loads a word from an address that need not be aligned: behind an Ethernet header an IP header is
+/// not, on most processors. The compiler would load it byte by byte; the kernel allows a word
+/// wherever the processor can do that.
+///
+/// # Safety
+/// The four bytes must lie within the packet. The hazard is a read beyond it, which the kernel's
+/// verifier refuses.
+#[inline(always)]
+unsafe fn load(address: usize) -> u32 {
+    let word: u64;
+    // SAFETY: by the caller's promise; the instruction reads memory and nothing else.
+    unsafe {
+        asm!(
+            "{word} = *(u32 *)({address} + 0)",
+            word = lateout(reg) word,
+            address = in(reg) address,
+            options(nostack, readonly, pure)
+        );
+    }
+    word as u32
+}

@@ -1,0 +1,102 @@
+//! Which uplink a new flow gets.
+
+use aya_ebpf::EbpfContext as _;
+use aya_ebpf::bindings::{
+    BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_SUCCESS,
+    bpf_fib_lookup as FibLookup,
+};
+use aya_ebpf::helpers::generated::bpf_fib_lookup;
+use failover_common::lifetime::protocol::{TCP, UDP};
+use failover_common::selection::slot;
+use failover_common::{Family, FlowKey, Role, SelectionKey};
+
+use crate::headers::Tuple;
+use crate::maps::{SELECTION, interface, total, uplink};
+use crate::packet::Packet;
+
+/// The address families of sockets (include/linux/socket.h).
+const AF_INET: u8 = 2;
+const AF_INET6: u8 = 10;
+
+/// What a new flow gets.
+#[derive(Clone, Copy)]
+pub(crate) struct Picked {
+    pub(crate) uplink: u8,
+    pub(crate) generation: u32,
+}
+
+/// Picks the uplink of a new flow. `None`: the kernel sends it elsewhere, or no uplink is there to
+/// be picked; then the packet is none of ours.
+#[inline(always)]
+pub(crate) fn pick<const HEADER: usize>(
+    packet: &Packet<'_, HEADER>,
+    tuple: &Tuple,
+    key: &FlowKey,
+) -> Option<Picked> {
+    if !leaves_by_an_uplink(packet, tuple) {
+        total(|totals| &mut totals.elsewhere);
+        return None;
+    }
+    let picked = select(key);
+    if picked.is_none() {
+        total(|totals| &mut totals.unpicked);
+    }
+    picked
+}
+
+#[inline(always)]
+fn select(key: &FlowKey) -> Option<Picked> {
+    // SAFETY: the daemon replaces a selection as a whole by a new one. If the memory of an old one
+    // is given to its successor while we read, the slot is of either, and both are uplinks.
+    let selection = unsafe { SELECTION.get(SelectionKey::common(key.family)) }?;
+    let id = *selection.slots.get(slot(key, selection.affinity))?;
+    let generation = uplink(id)?.family(key.family).generation;
+    Some(Picked {
+        uplink: id,
+        generation,
+    })
+}
+
+/// Whether the kernel's own answer for the packet, by all rules and tables, is an uplink. What a
+/// VPN's or the user's rules send elsewhere is left alone, and so is what is for this host or
+/// another downlink.
+#[inline(always)]
+fn leaves_by_an_uplink<const HEADER: usize>(packet: &Packet<'_, HEADER>, tuple: &Tuple) -> bool {
+    // SAFETY: the structure consists of integers, for which zero is valid.
+    let mut lookup: FibLookup = unsafe { core::mem::zeroed() };
+    lookup.ifindex = packet.ifindex();
+    lookup.l4_protocol = tuple.protocol;
+    // Rules by port know these protocols' ports only where they are told.
+    if matches!(tuple.protocol, TCP | UDP) {
+        lookup.sport = tuple.source_port.to_be();
+        lookup.dport = tuple.destination_port.to_be();
+    }
+    match tuple.family {
+        Family::Ipv4 => {
+            lookup.family = AF_INET;
+            lookup.__bindgen_anon_2.tos = tuple.traffic_class;
+            lookup.__bindgen_anon_3.ipv4_src = tuple.source.ipv4();
+            lookup.__bindgen_anon_4.ipv4_dst = tuple.destination.ipv4();
+        }
+        Family::Ipv6 => {
+            lookup.family = AF_INET6;
+            lookup.__bindgen_anon_2.flowinfo = (u32::from(tuple.traffic_class) << 20).to_be();
+            lookup.__bindgen_anon_3.ipv6_src = tuple.source.words();
+            lookup.__bindgen_anon_4.ipv6_dst = tuple.destination.words();
+        }
+    }
+    const LENGTH: i32 = size_of::<FibLookup>() as i32;
+    // SAFETY: context and structure are valid for the call, and the length is the structure's.
+    let answer = unsafe { bpf_fib_lookup(packet.context().as_ptr(), &raw mut lookup, LENGTH, 0) };
+    // Without a neighbour, or too long for the output: the route was found all the same.
+    let found = [
+        BPF_FIB_LKUP_RET_SUCCESS,
+        BPF_FIB_LKUP_RET_NO_NEIGH,
+        BPF_FIB_LKUP_RET_FRAG_NEEDED,
+    ]
+    .into_iter()
+    .any(|routed| answer == i64::from(routed));
+    found
+        && interface(lookup.ifindex)
+            .is_some_and(|out| matches!(out.role, Role::Uplink | Role::SharedUplink))
+}

@@ -1,0 +1,344 @@
+//! The object in the kernel, and its maps with their real types.
+
+use aya::maps::{HashMap, MapData, MapError, PerCpuArray};
+use aya::programs::SchedClassifier;
+use aya::{Ebpf, EbpfLoader};
+use bytemuck::{CheckedBitPattern, NoUninit};
+use failover_common::{
+    Affinity, Counters, Family, Flow, FlowKey, Interface, Selection, SelectionKey, Totals, Uplink,
+    UplinkCounters, globals, maps,
+};
+
+use super::ProgramsError;
+
+/// What is fixed when the programs are loaded.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Our bits of marks, in one run of 2 to 8.
+    pub mark_mask: u32,
+    /// Entries of the flow table.
+    pub capacity: u32,
+    /// The level of the programs' log, 0 for none (`aya_log_common::Level`).
+    pub log_level: u8,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            mark_mask: 0xff00_0000,
+            capacity: 65_536,
+            log_level: 0,
+        }
+    }
+}
+
+/// The programs and maps of one object. They are gone with it.
+#[derive(Debug)]
+pub struct Loaded {
+    pub(super) ebpf: Ebpf,
+}
+
+type Bytes<const LENGTH: usize> = [u8; LENGTH];
+
+impl Loaded {
+    /// Loads all programs.
+    ///
+    /// # Errors
+    /// When the object is unreadable or the kernel refuses it.
+    pub fn new(object: &[u8], settings: Settings) -> Result<Self, ProgramsError> {
+        let Settings {
+            mark_mask,
+            capacity,
+            log_level,
+        } = settings;
+        let shift = mark_mask.trailing_zeros();
+        let ask = 1_u32 << (31 - mark_mask.leading_zeros());
+        let mut ebpf = EbpfLoader::new()
+            .override_global(globals::MARK_MASK, &mark_mask, true)
+            .override_global(globals::MARK_SHIFT, &shift, true)
+            .override_global(globals::MARK_ASK, &ask, true)
+            .override_global("AYA_LOG_LEVEL", &log_level, true)
+            .map_max_entries(maps::FLOWS, capacity)
+            .load(object)?;
+        let names: Vec<String> = ebpf.programs().map(|(name, _)| name.to_owned()).collect();
+        for name in names {
+            program(&mut ebpf, &name)?
+                .load()
+                .map_err(|source| ProgramsError::Program { name, source })?;
+        }
+        Ok(Self { ebpf })
+    }
+
+    /// The names of all programs.
+    #[must_use]
+    pub fn names(&self) -> Vec<&str> {
+        self.ebpf.programs().map(|(name, _)| name).collect()
+    }
+
+    /// How many instructions the verifier looked at in a program.
+    ///
+    /// # Errors
+    /// When there is no such program, or the kernel does not tell (before Linux 5.16).
+    pub fn verified_instructions(&self, name: &str) -> Result<u32, ProgramsError> {
+        self.program(name)?
+            .info()
+            .map_err(|source| ProgramsError::Program {
+                name: name.to_owned(),
+                source,
+            })?
+            .verified_instruction_count()
+            .ok_or_else(|| ProgramsError::Missing("count of verified instructions".to_owned()))
+    }
+
+    /// Sets what the programs know of an uplink.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn set_uplink(&mut self, id: u8, uplink: &Uplink) -> Result<(), ProgramsError> {
+        self.put(maps::UPLINKS, &u32::from(id).to_ne_bytes(), uplink)
+    }
+
+    /// What the programs know of an uplink.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn uplink(&self, id: u8) -> Result<Option<Uplink>, ProgramsError> {
+        const LENGTH: usize = size_of::<Uplink>();
+        self.get::<4, LENGTH, _>(maps::UPLINKS, &u32::from(id).to_ne_bytes())
+    }
+
+    /// Forgets an uplink.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn remove_uplink(&mut self, id: u8) -> Result<(), ProgramsError> {
+        self.remove::<4, { size_of::<Uplink>() }>(maps::UPLINKS, &u32::from(id).to_ne_bytes())
+    }
+
+    /// Sets what the programs know of an interface.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn set_interface(
+        &mut self,
+        index: u32,
+        interface: &Interface,
+    ) -> Result<(), ProgramsError> {
+        self.put(maps::INTERFACES, &index.to_ne_bytes(), interface)
+    }
+
+    /// Sets who new flows of a family go to: slot by slot these uplinks, again and again.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn select(
+        &mut self,
+        family: Family,
+        affinity: Affinity,
+        uplinks: &[u8],
+    ) -> Result<(), ProgramsError> {
+        let mut slots = [0; failover_common::SLOTS];
+        for (slot, uplink) in slots.iter_mut().zip(uplinks.iter().cycle()) {
+            *slot = *uplink;
+        }
+        let selection = Selection {
+            affinity,
+            reserved: [0; 2],
+            slots,
+        };
+        let key: Bytes<{ size_of::<SelectionKey>() }> =
+            bytemuck::cast(SelectionKey::common(family));
+        self.put(maps::SELECTION, &key, &selection)
+    }
+
+    /// Leaves new flows of a family without a selection.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn deselect(&mut self, family: Family) -> Result<(), ProgramsError> {
+        let key: Bytes<{ size_of::<SelectionKey>() }> =
+            bytemuck::cast(SelectionKey::common(family));
+        self.remove::<_, { size_of::<Selection>() }>(maps::SELECTION, &key)
+    }
+
+    /// A flow.
+    ///
+    /// # Errors
+    /// When the kernel refuses, or the entry makes no sense.
+    pub fn flow(&self, key: &FlowKey) -> Result<Option<Flow>, ProgramsError> {
+        const LENGTH: usize = size_of::<Flow>();
+        let key: Bytes<{ size_of::<FlowKey>() }> = bytemuck::cast(*key);
+        self.get::<{ size_of::<FlowKey>() }, LENGTH, _>(maps::FLOWS, &key)
+    }
+
+    /// Sets a flow.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn set_flow(&mut self, key: &FlowKey, flow: &Flow) -> Result<(), ProgramsError> {
+        let key: Bytes<{ size_of::<FlowKey>() }> = bytemuck::cast(*key);
+        self.put(maps::FLOWS, &key, flow)
+    }
+
+    /// Forgets a flow.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn remove_flow(&mut self, key: &FlowKey) -> Result<(), ProgramsError> {
+        let key: Bytes<{ size_of::<FlowKey>() }> = bytemuck::cast(*key);
+        self.remove::<_, { size_of::<Flow>() }>(maps::FLOWS, &key)
+    }
+
+    /// The keys of all flows.
+    ///
+    /// # Errors
+    /// When the kernel refuses, or a key makes no sense.
+    pub fn flows(&self) -> Result<Vec<FlowKey>, ProgramsError> {
+        let map: HashMap<&MapData, Bytes<{ size_of::<FlowKey>() }>, Bytes<{ size_of::<Flow>() }>> =
+            HashMap::try_from(self.map(maps::FLOWS)?).map_err(failed(maps::FLOWS))?;
+        map.keys()
+            .map(|key| checked(maps::FLOWS, &key.map_err(failed(maps::FLOWS))?))
+            .collect()
+    }
+
+    /// What was counted for an uplink, over all processors.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn counters(&self, id: u8) -> Result<UplinkCounters, ProgramsError> {
+        let map: PerCpuArray<_, Bytes<{ size_of::<UplinkCounters>() }>> =
+            PerCpuArray::try_from(self.map(maps::COUNTERS)?).map_err(failed(maps::COUNTERS))?;
+        let values = map.get(&id.into(), 0).map_err(failed(maps::COUNTERS))?;
+        let add = |sum: Counters, one: Counters| Counters {
+            packets: sum.packets + one.packets,
+            bytes: sum.bytes + one.bytes,
+        };
+        values
+            .iter()
+            .try_fold(UplinkCounters::default(), |sum, bytes| {
+                let one: UplinkCounters = checked(maps::COUNTERS, bytes)?;
+                Ok(UplinkCounters {
+                    lan_in: add(sum.lan_in, one.lan_in),
+                    wan_in: add(sum.wan_in, one.wan_in),
+                    lan_out: add(sum.lan_out, one.lan_out),
+                })
+            })
+    }
+
+    /// What became of packets that no known flow decided.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn totals(&self) -> Result<Totals, ProgramsError> {
+        let map: PerCpuArray<_, Bytes<{ size_of::<Totals>() }>> =
+            PerCpuArray::try_from(self.map(maps::TOTALS)?).map_err(failed(maps::TOTALS))?;
+        let values = map.get(&0, 0).map_err(failed(maps::TOTALS))?;
+        values.iter().try_fold(Totals::default(), |sum, bytes| {
+            let one: Totals = checked(maps::TOTALS, bytes)?;
+            Ok(Totals {
+                entered: sum.entered + one.entered,
+                refused: sum.refused + one.refused,
+                renewed: sum.renewed + one.renewed,
+                corrected: sum.corrected + one.corrected,
+                elsewhere: sum.elsewhere + one.elsewhere,
+                unpicked: sum.unpicked + one.unpicked,
+                unread: sum.unread + one.unread,
+            })
+        })
+    }
+
+    pub(super) fn program(&self, name: &str) -> Result<&SchedClassifier, ProgramsError> {
+        let missing = || ProgramsError::Missing(format!("program {name}"));
+        let program = self.ebpf.program(name).ok_or_else(missing)?;
+        program.try_into().map_err(|_| missing())
+    }
+
+    fn map(&self, name: &str) -> Result<&aya::maps::Map, ProgramsError> {
+        self.ebpf
+            .map(name)
+            .ok_or_else(|| ProgramsError::Missing(format!("map {name}")))
+    }
+
+    fn put<const KEY: usize, V: NoUninit>(
+        &mut self,
+        name: &str,
+        key: &Bytes<KEY>,
+        value: &V,
+    ) -> Result<(), ProgramsError> {
+        let map = self
+            .ebpf
+            .map_mut(name)
+            .ok_or_else(|| ProgramsError::Missing(format!("map {name}")))?;
+        let value = bytemuck::bytes_of(value);
+        match value.len() {
+            UPLINK => insert::<KEY, UPLINK>(map, key, value),
+            INTERFACE => insert::<KEY, INTERFACE>(map, key, value),
+            SELECTION => insert::<KEY, SELECTION>(map, key, value),
+            FLOW => insert::<KEY, FLOW>(map, key, value),
+            _ => return Err(ProgramsError::Missing(format!("value of map {name}"))),
+        }
+        .map_err(failed(name))
+    }
+
+    fn get<const KEY: usize, const VALUE: usize, V: CheckedBitPattern>(
+        &self,
+        name: &str,
+        key: &Bytes<KEY>,
+    ) -> Result<Option<V>, ProgramsError> {
+        let map: HashMap<&MapData, Bytes<KEY>, Bytes<VALUE>> =
+            HashMap::try_from(self.map(name)?).map_err(failed(name))?;
+        match map.get(key, 0) {
+            Ok(bytes) => Ok(Some(checked(name, &bytes)?)),
+            Err(MapError::KeyNotFound) => Ok(None),
+            Err(error) => Err(failed(name)(error)),
+        }
+    }
+
+    fn remove<const KEY: usize, const VALUE: usize>(
+        &mut self,
+        name: &str,
+        key: &Bytes<KEY>,
+    ) -> Result<(), ProgramsError> {
+        let map = self
+            .ebpf
+            .map_mut(name)
+            .ok_or_else(|| ProgramsError::Missing(format!("map {name}")))?;
+        let mut map: HashMap<&mut MapData, Bytes<KEY>, Bytes<VALUE>> =
+            HashMap::try_from(map).map_err(failed(name))?;
+        map.remove(key).map_err(failed(name))
+    }
+}
+
+const UPLINK: usize = size_of::<Uplink>();
+const INTERFACE: usize = size_of::<Interface>();
+const SELECTION: usize = size_of::<Selection>();
+const FLOW: usize = size_of::<Flow>();
+
+fn insert<const KEY: usize, const VALUE: usize>(
+    map: &mut aya::maps::Map,
+    key: &Bytes<KEY>,
+    value: &[u8],
+) -> Result<(), MapError> {
+    let mut map: HashMap<&mut MapData, Bytes<KEY>, Bytes<VALUE>> = HashMap::try_from(map)?;
+    let mut bytes = [0; VALUE];
+    bytes.copy_from_slice(value);
+    map.insert(key, bytes, 0)
+}
+
+fn checked<T: CheckedBitPattern>(name: &str, bytes: &[u8]) -> Result<T, ProgramsError> {
+    bytemuck::checked::try_pod_read_unaligned(bytes).map_err(|_| ProgramsError::Nonsense {
+        name: name.to_owned(),
+        found: bytes.to_vec(),
+    })
+}
+
+fn failed(name: &str) -> impl FnOnce(MapError) -> ProgramsError {
+    let name = name.to_owned();
+    |source| ProgramsError::Map { name, source }
+}
+
+fn program<'e>(ebpf: &'e mut Ebpf, name: &str) -> Result<&'e mut SchedClassifier, ProgramsError> {
+    let missing = || ProgramsError::Missing(format!("program {name}"));
+    let program = ebpf.program_mut(name).ok_or_else(missing)?;
+    program.try_into().map_err(|_| missing())
+}

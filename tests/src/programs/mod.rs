@@ -1,0 +1,48 @@
+//! The TC programs by themselves: loaded in a gateway, attached to nothing, given single packets by
+//! `BPF_PROG_TEST_RUN`.
+
+mod loaded;
+mod run;
+mod stand;
+
+pub use loaded::{Loaded, Settings};
+pub use run::{Context, Run};
+pub use stand::{Stand, Wiring};
+
+/// Why the programs could not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ProgramsError {
+    /// The object is unreadable, or the kernel refuses its maps.
+    #[error("cannot load the eBPF object: {0}")]
+    Object(#[from] aya::EbpfError),
+    /// The kernel refuses a program.
+    #[error("eBPF program {name}: {source}")]
+    Program {
+        /// Its name.
+        name: String,
+        /// What the kernel said.
+        source: aya::programs::ProgramError,
+    },
+    /// The kernel refuses an operation on a map.
+    #[error("eBPF map {name}: {source}")]
+    Map {
+        /// Its name.
+        name: String,
+        /// What the kernel said.
+        source: aya::maps::MapError,
+    },
+    /// The object has no such part.
+    #[error("the eBPF object has no {0}")]
+    Missing(String),
+    /// A map holds what nobody may write there.
+    #[error("eBPF map {name} holds what makes no sense: {found:?}")]
+    Nonsense {
+        /// Its name.
+        name: String,
+        /// The bytes.
+        found: Vec<u8>,
+    },
+    /// The lab failed.
+    #[error(transparent)]
+    Lab(#[from] crate::LabError),
+}

@@ -1,0 +1,94 @@
+//! One packet through one program.
+
+use std::time::Duration;
+
+use aya::programs::{TestRun as _, TestRunOptions};
+
+use super::{Loaded, ProgramsError};
+
+/// What the kernel tells a program about a packet beside its bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Context {
+    /// The packet mark.
+    pub mark: u32,
+    /// The interface that it is at; 0 for none.
+    pub ifindex: u32,
+    /// The interface that it came in by; 0 for the host's own.
+    pub ingress_ifindex: u32,
+    /// How many segments an offloaded packet stands for.
+    pub gso_segs: u32,
+}
+
+/// Where the fields stand in `struct __sk_buff` (include/uapi/linux/bpf.h), and its length.
+mod offset {
+    pub(super) const MARK: usize = 8;
+    pub(super) const INGRESS_IFINDEX: usize = 36;
+    pub(super) const IFINDEX: usize = 40;
+    pub(super) const GSO_SEGS: usize = 164;
+    pub(super) const LENGTH: usize = 192;
+}
+
+/// What a program did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// What it returned.
+    pub returned: i32,
+    /// The mark afterwards.
+    pub mark: u32,
+    /// The packet afterwards.
+    pub frame: Vec<u8>,
+    /// What a run took in the mean.
+    pub took: Duration,
+}
+
+impl Loaded {
+    /// Gives a packet with its Ethernet header to a program, so many times.
+    ///
+    /// # Errors
+    /// When there is no such program or the kernel refuses the packet.
+    pub fn run(
+        &self,
+        name: &str,
+        frame: &[u8],
+        context: Context,
+        repeat: u32,
+    ) -> Result<Run, ProgramsError> {
+        let mut context_in = [0_u8; offset::LENGTH];
+        for (at, value) in [
+            (offset::MARK, context.mark),
+            (offset::IFINDEX, context.ifindex),
+            (offset::INGRESS_IFINDEX, context.ingress_ifindex),
+            (offset::GSO_SEGS, context.gso_segs),
+        ] {
+            if let Some(field) = context_in.get_mut(at..at + 4) {
+                field.copy_from_slice(&value.to_ne_bytes());
+            }
+        }
+        let mut context_out = [0_u8; offset::LENGTH];
+        let mut frame_out = vec![0; frame.len()];
+        let result = self
+            .program(name)?
+            .test_run(TestRunOptions {
+                data_in: Some(frame),
+                data_out: Some(&mut frame_out),
+                ctx_in: Some(&context_in),
+                ctx_out: Some(&mut context_out),
+                repeat,
+                ..TestRunOptions::new()
+            })
+            .map_err(|source| ProgramsError::Program {
+                name: name.to_owned(),
+                source,
+            })?;
+        let mark = context_out
+            .get(offset::MARK..offset::MARK + 4)
+            .and_then(|bytes| bytes.try_into().ok())
+            .map_or(0, u32::from_ne_bytes);
+        Ok(Run {
+            returned: result.return_value.cast_signed(),
+            mark,
+            frame: frame_out,
+            took: result.duration,
+        })
+    }
+}
