@@ -15,17 +15,10 @@ impl Address {
         Self([word, 0, 0, 0])
     }
 
-    /// The words, for IPv6.
+    /// The words.
     #[inline(always)]
     pub(crate) const fn words(self) -> [u32; 4] {
         self.0
-    }
-
-    /// The word, for IPv4.
-    #[inline(always)]
-    pub(crate) const fn ipv4(self) -> u32 {
-        let [word, ..] = self.0;
-        word
     }
 
     /// The bytes in their order on the wire.

@@ -3,7 +3,9 @@
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::bindings::{
     BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_SUCCESS,
-    bpf_fib_lookup as FibLookup,
+    bpf_fib_lookup as FibLookup, bpf_fib_lookup__bindgen_ty_1 as Length,
+    bpf_fib_lookup__bindgen_ty_2 as Class, bpf_fib_lookup__bindgen_ty_3 as Source,
+    bpf_fib_lookup__bindgen_ty_4 as Destination, bpf_fib_lookup__bindgen_ty_5 as Table,
 };
 use aya_ebpf::helpers::generated::bpf_fib_lookup;
 use failover_common::lifetime::protocol::{TCP, UDP};
@@ -62,29 +64,42 @@ fn select(key: &FlowKey) -> Option<Picked> {
 /// another downlink.
 #[inline(always)]
 fn leaves_by_an_uplink<const HEADER: usize>(packet: &Packet<'_, HEADER>, tuple: &Tuple) -> bool {
-    // SAFETY: the structure consists of integers, for which zero is valid.
-    let mut lookup: FibLookup = unsafe { core::mem::zeroed() };
-    lookup.ifindex = packet.ifindex();
-    lookup.l4_protocol = tuple.protocol;
-    // Rules by port know these protocols' ports only where they are told.
-    if matches!(tuple.protocol, TCP | UDP) {
-        lookup.sport = tuple.source_port.to_be();
-        lookup.dport = tuple.destination_port.to_be();
-    }
-    match tuple.family {
+    // Rules by port know these protocols' ports, and no others'.
+    let (sport, dport) = match tuple.protocol {
+        TCP | UDP => (tuple.source_port.to_be(), tuple.destination_port.to_be()),
+        _ => (0, 0),
+    };
+    let (family, class) = match tuple.family {
         Family::Ipv4 => {
-            lookup.family = AF_INET;
-            lookup.__bindgen_anon_2.tos = tuple.traffic_class;
-            lookup.__bindgen_anon_3.ipv4_src = tuple.source.ipv4();
-            lookup.__bindgen_anon_4.ipv4_dst = tuple.destination.ipv4();
+            let tos = Class {
+                tos: tuple.traffic_class,
+            };
+            (AF_INET, tos)
         }
         Family::Ipv6 => {
-            lookup.family = AF_INET6;
-            lookup.__bindgen_anon_2.flowinfo = (u32::from(tuple.traffic_class) << 20).to_be();
-            lookup.__bindgen_anon_3.ipv6_src = tuple.source.words();
-            lookup.__bindgen_anon_4.ipv6_dst = tuple.destination.words();
+            let flowinfo = (u32::from(tuple.traffic_class) << 20).to_be();
+            (AF_INET6, Class { flowinfo })
         }
-    }
+    };
+    // Field by field: a zeroed structure would be filled by a loop, byte after byte.
+    let mut lookup = FibLookup {
+        family,
+        l4_protocol: tuple.protocol,
+        sport,
+        dport,
+        __bindgen_anon_1: Length { tot_len: 0 },
+        ifindex: packet.ifindex(),
+        __bindgen_anon_2: class,
+        __bindgen_anon_3: Source {
+            ipv6_src: tuple.source.words(),
+        },
+        __bindgen_anon_4: Destination {
+            ipv6_dst: tuple.destination.words(),
+        },
+        __bindgen_anon_5: Table { tbid: 0 },
+        smac: [0; 6],
+        dmac: [0; 6],
+    };
     const LENGTH: i32 = size_of::<FibLookup>() as i32;
     // SAFETY: context and structure are valid for the call, and the length is the structure's.
     let answer = unsafe { bpf_fib_lookup(packet.context().as_ptr(), &raw mut lookup, LENGTH, 0) };
