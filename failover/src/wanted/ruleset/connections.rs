@@ -6,7 +6,7 @@ use std::fmt::{self, Formatter};
 
 use super::{Ruleset, address_keyword, names, nfproto};
 use crate::family::Family;
-use crate::wanted::{PickedBy, UplinkSituation};
+use crate::wanted::UplinkSituation;
 
 impl Ruleset<'_> {
     pub(super) fn mark_chains(
@@ -89,13 +89,15 @@ impl Ruleset<'_> {
         let mut interfaces = BTreeSet::new();
         for uplink in &self.0.uplinks {
             if interfaces.insert(&uplink.interface) && !self.0.shares_interface(uplink) {
-                writeln!(f, "  chain from_{} {{", uplink.id)?;
+                let id = uplink.id;
+                writeln!(f, "  chain from_{id} {{")?;
                 self.clear_incoming(f)?;
-                writeln!(
-                    f,
-                    "    ct mark & {mask:#010x} == 0 goto connection_{}",
-                    uplink.id
-                )?;
+                let chain = if self.by_tc() {
+                    "inbound"
+                } else {
+                    "connection"
+                };
+                writeln!(f, "    ct mark & {mask:#010x} == 0 goto {chain}_{id}")?;
                 writeln!(f, "  }}")?;
             }
         }
@@ -109,6 +111,7 @@ impl Ruleset<'_> {
             f,
             "    type filter hook prerouting priority mangle + 10; policy accept;"
         )?;
+        self.accept_known(f)?;
         let mut seen = BTreeSet::new();
         let from: Vec<String> = self
             .0
@@ -130,8 +133,10 @@ impl Ruleset<'_> {
         // an uplink is also the source of what its VPN carries.
         writeln!(
             f,
-            "    ct status snat ct state established,related goto adopt"
+            "    ct status snat ct state established,related {} adopt",
+            if self.by_tc() { "jump" } else { "goto" }
         )?;
+        self.accept_picked(f)?;
         if picks {
             let downlinks = names(self.0.downlinks.iter());
             writeln!(
@@ -184,11 +189,8 @@ impl Ruleset<'_> {
 
     /// Takes our bits from a packet that comes in by an uplink: others may have copied them there,
     /// with the whole mark of its connection, and it would be sent out again instead of to whom it
-    /// is for. What TC programs put there stays.
+    /// is for.
     fn clear_incoming(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        if self.0.picked_by == PickedBy::Tc {
-            return Ok(());
-        }
         let mask = self.mask();
         writeln!(
             f,

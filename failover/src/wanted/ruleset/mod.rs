@@ -8,6 +8,7 @@
 //!   if the kernel's own answer for it is an uplink at all: what a VPN's or the user's rules send
 //!   elsewhere passes unmarked. Packets from uplinks get no mark: they are on their way in, and a
 //!   mark would send those for a VPN's or a container's peer out again.
+//!   In eBPF mode the TC programs have picked before, and the table says whether their pick holds.
 //! - `output`: the same return of the id for the router's own packets, which are then routed anew.
 //! - `first_packet_out`: before any translation, a connection's first packet gives the connection
 //!   the id of the uplink through which it really leaves.
@@ -20,6 +21,7 @@
 mod answers;
 mod connections;
 mod picking;
+mod programs;
 mod translation;
 
 use std::collections::BTreeSet;
@@ -52,6 +54,9 @@ impl Display for Ruleset<'_> {
         }
         for uplink in &self.0.uplinks {
             self.mark_chains(f, uplink)?;
+        }
+        if self.by_tc() {
+            self.programs(f)?;
         }
         self.adopt(f)?;
         if picks {
@@ -181,6 +186,24 @@ mod tests {
         let text = ruleset(&situation);
         assert!(!text.contains("slots4") && !text.contains("new_flow"));
         assert!(text.contains("chain first_packet_out"));
+    }
+
+    #[test]
+    fn a_packet_whose_way_the_programs_know_passes_before_anything_is_looked_up() {
+        let mut situation = fixture::three_uplinks();
+        situation.picked_by = PickedBy::Tc;
+        let text = ruleset(&situation);
+        let prerouting = text.split("chain prerouting").nth(1).unwrap();
+        let first = prerouting.lines().nth(2).unwrap().trim();
+        assert_eq!(
+            first,
+            "meta mark & 0xff000000 != 0 meta mark & 0x80000000 == 0 iifname { \"lan0\" } return"
+        );
+        // Their pick is asked after the connection mark.
+        let asked = prerouting.find("goto picked").unwrap();
+        assert!(prerouting.find("ct mark & 0xff000000 vmap").unwrap() < asked);
+        situation.downlinks.clear();
+        assert!(!ruleset(&situation).contains("goto picked"));
     }
 
     #[test]

@@ -1,0 +1,93 @@
+//! What the table and the TC programs tell each other, by the packet mark.
+//!
+//! A packet from a downlink carries the id of its flow's uplink. With the ask bit beside it, the
+//! flow is new to the programs, or none of its packets has come back yet: then its connection
+//! decides, if that has a mark. The ask bit is the one that says "probe" on the router's own packets;
+//! no rule knows it on forwarded ones.
+
+use std::fmt::{self, Formatter};
+
+use super::{Ruleset, names};
+use crate::wanted::{PickedBy, UplinkSituation};
+
+impl Ruleset<'_> {
+    /// Whether the TC programs pick.
+    pub(super) fn by_tc(&self) -> bool {
+        self.0.picked_by == PickedBy::Tc
+    }
+
+    fn ask(&self, uplink: &UplinkSituation) -> u32 {
+        self.0.numbers.marks.probe(uplink.id).0
+    }
+
+    /// The chains that the rules below go to.
+    pub(super) fn programs(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let all: Vec<&UplinkSituation> = self.0.uplinks.iter().collect();
+        for uplink in &all {
+            let id = uplink.id;
+            // The programs at the downlink enter a flow as inbound by this. Only its first packet is
+            // marked, and no rule knows this mark: one that every packet had would send the answers
+            // for a VPN's or a container's peer out again.
+            writeln!(f, "  chain inbound_{id} {{")?;
+            writeln!(f, "    {}", self.set("ct", self.mark(uplink)))?;
+            writeln!(f, "    ct state new {}", self.set("meta", self.ask(uplink)))?;
+            writeln!(f, "  }}")?;
+            // The programs ask for the kernel's route without knowing others' marks.
+            let uplinks = names(all.iter().map(|uplink| &uplink.interface));
+            writeln!(f, "  chain check_{id} {{")?;
+            writeln!(f, "    {}", self.set("meta", 0))?;
+            writeln!(f, "    fib daddr . mark oifname {uplinks} goto to_{id}")?;
+            writeln!(f, "  }}")?;
+        }
+        let (mask, others) = (self.mask(), self.0.numbers.marks.others());
+        writeln!(f, "  chain picked {{")?;
+        // Not new, and of no uplink: it goes wherever the kernel sends it.
+        writeln!(
+            f,
+            "    ct state != {{ new, untracked }} {} return",
+            self.set("meta", 0)
+        )?;
+        for (matching, chain) in [
+            (format!("meta mark & {others:#010x} != 0 "), "check"),
+            (String::new(), "to"),
+        ] {
+            let elements: Vec<String> = all
+                .iter()
+                .map(|uplink| format!("{:#010x} : goto {chain}_{}", self.ask(uplink), uplink.id))
+                .collect();
+            writeln!(
+                f,
+                "    {matching}meta mark & {mask:#010x} vmap {{ {} }}",
+                elements.join(", ")
+            )?;
+        }
+        writeln!(f, "  }}")
+    }
+
+    /// Lets a packet pass at once whose flow and way the programs know: first, because most packets
+    /// from a downlink are such.
+    pub(super) fn accept_known(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        if !self.by_tc() || self.0.downlinks.is_empty() {
+            return Ok(());
+        }
+        let (mask, ask) = (self.mask(), self.0.numbers.marks.probe_bit());
+        let downlinks = names(self.0.downlinks.iter());
+        writeln!(
+            f,
+            "    meta mark & {mask:#010x} != 0 meta mark & {ask:#010x} == 0 iifname {downlinks} return"
+        )
+    }
+
+    /// Takes the programs' pick for a new connection.
+    pub(super) fn accept_picked(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        if !self.by_tc() || self.0.downlinks.is_empty() {
+            return Ok(());
+        }
+        let ask = self.0.numbers.marks.probe_bit();
+        let downlinks = names(self.0.downlinks.iter());
+        writeln!(
+            f,
+            "    meta mark & {ask:#010x} != 0 iifname {downlinks} goto picked"
+        )
+    }
+}
