@@ -1,5 +1,6 @@
 //! The program under test: the `failover` binary, run in the gateway as its users run it.
 
+mod mode;
 mod status;
 
 use std::path::{Path, PathBuf};
@@ -12,6 +13,7 @@ use crate::eventually::eventually;
 use crate::lab::Lab;
 use crate::node::{Node, Output, Program, ProgramSpec};
 
+pub use mode::Mode;
 pub use status::{FamilyStatus, State, Status, UplinkStatus};
 
 /// How long the daemon may take until it answers.

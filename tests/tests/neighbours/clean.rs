@@ -9,21 +9,34 @@ use failover_tests::{
 };
 
 use crate::foreign::{BITS, ask_all, connection_marks, install, same};
-use crate::{CONFIG, SystemTest, TestResult, VERDICT, start, until};
+use crate::{Mode, SystemTest, TestResult, VERDICT, config, start, until};
 
-pub(crate) fn tests() -> Vec<SystemTest> {
+pub(crate) fn tests(mode: Mode) -> Vec<SystemTest> {
     let mut tests = vec![
-        SystemTest::new("clean_beside_a_daemon_refuses", beside),
-        SystemTest::new("a_second_daemon_refuses", second),
-        SystemTest::new("clean_where_nothing_is_changes_nothing", nothing),
-        SystemTest::new("a_setting_that_the_user_changed_since_stays", user_setting),
-        SystemTest::new("a_table_emptied_by_others_is_cleaned", half_there),
+        SystemTest::new(format!("{mode}_clean_beside_a_daemon_refuses"), move || {
+            beside(mode)
+        }),
+        SystemTest::new(format!("{mode}_a_second_daemon_refuses"), move || {
+            second(mode)
+        }),
+        SystemTest::new(
+            format!("{mode}_clean_where_nothing_is_changes_nothing"),
+            move || nothing(mode),
+        ),
+        SystemTest::new(
+            format!("{mode}_a_setting_that_the_user_changed_since_stays"),
+            move || user_setting(mode),
+        ),
+        SystemTest::new(
+            format!("{mode}_a_table_emptied_by_others_is_cleaned"),
+            move || half_there(mode),
+        ),
     ];
     for (name, end) in [("kill", End::Kill), ("terminate", End::Terminate)] {
         for (when, fails_over) in [("", false), ("_and_a_failover", true)] {
             tests.push(SystemTest::new(
-                format!("clean_after_{name}{when}_leaves_what_was_found"),
-                move || after(end, fails_over),
+                format!("{mode}_clean_after_{name}{when}_leaves_what_was_found"),
+                move || after(mode, end, fails_over),
             ));
         }
     }
@@ -74,7 +87,7 @@ fn good(output: &Output) -> Result<(), String> {
     }
 }
 
-async fn after(end: End, fails_over: bool) -> TestResult {
+async fn after(mode: Mode, end: End, fails_over: bool) -> TestResult {
     let lab = lab().await?;
     let gateway = lab.gateway().node();
     let talks = install(&lab).await?;
@@ -84,7 +97,7 @@ async fn after(end: End, fails_over: bool) -> TestResult {
     let before = KernelState::of(gateway).await?;
     assert_eq!(connection_marks(gateway).await?, [BITS]);
 
-    let daemon = start(&lab).await?;
+    let daemon = start(&lab, mode).await?;
     let failover = daemon.failover().clone();
     for answer in ask_all(&talks).await? {
         answer?;
@@ -120,11 +133,11 @@ async fn after(end: End, fails_over: bool) -> TestResult {
     Ok(())
 }
 
-async fn beside() -> TestResult {
+async fn beside(mode: Mode) -> TestResult {
     let lab = lab().await?;
     let gateway = lab.gateway().node();
     let talks = install(&lab).await?;
-    let daemon = start(&lab).await?;
+    let daemon = start(&lab, mode).await?;
     for answer in ask_all(&talks).await? {
         answer?;
     }
@@ -152,10 +165,10 @@ fn refusal(output: &Output, pid: u32) -> Result<(), String> {
     }
 }
 
-async fn second() -> TestResult {
+async fn second(mode: Mode) -> TestResult {
     let lab = lab().await?;
     let gateway = lab.gateway().node();
-    let daemon = start(&lab).await?;
+    let daemon = start(&lab, mode).await?;
     let probing = || async { Ok((connection_marks(gateway).await? == PROBES).then_some(())) };
     eventually("connections of probes are marked", VERDICT, probing).await?;
     let before = KernelState::of(gateway).await?;
@@ -168,12 +181,12 @@ async fn second() -> TestResult {
     Ok(())
 }
 
-async fn nothing() -> TestResult {
+async fn nothing(mode: Mode) -> TestResult {
     let lab = lab().await?;
     let gateway = lab.gateway().node();
     let _talks = install(&lab).await?;
     let before = KernelState::of(gateway).await?;
-    let failover = Failover::new(&lab, CONFIG)?;
+    let failover = Failover::new(&lab, &config(mode))?;
     for _ in 0..2 {
         good(&failover.command("clean").await?)?;
         same(&before, &KernelState::of(gateway).await?)?;
@@ -181,10 +194,10 @@ async fn nothing() -> TestResult {
     Ok(())
 }
 
-async fn user_setting() -> TestResult {
+async fn user_setting(mode: Mode) -> TestResult {
     let lab = lab().await?;
     let gateway = lab.gateway().node();
-    let daemon = start(&lab).await?;
+    let daemon = start(&lab, mode).await?;
     let failover = daemon.failover().clone();
     daemon.terminate().await?;
     gateway
@@ -199,11 +212,11 @@ async fn user_setting() -> TestResult {
 }
 
 /// Others removed parts of it, and put their own where it was.
-async fn half_there() -> TestResult {
+async fn half_there(mode: Mode) -> TestResult {
     let lab = lab().await?;
     let gateway = lab.gateway().node();
     let before = KernelState::of(gateway).await?;
-    let daemon = start(&lab).await?;
+    let daemon = start(&lab, mode).await?;
     let failover = daemon.failover().clone();
     daemon.kill().await?;
     for command in [

@@ -8,12 +8,12 @@ use failover_tests::daemon::State;
 use failover_tests::{Lab, LabError, Node, ProgramSpec};
 
 use crate::exchange::{Question, Talk, answer_at};
-use crate::{SystemTest, TestResult, start, until};
+use crate::{Mode, SystemTest, TestResult, start, until};
 
-pub(crate) fn tests() -> Vec<SystemTest> {
+pub(crate) fn tests(mode: Mode) -> Vec<SystemTest> {
     vec![SystemTest::new(
-        "containers_are_sticky_and_fail_over",
-        sticky_and_fails_over,
+        format!("{mode}_containers_are_sticky_and_fail_over"),
+        move || sticky_and_fails_over(mode),
     )]
 }
 
@@ -62,7 +62,7 @@ async fn uplinks(lab: &Lab, talks: &[Talk]) -> Result<Vec<u8>, Box<dyn std::erro
     Ok(uplinks)
 }
 
-async fn sticky_and_fails_over() -> TestResult {
+async fn sticky_and_fails_over(mode: Mode) -> TestResult {
     let lab = Lab::builder().uplinks(3).build().await?;
     let gateway = lab.gateway().node();
     let container = container(gateway).await?;
@@ -73,7 +73,7 @@ async fn sticky_and_fails_over() -> TestResult {
     gateway
         .set_sysctl("net/ipv4/fib_multipath_hash_policy", "1")
         .await?;
-    let daemon = start(&lab).await?;
+    let daemon = start(&lab, mode).await?;
 
     let (mut datagrams, mut connections) = (Vec::new(), Vec::new());
     for server in servers(failover::family::Family::Ipv4)

@@ -18,7 +18,7 @@ mod vpn;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use failover_tests::daemon::{State, Status};
+use failover_tests::daemon::{Mode, State, Status};
 use failover_tests::{Daemon, Lab, LabError};
 
 use trial::{SystemTest, TestResult};
@@ -37,9 +37,14 @@ probe:
 /// Longer than the daemon needs to see a silent fault or its end with default settings.
 const VERDICT: Duration = Duration::from_secs(10);
 
+/// The configuration of all tests.
+fn config(mode: Mode) -> String {
+    format!("{CONFIG}mode: {mode}\n")
+}
+
 /// Starts the daemon and waits until all uplinks are up.
-async fn start(lab: &Lab) -> Result<Daemon, LabError> {
-    let daemon = Daemon::start(lab, CONFIG).await?;
+async fn start(lab: &Lab, mode: Mode) -> Result<Daemon, LabError> {
+    let daemon = Daemon::start(lab, &config(mode)).await?;
     let all_up = |status: &Status| status.all(State::Up);
     daemon
         .wait_until("all uplinks are up", VERDICT, all_up)
@@ -56,13 +61,15 @@ async fn until(daemon: &Daemon, uplink: &str, state: State) -> Result<(), LabErr
 
 fn main() -> ExitCode {
     trial::run(|| {
-        let tests = [
-            clean::tests(),
-            containers::tests(),
-            marks::tests(),
-            rules::tests(),
-            vpn::tests(),
-        ];
-        tests.into_iter().flatten().collect()
+        let tests = Mode::ALL.map(|mode| {
+            [
+                clean::tests(mode),
+                containers::tests(mode),
+                marks::tests(mode),
+                rules::tests(mode),
+                vpn::tests(mode),
+            ]
+        });
+        tests.into_iter().flatten().flatten().collect()
     })
 }

@@ -9,12 +9,18 @@ use failover_tests::{Lab, LabError, Node, ProgramSpec, Protocol, Tally, Traffic}
 use crate::exchange::{Question, Talk, answer_at};
 use crate::foreign::connection_marks;
 use crate::tunnel::{FAR, OWN, Outer, Tunnel};
-use crate::{SystemTest, TestResult, start, until};
+use crate::{Mode, SystemTest, TestResult, start, until};
 
-pub(crate) fn tests() -> Vec<SystemTest> {
+pub(crate) fn tests(mode: Mode) -> Vec<SystemTest> {
     vec![
-        SystemTest::new("marks_of_the_user_pass_unchanged", unchanged),
-        SystemTest::new("whole_marks_copied_by_the_user_do_no_harm", copied),
+        SystemTest::new(
+            format!("{mode}_marks_of_the_user_pass_unchanged"),
+            move || unchanged(mode),
+        ),
+        SystemTest::new(
+            format!("{mode}_whole_marks_copied_by_the_user_do_no_harm"),
+            move || copied(mode),
+        ),
     ]
 }
 
@@ -72,11 +78,11 @@ async fn counted(gateway: &Node, counter: &str) -> Result<u64, Box<dyn std::erro
     Ok(words.nth(1).ok_or("no count")?.parse()?)
 }
 
-async fn unchanged() -> TestResult {
+async fn unchanged(mode: Mode) -> TestResult {
     let lab = Lab::builder().uplinks(3).build().await?;
     let gateway = lab.gateway().node();
     gateway.nft(SHAPING).await?;
-    let daemon = start(&lab).await?;
+    let daemon = start(&lab, mode).await?;
     let mut all = Vec::new();
     for family in Family::ALL {
         for protocol in Protocol::ALL {
@@ -127,7 +133,7 @@ table inet users {
     }
 }"#;
 
-async fn copied() -> TestResult {
+async fn copied(mode: Mode) -> TestResult {
     let lab = Lab::builder().uplinks(3).build().await?;
     let gateway = lab.gateway().node();
     let outer = Outer {
@@ -148,7 +154,7 @@ async fn copied() -> TestResult {
     for server in servers(Family::Ipv4) {
         answer_at(lab.internet().node(), server).await?;
     }
-    let daemon = start(&lab).await?;
+    let daemon = start(&lab, mode).await?;
     // Opens the VPN.
     let first = Talk::open(gateway, Question::udp(FAR.parse()?)).await?;
     assert_eq!(first.ask().await??.by, "far");

@@ -5,9 +5,9 @@ use failover_tests::capture::FlowProtocol;
 use failover_tests::{Lab, LabError, ProgramSpec};
 
 use crate::exchange::{Question, Talk, answer_at};
-use crate::{SystemTest, TestResult, start};
+use crate::{Mode, SystemTest, TestResult, start};
 
-pub(crate) fn tests() -> Vec<SystemTest> {
+pub(crate) fn tests(mode: Mode) -> Vec<SystemTest> {
     let mut tests = Vec::new();
     for (order, before) in [("before", true), ("after", false)] {
         for (what, rule) in [
@@ -16,9 +16,9 @@ pub(crate) fn tests() -> Vec<SystemTest> {
             ("by_port", "ip rule add ipproto udp dport 7100 lookup 100"),
         ] {
             for way in [Way::Elsewhere, Way::Uplink] {
-                let name = format!("a_rule_{what}_to_{way:?}_made_{order}_keeps_deciding");
+                let name = format!("{mode}_a_rule_{what}_to_{way:?}_made_{order}_keeps_deciding");
                 let test = SystemTest::new(name.to_lowercase(), move || {
-                    keeps_deciding(rule, way, before)
+                    keeps_deciding(mode, rule, way, before)
                 });
                 tests.push(test);
             }
@@ -53,7 +53,7 @@ impl Way {
     }
 }
 
-async fn keeps_deciding(rule: &'static str, way: Way, before: bool) -> TestResult {
+async fn keeps_deciding(mode: Mode, rule: &'static str, way: Way, before: bool) -> TestResult {
     let lab = Lab::builder().uplinks(3).clients(2).build().await?;
     let gateway = lab.gateway().node();
     let servers = failover_tests::addressing::servers(failover::family::Family::Ipv4);
@@ -80,7 +80,7 @@ async fn keeps_deciding(rule: &'static str, way: Way, before: bool) -> TestResul
     if before {
         make().await?;
     }
-    let daemon = start(&lab).await?;
+    let daemon = start(&lab, mode).await?;
     if !before {
         make().await?;
     }

@@ -11,9 +11,9 @@ use failover_tests::{Lab, LabError, Node, ProgramSpec, eventually};
 use crate::exchange::{Question, Talk, answer_at};
 use crate::setups::Setup;
 use crate::tunnel::{EXIT, FAR, OWN, Outer, SUBNET, Tunnel};
-use crate::{SystemTest, TestResult, VERDICT, start, until};
+use crate::{Mode, SystemTest, TestResult, VERDICT, start, until};
 
-pub(crate) fn tests() -> Vec<SystemTest> {
+pub(crate) fn tests(mode: Mode) -> Vec<SystemTest> {
     let mut tests = Vec::new();
     for setup in [Setup::Tailscale, Setup::TailscaleExit, Setup::WgQuick] {
         for order in [Order::BeforeDaemon, Order::AfterDaemon] {
@@ -33,8 +33,8 @@ pub(crate) fn tests() -> Vec<SystemTest> {
     };
     tests.push(("a_connected_socket".to_owned(), connected));
     let tests = tests.into_iter().map(|(name, variant)| {
-        let name = format!("a_vpn_carries_the_same_packets_{name}").to_lowercase();
-        SystemTest::new(name, move || carries_the_same(variant))
+        let name = format!("{mode}_a_vpn_carries_the_same_packets_{name}").to_lowercase();
+        SystemTest::new(name, move || carries_the_same(mode, variant))
     });
     tests.collect()
 }
@@ -247,7 +247,7 @@ fn compare(phase: &str, with: &[Outcome], without: &[Outcome]) -> Result<(), Str
     }
 }
 
-async fn carries_the_same(variant: Variant) -> TestResult {
+async fn carries_the_same(mode: Mode, variant: Variant) -> TestResult {
     let Variant {
         setup,
         order,
@@ -290,7 +290,7 @@ async fn carries_the_same(variant: Variant) -> TestResult {
     if order == Order::AfterDaemon {
         setup.remove(gateway).await?;
     }
-    let daemon = start(&lab).await?;
+    let daemon = start(&lab, mode).await?;
     if order == Order::AfterDaemon {
         setup.install(gateway).await?;
     }

@@ -2,37 +2,17 @@
 
 use std::any::Any;
 use std::cell::OnceCell;
-use std::fmt;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 
 use failover::family::Family;
 use failover_tests::LabBuilder;
+use failover_tests::daemon::Mode;
 use libtest_mimic::{Failed, Trial};
 
 use crate::Outcome;
 use crate::scene::Scene;
-
-/// How the daemon steers flows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Mode {
-    /// By nftables.
-    Classic,
-}
-
-impl Mode {
-    const ALL: [Self; 1] = [Self::Classic];
-}
-
-/// As the configuration and the status call it.
-impl fmt::Display for Mode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Classic => "classic",
-        })
-    }
-}
 
 type Played<'a> = Pin<Box<dyn Future<Output = Outcome> + 'a>>;
 type Play = Box<dyn for<'a> Fn(&'a Case) -> Played<'a> + Send>;

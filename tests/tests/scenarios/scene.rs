@@ -8,13 +8,12 @@ use std::time::{Duration, Instant};
 
 use failover::family::Family;
 use failover_tests::capture::SeenFlow;
-use failover_tests::daemon::{FamilyStatus, State, Status};
+use failover_tests::daemon::{FamilyStatus, Mode, State, Status};
 use failover_tests::{
     Daemon, Host, Lab, LabError, ProgramSpec, Protocol, Tally, Traffic, Uplink, eventually,
 };
 
 use crate::Outcome;
-use crate::case::Mode;
 use crate::conversations::Conversations;
 use crate::gateway;
 
