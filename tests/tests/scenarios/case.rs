@@ -40,12 +40,27 @@ where
     in_families(name, &[Family::Ipv6], play)
 }
 
+/// A scenario about the maps of the TC programs, which classic mode has none of, for each family.
+pub(crate) fn ebpf_only<F>(name: &'static str, play: F) -> Scenario
+where
+    F: AsyncFn(&Case, Family) -> Outcome + Copy + Send + 'static,
+{
+    in_modes(name, &[Mode::Ebpf], &Family::ALL, play)
+}
+
 fn in_families<F>(name: &'static str, families: &[Family], play: F) -> Scenario
 where
     F: AsyncFn(&Case, Family) -> Outcome + Copy + Send + 'static,
 {
+    in_modes(name, &Mode::ALL, families, play)
+}
+
+fn in_modes<F>(name: &'static str, modes: &[Mode], families: &[Family], play: F) -> Scenario
+where
+    F: AsyncFn(&Case, Family) -> Outcome + Copy + Send + 'static,
+{
     let mut plays: Vec<(Mode, &'static str, Play)> = Vec::new();
-    for mode in Mode::ALL {
+    for &mode in modes {
         for &family in families {
             let label = match family {
                 Family::Ipv4 => "ipv4",

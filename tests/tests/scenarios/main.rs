@@ -10,6 +10,7 @@ mod case;
 mod conversations;
 mod downlinks;
 mod families;
+mod flow_table;
 mod gateway;
 mod inbound;
 mod last_resort;

@@ -1,9 +1,9 @@
 //! All scenarios. Each line says what users see.
 
-use crate::case::{Scenario, both_families, each_family, ipv6_only};
+use crate::case::{Scenario, both_families, each_family, ebpf_only, ipv6_only};
 use crate::{
-    affinity, beginning, downlinks, families, inbound, last_resort, links, loss, own_traffic,
-    priorities, silence, spreading, stickiness, translation,
+    affinity, beginning, downlinks, families, flow_table, inbound, last_resort, links, loss,
+    own_traffic, priorities, silence, spreading, stickiness, translation,
 };
 
 #[rustfmt::skip]
@@ -68,5 +68,9 @@ pub(crate) fn table() -> Vec<Scenario> {
         each_family("an_uplink_without_translation_leaves_sources_alone", translation::none_for_one),
         each_family("translation_can_be_switched_off_for_all_but_one", translation::none_but_for_one),
         ipv6_only("sources_of_an_uplinks_own_prefix_are_not_translated_on_it", translation::own_prefix),
+
+        // The maps of the TC programs.
+        ebpf_only("flows_stay_without_the_flow_table", flow_table::is_not_needed),
+        ebpf_only("flows_stay_when_the_flow_table_is_lost_and_weights_change", flow_table::is_lost_with_the_daemon),
     ]
 }
