@@ -37,6 +37,12 @@ pub mod maps {
     pub const COUNTERS: &str = "counters";
     /// 0 to [`Totals`](crate::Totals), per CPU.
     pub const TOTALS: &str = "totals";
+    /// Ids go from 1 to 127.
+    pub const UPLINK_CAPACITY: u32 = 127;
+    /// Two families in each of 128 pools.
+    pub const SELECTION_CAPACITY: u32 = 256;
+    /// Downlinks and uplinks together.
+    pub const INTERFACE_CAPACITY: u32 = 1024;
     /// All of them.
     pub const ALL: [&str; 6] = [FLOWS, UPLINKS, SELECTION, INTERFACES, COUNTERS, TOTALS];
 }

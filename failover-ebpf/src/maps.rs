@@ -6,31 +6,32 @@ use aya_ebpf::btf_maps::{HashMap, LruHashMap, PerCpuArray};
 use aya_ebpf::macros::btf_map;
 use failover_common::{
     Counters, Flow, FlowKey, Interface, Selection, SelectionKey, Totals, Uplink, UplinkCounters,
+    maps,
 };
 
 /// The size of the flow table where the loader sets no other.
 const FLOW_CAPACITY: usize = 262_144;
-/// Ids go from 1 to 127.
-const UPLINK_CAPACITY: usize = 127;
-/// Two families in each of 128 pools.
-const SELECTION_CAPACITY: usize = 256;
-/// Downlinks and uplinks together.
-const INTERFACE_CAPACITY: usize = 1024;
-
 #[btf_map(name = "flows")]
 pub(crate) static FLOWS: LruHashMap<FlowKey, Flow, FLOW_CAPACITY> = LruHashMap::new();
 
 #[btf_map(name = "uplinks")]
-pub(crate) static UPLINKS: HashMap<u32, Uplink, UPLINK_CAPACITY> = HashMap::new();
+pub(crate) static UPLINKS: HashMap<u32, Uplink, { maps::UPLINK_CAPACITY as usize }> =
+    HashMap::new();
 
 #[btf_map(name = "selection")]
-pub(crate) static SELECTION: HashMap<SelectionKey, Selection, SELECTION_CAPACITY> = HashMap::new();
+pub(crate) static SELECTION: HashMap<
+    SelectionKey,
+    Selection,
+    { maps::SELECTION_CAPACITY as usize },
+> = HashMap::new();
 
 #[btf_map(name = "interfaces")]
-pub(crate) static INTERFACES: HashMap<u32, Interface, INTERFACE_CAPACITY> = HashMap::new();
+pub(crate) static INTERFACES: HashMap<u32, Interface, { maps::INTERFACE_CAPACITY as usize }> =
+    HashMap::new();
 
 #[btf_map(name = "counters")]
-static COUNTERS: PerCpuArray<UplinkCounters, { UPLINK_CAPACITY + 1 }> = PerCpuArray::new();
+static COUNTERS: PerCpuArray<UplinkCounters, { maps::UPLINK_CAPACITY as usize + 1 }> =
+    PerCpuArray::new();
 
 #[btf_map(name = "totals")]
 static TOTALS: PerCpuArray<Totals, 1> = PerCpuArray::new();

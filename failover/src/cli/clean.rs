@@ -7,6 +7,8 @@ use crate::config::{self, Config};
 use crate::controller::apply::Applier;
 use crate::controller::start::{StartError, open_kernel};
 use crate::dataplane::Classic;
+use crate::dataplane::ebpf::leftovers::Leftovers;
+use crate::dataplane::ebpf::pins::Pins;
 use crate::kernel::capabilities;
 use crate::state::{StateLock, Store};
 
@@ -21,6 +23,7 @@ pub(super) fn clean(args: &ConfigArgs) -> Outcome {
 async fn remove_all(config: Config) -> Result<(), StartError> {
     let _lock = StateLock::take(&config.state_dir)?;
     let store = Store::new(&config.state_dir);
-    let mut applier = Applier::new(open_kernel()?, Classic, store, config.marks)?;
+    let steering = Classic::after(Leftovers::new(&Pins::new(&config.bpffs), &store));
+    let mut applier = Applier::new(open_kernel()?, steering, store, config.marks)?;
     applier.remove_all().await.map_err(StartError::Clean)
 }

@@ -22,6 +22,8 @@ pub struct Config {
     pub mode: ModeSetting,
     /// What makes flows go together.
     pub affinity: Affinity,
+    /// Entries of the flow table in eBPF mode, 1024 to 16777216.
+    pub flow_capacity: u32,
     /// Which bits of marks are ours.
     pub marks: MarkMask,
     /// The number of the table of the healthy set; an uplink's table is this plus its id.

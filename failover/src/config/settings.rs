@@ -1,6 +1,7 @@
 //! The keys that concern all uplinks, and the whole file.
 
 use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use super::model::{Affinity, Config, ModeSetting, Nat, OnDown, OnUp, ProbeConfig};
@@ -32,8 +33,8 @@ const KEYS: Keys = Keys {
     later: &["rules"],
 };
 const FLOW_KEYS: Keys = Keys {
-    known: &["affinity", "on_down", "on_up"],
-    later: &["capacity", "mss"],
+    known: &["affinity", "on_down", "on_up", "capacity"],
+    later: &["mss"],
 };
 const UPLINK_FLOW_KEYS: Keys = Keys {
     known: &["on_down", "on_up"],
@@ -47,6 +48,11 @@ const TABLE_KEYS: Keys = Keys {
     known: &["base"],
     later: &[],
 };
+
+/// Entries of the flow table: by default, and at least and at most. One takes about 150 bytes of
+/// memory of the kernel.
+const FLOW_CAPACITY: u32 = 262_144;
+const FLOW_CAPACITIES: RangeInclusive<u32> = 1024..=16_777_216;
 
 const MODE: [(&str, ModeSetting); 3] = [
     ("auto", ModeSetting::Auto),
@@ -78,6 +84,7 @@ const LONGEST_PATH: usize = 3840;
 #[derive(Clone, Copy, Default)]
 pub(super) struct FlowSettings {
     affinity: Option<Affinity>,
+    capacity: Option<u32>,
     pub(super) on_down: Option<OnDown>,
     pub(super) on_up: Option<OnUp>,
 }
@@ -165,6 +172,7 @@ pub(super) fn config(root: &Value<'_>) -> Read<Config> {
             .collect(),
         mode,
         affinity: flows.affinity.unwrap_or(Affinity::Flow),
+        flow_capacity: flows.capacity.unwrap_or(FLOW_CAPACITY),
         marks,
         base_table,
         rule_priority,
@@ -193,6 +201,9 @@ pub(super) fn uplink_flows(value: &Value<'_>) -> Read<FlowSettings> {
 fn flow_settings(mut section: Section<'_>) -> Read<FlowSettings> {
     let settings = FlowSettings {
         affinity: section.read("affinity", |v| word(v, &AFFINITY)).ok(),
+        capacity: section
+            .read("capacity", |v| integer(v, FLOW_CAPACITIES))
+            .ok(),
         on_down: section.read("on_down", |v| word(v, &ON_DOWN)).ok(),
         on_up: section.read("on_up", on_up).ok(),
     };

@@ -43,7 +43,7 @@ impl Bench {
     ) -> Applier<RecordingKernel, Classic> {
         Applier::new(
             kernel.clone(),
-            Classic,
+            Classic::default(),
             Store::new(folder),
             MarkMask::DEFAULT,
         )

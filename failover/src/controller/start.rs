@@ -1,20 +1,24 @@
 //! From a configuration to a daemon at work: takes the lock, opens the edge, brings the kernel into
 //! the wanted state, and only then answers on the control socket.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use thiserror::Error;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
-use crate::config::{Config, ModeSetting};
+use crate::config::Config;
 use crate::control::server::{self, ListenError};
 use crate::controller::apply::Applier;
 use crate::controller::apply_error::ApplyErrors;
 use crate::controller::engine::{Engine, Moment};
 use crate::controller::run::{Daemon, Inputs};
-use crate::dataplane::{Classic, Steering};
+use crate::dataplane::ebpf::EbpfError;
+use crate::dataplane::{self, Steering as _};
 use crate::identity::{self, IdentityError};
+use crate::interface::{InterfaceIndex, InterfaceName};
 use crate::kernel::conntrack::{ConntrackError, Ctnetlink};
 use crate::kernel::linux::LinuxKernel;
 use crate::kernel::network::{NetworkObserver, ObserveError};
@@ -22,8 +26,11 @@ use crate::kernel::nftables::{Nft, NftError};
 use crate::kernel::routing::{NetlinkRouting, RoutingError};
 use crate::kernel::sysctl::ProcSys;
 use crate::kernel::watch::{self, WatchError};
+use crate::network::NetworkView;
 use crate::probe::Prober;
 use crate::state::{LockError, RememberedHealth, StateLock, Store, StoreError};
+use crate::uplink::{UplinkId, UplinkName};
+use crate::wanted::dataplane::{Attachment, attachments as dataplane_of};
 
 /// Reports of probes that wait for the loop; one that lags behind loses no verdict, since a round
 /// is told whole each time.
@@ -35,10 +42,8 @@ const QUESTIONS: usize = 16;
 #[derive(Debug, Error)]
 pub enum StartError {
     /// eBPF or nothing was asked for.
-    #[error(
-        "`mode: ebpf` is not possible: this version has no eBPF data path; use `mode: auto` or `mode: classic`"
-    )]
-    NoEbpf,
+    #[error("`mode: ebpf` is not possible here: {0}; `mode: auto` goes on in classic mode then")]
+    NoEbpf(#[source] EbpfError),
     /// The state folder is in use, or cannot be used.
     #[error(transparent)]
     Lock(#[from] LockError),
@@ -82,7 +87,6 @@ pub enum StartError {
 /// # Errors
 /// When it cannot start; once it works it goes on.
 pub async fn start(config: Config) -> Result<(), StartError> {
-    let steering = steering(config.mode)?;
     let _lock = StateLock::take(&config.state_dir)?;
     let store = Store::new(&config.state_dir);
 
@@ -101,20 +105,18 @@ pub async fn start(config: Config) -> Result<(), StartError> {
     let changes = watch::start(kernel.routing.port())?;
     let mut observer = NetworkObserver::open()?;
     let view = observer.view().await?;
+    let interfaces = attachments(&config, &identities.ids, &view);
+    let steering = dataplane::choose(&config, &store, &interfaces)
+        .await
+        .map_err(StartError::NoEbpf)?;
+    let picked_by = steering.picked_by();
     let applier = Applier::new(kernel, steering, store.clone(), config.marks)?;
     let now = Moment {
         at: std::time::Instant::now(),
         wall: Timestamp::now(),
     };
     let control = config.control.clone();
-    let engine = Engine::new(
-        config,
-        steering.picked_by(),
-        &identities.ids,
-        &health,
-        view,
-        now,
-    );
+    let engine = Engine::new(config, picked_by, &identities.ids, &health, view, now);
 
     // Before anything is put into the kernel, since it can fail; answered when all is in place.
     let listener = server::listen(&control)?;
@@ -142,18 +144,21 @@ pub async fn start(config: Config) -> Result<(), StartError> {
     Ok(())
 }
 
-fn steering(mode: ModeSetting) -> Result<Classic, StartError> {
-    match mode {
-        ModeSetting::Ebpf => Err(StartError::NoEbpf),
-        ModeSetting::Auto => {
-            info!("mode classic: this version has no eBPF data path");
-            Ok(Classic)
-        }
-        ModeSetting::Classic => {
-            info!("mode classic, as configured");
-            Ok(Classic)
-        }
-    }
+/// Where programs are to hang, of what exists at the start.
+fn attachments(
+    config: &Config,
+    ids: &BTreeMap<UplinkName, UplinkId>,
+    view: &NetworkView,
+) -> BTreeMap<InterfaceIndex, Attachment> {
+    let uplinks: Vec<(UplinkId, &InterfaceName)> = config
+        .uplinks
+        .iter()
+        .filter_map(|(name, uplink)| Some((*ids.get(name)?, &uplink.interface)))
+        .collect();
+    dataplane_of(&uplinks, config.downlinks.iter(), |name| {
+        let link = view.links.get(name)?;
+        Some((link.index, link.layer))
+    })
 }
 
 /// The whole edge; nothing is changed by opening it.

@@ -1,9 +1,11 @@
 //! Who picks the uplink of a new flow: the own nftables table in classic mode, TC programs in eBPF
 //! mode.
 
+mod chosen;
 mod classic;
 pub mod ebpf;
 mod steering;
 
+pub use chosen::{Chosen, choose};
 pub use classic::Classic;
 pub use steering::Steering;

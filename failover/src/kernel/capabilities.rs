@@ -16,6 +16,8 @@ pub enum Capability {
     SysAdmin,
     /// Loading programs and making maps.
     Bpf,
+    /// With CAP_BPF, loading programs that look into packets.
+    Perfmon,
 }
 
 /// What the daemon needs, and what takes everything out again.
@@ -28,6 +30,7 @@ impl Capability {
             Self::NetAdmin => 1 << 12,
             Self::NetRaw => 1 << 13,
             Self::SysAdmin => 1 << 21,
+            Self::Perfmon => 1 << 38,
             Self::Bpf => 1 << 39,
         }
     }
@@ -39,6 +42,7 @@ impl fmt::Display for Capability {
             Self::NetAdmin => "CAP_NET_ADMIN",
             Self::NetRaw => "CAP_NET_RAW",
             Self::SysAdmin => "CAP_SYS_ADMIN",
+            Self::Perfmon => "CAP_PERFMON",
             Self::Bpf => "CAP_BPF",
         })
     }

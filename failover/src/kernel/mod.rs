@@ -3,6 +3,7 @@
 
 pub mod capabilities;
 pub mod conntrack;
+pub mod filters;
 pub mod linux;
 mod netlink;
 pub mod network;

@@ -5,4 +5,4 @@ mod lock;
 mod store;
 
 pub use lock::{LockError, StateLock};
-pub use store::{ChangedSysctl, InstalledFacts, RememberedHealth, Store, StoreError};
+pub use store::{ChangedSysctl, EbpfFacts, InstalledFacts, RememberedHealth, Store, StoreError};

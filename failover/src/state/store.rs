@@ -14,6 +14,7 @@ use thiserror::Error;
 use crate::family::PerFamily;
 use crate::health::Health;
 use crate::identity::Ids;
+use crate::interface::InterfaceName;
 use crate::uplink::UplinkName;
 
 /// The last verdicts.
@@ -26,6 +27,15 @@ pub struct InstalledFacts {
     pub mark_masks: BTreeSet<u32>,
     /// Kernel settings that were changed, by key.
     pub sysctls: BTreeMap<String, ChangedSysctl>,
+}
+
+/// What eBPF mode made that others may use by now.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EbpfFacts {
+    /// Where a BPF file system was mounted.
+    pub mounted: Option<PathBuf>,
+    /// The interfaces to which the `clsact` qdisc was added.
+    pub clsact: BTreeSet<InterfaceName>,
 }
 
 /// One changed kernel setting.
@@ -87,6 +97,7 @@ impl Store {
     const IDS: &str = "ids.json";
     const HEALTH: &str = "health.json";
     const INSTALLED: &str = "installed.json";
+    const EBPF: &str = "ebpf.json";
 
     /// The files of a folder, which must exist (see [`super::StateLock::take`]).
     #[must_use]
@@ -142,6 +153,22 @@ impl Store {
     /// When the file cannot be written.
     pub fn keep_installed(&self, facts: &InstalledFacts) -> Result<(), StoreError> {
         self.save(Self::INSTALLED, facts, Durability::Power)
+    }
+
+    /// What eBPF mode made; nothing where nothing was written yet.
+    ///
+    /// # Errors
+    /// When the file cannot be read or understood.
+    pub fn ebpf(&self) -> Result<EbpfFacts, StoreError> {
+        self.load(Self::EBPF)
+    }
+
+    /// Keeps what eBPF mode made.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn keep_ebpf(&self, facts: &EbpfFacts) -> Result<(), StoreError> {
+        self.save(Self::EBPF, facts, Durability::Power)
     }
 
     fn load<T: DeserializeOwned + Default>(&self, name: &str) -> Result<T, StoreError> {

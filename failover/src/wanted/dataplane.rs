@@ -104,31 +104,48 @@ fn entry(situation: &Situation, uplink: &UplinkSituation) -> UplinkEntry {
     }
 }
 
-/// An interface that is uplink and downlink at once is an uplink here: nothing in its packets says
-/// yet which way they go.
 fn interfaces(situation: &Situation) -> BTreeMap<InterfaceIndex, Attachment> {
-    let downlinks = situation
-        .downlinks
+    let uplinks: Vec<(UplinkId, &InterfaceName)> = situation
+        .uplinks
         .iter()
-        .map(|name| (name, Role::Downlink));
-    let uplinks = situation.uplinks.iter().map(|uplink| {
-        let role = if situation.shares_interface(uplink) {
+        .map(|uplink| (uplink.id, &uplink.interface))
+        .collect();
+    attachments(&uplinks, situation.downlinks.iter(), |name| {
+        let link = situation.links.get(name)?;
+        Some((link.index, link.layer))
+    })
+}
+
+/// The interfaces that programs are to hang on, of those that `find` knows by name. One that is
+/// uplink and downlink at once is an uplink here: nothing in its packets says yet which way they go.
+#[must_use]
+pub fn attachments<'n>(
+    uplinks: &[(UplinkId, &'n InterfaceName)],
+    downlinks: impl Iterator<Item = &'n InterfaceName>,
+    find: impl Fn(&InterfaceName) -> Option<(InterfaceIndex, LinkLayer)>,
+) -> BTreeMap<InterfaceIndex, Attachment> {
+    let uplinks = uplinks.iter().map(|(id, name)| {
+        let shared = uplinks
+            .iter()
+            .any(|(other, theirs)| other != id && theirs == name);
+        let role = if shared {
             Role::SharedUplink
         } else {
-            Role::Uplink(uplink.id)
+            Role::Uplink(*id)
         };
-        (&uplink.interface, role)
+        (*name, role)
     });
     downlinks
+        .map(|name| (name, Role::Downlink))
         .chain(uplinks)
         .filter_map(|(name, role)| {
-            let link = situation.links.get(name)?;
+            let (index, layer) = find(name)?;
             let attachment = Attachment {
                 name: name.clone(),
-                layer: link.layer,
+                layer,
                 role,
             };
-            Some((link.index, attachment))
+            Some((index, attachment))
         })
         .collect()
 }

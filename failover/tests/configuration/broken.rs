@@ -127,7 +127,7 @@ pub(crate) const TABLE: &[Row] = &[
             "2:36: key `uplinks.fiber.probe.every`: found an unknown key, allowed: the keys targets, interval, timeout, required, down_after, up_after",
             "2:56: key `uplinks.fiber.flows.affinity`: found an unknown key, allowed: the keys on_down, on_up",
             "3:9: key `probe.target`: found an unknown key, allowed: the keys targets, interval, timeout, required, down_after, up_after; did you mean `targets`?",
-            "4:9: key `flows.sticky`: found an unknown key, allowed: the keys affinity, on_down, on_up",
+            "4:9: key `flows.sticky`: found an unknown key, allowed: the keys affinity, on_down, on_up, capacity",
             "5:9: key `marks.value`: found an unknown key, allowed: the key mask",
             "6:10: key `tables.first`: found an unknown key, allowed: the key base",
         ],
@@ -139,7 +139,7 @@ pub(crate) const TABLE: &[Row] = &[
         &[
             "2:28: key `uplinks.fiber.metered`: found a key that is not supported by this version, allowed: the keys interface, id, gateway, gateway6, source, source6, prefixes6, weight, priority, new_flows, nat, description, probe, flows",
             "3:9: key `probe.max_loss`: found a key that is not supported by this version, allowed: the keys targets, interval, timeout, required, down_after, up_after",
-            "4:9: key `flows.mss`: found a key that is not supported by this version, allowed: the keys affinity, on_down, on_up",
+            "4:9: key `flows.mss`: found a key that is not supported by this version, allowed: the keys affinity, on_down, on_up, capacity",
             "5:1: key `rules`: found a key that is not supported by this version, allowed: the keys uplinks, downlinks, mode, nat, probe, flows, marks, tables, rule_priority, control, state_dir, bpffs",
         ],
     ),

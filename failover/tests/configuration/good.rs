@@ -73,6 +73,7 @@ fn the_smallest_useful_file_has_every_default() {
         downlinks: BTreeSet::from(["eth0".parse().unwrap()]),
         mode: ModeSetting::Auto,
         affinity: Affinity::Flow,
+        flow_capacity: 262_144,
         marks: MarkMask::DEFAULT,
         base_table: 300,
         rule_priority: 1000,
@@ -118,7 +119,7 @@ probe:
   required: 2
   down_after: 4
   up_after: 6
-flows: {affinity: pair, on_down: keep, on_up: stay}
+flows: {affinity: pair, capacity: 1024, on_down: keep, on_up: stay}
 marks: {mask: 0x0000ff00}
 tables: {base: 1000}
 rule_priority: 2000
@@ -167,6 +168,7 @@ bpffs: /sys/fs/bpf/f
         downlinks: BTreeSet::from(["lan0".parse().unwrap(), "lan1".parse().unwrap()]),
         mode: ModeSetting::Classic,
         affinity: Affinity::Pair,
+        flow_capacity: 1024,
         marks: MarkMask::new(0xff00).unwrap(),
         base_table: 1000,
         rule_priority: 2000,

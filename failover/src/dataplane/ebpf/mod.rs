@@ -1,3 +1,32 @@
-//! The TC programs: the object that holds them, its way into the kernel, and what they count.
+//! eBPF mode: TC programs pick the uplink of each new flow and keep known flows on theirs.
+//!
+//! | file | what it does |
+//! | --- | --- |
+//! | [`object`] | holds the compiled programs |
+//! | [`program`] | names them |
+//! | [`support`] | says why they cannot be used here |
+//! | [`mount`] | sees to the BPF file system |
+//! | [`pins`] | knows where maps and links are pinned, and which of them can be used again |
+//! | [`load`] | loads the programs |
+//! | [`maps`] | reads and writes the maps |
+//! | [`publish`] | brings them into the wanted state |
+//! | [`attach`] | hangs a program on an interface |
+//! | [`filters`] | lists and removes `clsact` filters |
+//! | [`leftovers`] | takes everything out, whichever version put it there |
+//! | [`log`] | passes on what the programs log |
+//! | [`steering`] | joins them |
 
+pub mod attach;
+pub mod leftovers;
+pub mod load;
+pub mod log;
+pub mod maps;
+pub mod mount;
 pub mod object;
+pub mod pins;
+pub mod program;
+pub mod publish;
+pub mod steering;
+pub mod support;
+
+pub use steering::{Ebpf, EbpfError};

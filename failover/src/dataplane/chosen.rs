@@ -1,0 +1,106 @@
+//! Which way of picking a daemon uses.
+
+use std::collections::BTreeMap;
+
+use tracing::{info, warn};
+
+use crate::config::{Config, ModeSetting};
+use crate::dataplane::ebpf::leftovers::Leftovers;
+use crate::dataplane::ebpf::load::Settings;
+use crate::dataplane::ebpf::pins::Pins;
+use crate::dataplane::ebpf::{Ebpf, EbpfError, log};
+use crate::dataplane::{Classic, Steering};
+use crate::family::Family;
+use crate::interface::InterfaceIndex;
+use crate::state::Store;
+use crate::uplink::UplinkId;
+use crate::wanted::PickedBy;
+use crate::wanted::dataplane::{Attachment, DataPlane};
+
+/// The one that was chosen when the daemon started.
+#[derive(Debug)]
+pub enum Chosen {
+    /// TC programs.
+    Ebpf(Box<Ebpf>),
+    /// The own nftables table.
+    Classic(Classic),
+}
+
+/// Chooses as configured; by itself eBPF where it works, and otherwise says why not.
+///
+/// # Errors
+/// When eBPF is asked for and does not work.
+pub async fn choose(
+    config: &Config,
+    store: &Store,
+    interfaces: &BTreeMap<InterfaceIndex, Attachment>,
+) -> Result<Chosen, EbpfError> {
+    let pins = Pins::new(&config.bpffs);
+    let classic = || Chosen::Classic(Classic::after(Leftovers::new(&pins, store)));
+    if config.mode == ModeSetting::Classic {
+        info!("mode classic, as configured");
+        return Ok(classic());
+    }
+    let settings = Settings {
+        marks: config.marks,
+        flow_capacity: config.flow_capacity,
+        log_flows: log::is_wanted(),
+    };
+    match Ebpf::start(settings, &pins, store, interfaces).await {
+        Ok(started) => {
+            info!("mode ebpf");
+            Ok(Chosen::Ebpf(Box::new(started)))
+        }
+        Err(reason) if config.mode == ModeSetting::Ebpf => Err(reason),
+        Err(reason) => {
+            warn!("mode classic, since eBPF does not work here: {reason}");
+            Ok(classic())
+        }
+    }
+}
+
+impl Steering for Chosen {
+    type Error = EbpfError;
+
+    fn picked_by(&self) -> PickedBy {
+        match self {
+            Self::Ebpf(ebpf) => ebpf.picked_by(),
+            Self::Classic(classic) => classic.picked_by(),
+        }
+    }
+
+    async fn publish(&mut self, wanted: &DataPlane) -> Result<(), EbpfError> {
+        match self {
+            Self::Ebpf(ebpf) => ebpf.publish(wanted).await,
+            Self::Classic(classic) => classic.publish(wanted).await,
+        }
+    }
+
+    async fn attach(&mut self, wanted: &DataPlane) -> Vec<EbpfError> {
+        match self {
+            Self::Ebpf(ebpf) => ebpf.attach(wanted).await,
+            Self::Classic(classic) => classic.attach(wanted).await,
+        }
+    }
+
+    async fn forget(&mut self, id: UplinkId, family: Family) -> Result<(), EbpfError> {
+        match self {
+            Self::Ebpf(ebpf) => ebpf.forget(id, family).await,
+            Self::Classic(classic) => classic.forget(id, family).await,
+        }
+    }
+
+    fn suspect(&mut self) {
+        match self {
+            Self::Ebpf(ebpf) => ebpf.suspect(),
+            Self::Classic(classic) => classic.suspect(),
+        }
+    }
+
+    async fn remove(&mut self) -> Vec<EbpfError> {
+        match self {
+            Self::Ebpf(ebpf) => ebpf.remove().await,
+            Self::Classic(classic) => classic.remove().await,
+        }
+    }
+}

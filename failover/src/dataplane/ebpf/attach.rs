@@ -1,0 +1,380 @@
+//! Hangs a program on an interface, by TCX where the kernel has it, else by `clsact`, and takes it
+//! off.
+
+use std::fmt;
+use std::path::Path;
+
+use aya::programs::links::{FdLink, LinkError, PinnedLink};
+use aya::programs::tc::{self, NlOptions, SchedClassifierLink, TcAttachOptions, TcError, TcHandle};
+use aya::programs::{LinkOrder, ProgramError, SchedClassifier, TcAttachType};
+use nix::errno::Errno;
+use nix::net::if_::if_nametoindex;
+use thiserror::Error;
+use tracing::{debug, info};
+
+use super::load::{LoadError, Programs};
+use super::pins::{PinError, Pins, unlink};
+use super::program::Point;
+use crate::interface::{InterfaceIndex, InterfaceName};
+use crate::kernel::filters::{Filter, FilterError, Side, TrafficFilters};
+use crate::network::LinkLayer;
+
+/// The priority of our `clsact` filters: early, and a number that nobody types by habit, since the
+/// kernel refuses two kinds of filters of one priority.
+const PRIORITY: u16 = 102;
+/// How many priorities are tried when others have that one.
+const PRIORITIES: u16 = 8;
+/// The number of our filter within its priority.
+const HANDLE: TcHandle = TcHandle::new(0, 1);
+
+/// Where a program is to hang.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The interface.
+    pub interface: InterfaceIndex,
+    /// Its name.
+    pub name: InterfaceName,
+    /// What its packets begin with.
+    pub layer: LinkLayer,
+    /// Which program.
+    pub point: Point,
+}
+
+impl Place {
+    /// The name of the program.
+    #[must_use]
+    pub const fn program(&self) -> &'static str {
+        self.point.program(self.layer)
+    }
+
+    const fn side(&self) -> Side {
+        match self.point.side() {
+            TcAttachType::Egress => Side::Egress,
+            TcAttachType::Ingress | TcAttachType::Custom(_) => Side::Ingress,
+        }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.name, self.side())
+    }
+}
+
+/// How a program hangs on an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hook {
+    /// TCX, Linux 6.6 or newer: a link of its own beside those of others.
+    Tcx,
+    /// A filter of the `clsact` queueing discipline, any older kernel.
+    Clsact,
+}
+
+impl fmt::Display for Hook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcx => "TCX",
+            Self::Clsact => "clsact",
+        })
+    }
+}
+
+/// Why a program does not hang where it should.
+#[derive(Debug, Error)]
+pub enum AttachError {
+    /// The object is of another build.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// The interface was made anew or renamed meanwhile.
+    #[error("cannot attach to {place}: the interface is another by now")]
+    Changed {
+        /// Where.
+        place: Place,
+    },
+    /// The queueing discipline that classic filters hang on could not be made.
+    #[error(
+        "cannot add the clsact qdisc to {place}: {source}; `tc qdisc show dev {}` tells what is there", place.name
+    )]
+    Qdisc {
+        /// Where.
+        place: Place,
+        /// What the kernel said.
+        source: TcError,
+    },
+    /// The kernel refused.
+    #[error("cannot attach the eBPF program {} to {place} by {hook}: {}", place.program(), words(.source))]
+    Attach {
+        /// Where.
+        place: Place,
+        /// How it was to hang there.
+        hook: Hook,
+        /// What the kernel said.
+        source: ProgramError,
+    },
+    /// The link cannot be kept over the daemon's end.
+    #[error("cannot pin the link of the eBPF program at {place}: {reason}")]
+    Pin {
+        /// Where.
+        place: Place,
+        /// Why.
+        reason: String,
+    },
+    /// A pin is in the way.
+    #[error(transparent)]
+    Pins(#[from] PinError),
+    /// Filters cannot be looked at.
+    #[error(transparent)]
+    Filters(#[from] FilterError),
+}
+
+/// The chain of causes in one line.
+fn words(error: &ProgramError) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        let words = error.to_string();
+        if !text.ends_with(&words) {
+            text = format!("{text}: {words}");
+        }
+        cause = error.source();
+    }
+    text
+}
+
+/// What a program was attached with beside itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attached {
+    /// How it hangs.
+    pub hook: Hook,
+    /// The qdisc that it hangs on was made for it.
+    pub made_clsact: bool,
+}
+
+/// Hangs a program on an interface of the calling thread's network namespace, beside those of others.
+/// One that hangs there already, by an earlier daemon, is replaced without a gap.
+///
+/// # Errors
+/// When the interface does not exist or the kernel refuses.
+pub async fn attach(
+    programs: &mut Programs,
+    pins: &Pins,
+    filters: &mut TrafficFilters,
+    place: &Place,
+) -> Result<Attached, AttachError> {
+    let pin = pins.link(place.interface, place.point);
+    let program = programs.program(place.program())?;
+    let tcx = Attached {
+        hook: Hook::Tcx,
+        made_clsact: false,
+    };
+    if pin.exists() {
+        match replace_link(program, &pin) {
+            Ok(()) => return Ok(tcx),
+            // The interface was deleted meanwhile, or the file is none of ours.
+            Err(reason) => {
+                debug!(%place, reason, "a pinned link cannot be used again");
+                unlink(&pin)?;
+            }
+        }
+    }
+    if if_nametoindex(place.name.as_str()).ok() != Some(place.interface.0) {
+        return Err(AttachError::Changed {
+            place: place.clone(),
+        });
+    }
+    match by_tcx(program, &pin, place) {
+        Err(error) if lacks_tcx(&error) => by_clsact(program, filters, place).await,
+        other => other.map(|()| tcx),
+    }
+}
+
+/// Whether the program still hangs where it was attached.
+///
+/// # Errors
+/// When the kernel does not tell.
+pub async fn is_attached(
+    programs: &mut Programs,
+    filters: &mut TrafficFilters,
+    place: &Place,
+    hook: Hook,
+) -> Result<bool, AttachError> {
+    let failed = |source| AttachError::Attach {
+        place: place.clone(),
+        hook,
+        source,
+    };
+    let program = programs.program(place.program())?;
+    let own = program.info().map_err(failed)?.id();
+    match hook {
+        Hook::Tcx => {
+            let (_, there) = SchedClassifier::query_tcx(place.name.as_str(), place.point.side())
+                .map_err(failed)?;
+            Ok(there.iter().any(|program| program.id() == own))
+        }
+        Hook::Clsact => {
+            let there = filters.list(place.interface, place.side()).await?;
+            Ok(there
+                .iter()
+                .filter_map(|filter| filter.program.as_ref())
+                .any(|program| program.id == Some(own)))
+        }
+    }
+}
+
+/// Takes a program off an interface; that the interface is gone is no error.
+///
+/// # Errors
+/// When the kernel refuses.
+pub async fn detach(
+    pins: &Pins,
+    filters: &mut TrafficFilters,
+    place: &Place,
+    hook: Hook,
+) -> Result<(), AttachError> {
+    match hook {
+        Hook::Tcx => unlink(&pins.link(place.interface, place.point))?,
+        Hook::Clsact => {
+            for filter in own_filters(filters, place).await? {
+                filters.remove(&filter).await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn replace_link(program: &mut SchedClassifier, pin: &Path) -> Result<(), String> {
+    let words = |error: LinkError| error.to_string();
+    let link = FdLink::from(PinnedLink::from_pin(pin).map_err(words)?);
+    let link = SchedClassifierLink::try_from(link).map_err(words)?;
+    let replaced = program
+        .attach_to_link(link)
+        .and_then(|id| program.take_link(id))
+        .map_err(|error| self::words(&error))?;
+    // The pin keeps the link; its descriptor is closed.
+    drop(replaced);
+    Ok(())
+}
+
+fn by_tcx(program: &mut SchedClassifier, pin: &Path, place: &Place) -> Result<(), AttachError> {
+    let options = TcAttachOptions::TcxOrder(LinkOrder::default());
+    let link = program
+        .attach_with_options(place.name.as_str(), place.point.side(), options)
+        .and_then(|id| program.take_link(id))
+        .map_err(|source| AttachError::Attach {
+            place: place.clone(),
+            hook: Hook::Tcx,
+            source,
+        })?;
+    let failed = |reason: String| AttachError::Pin {
+        place: place.clone(),
+        reason,
+    };
+    let link = FdLink::try_from(link).map_err(|error| failed(error.to_string()))?;
+    link.pin(pin).map_err(|error| failed(error.to_string()))?;
+    Ok(())
+}
+
+/// Kernels before 6.6 do not know the kind of attachment and answer `EINVAL` (`link_create` in
+/// kernel/bpf/syscall.c).
+fn lacks_tcx(error: &AttachError) -> bool {
+    matches!(
+        error,
+        AttachError::Attach { source: ProgramError::SyscallError(syscall), .. }
+            if syscall.io_error.raw_os_error() == Some(Errno::EINVAL as i32)
+    )
+}
+
+async fn by_clsact(
+    program: &mut SchedClassifier,
+    filters: &mut TrafficFilters,
+    place: &Place,
+) -> Result<Attached, AttachError> {
+    let made_clsact = add_clsact(place)?;
+    let mut earlier = own_filters(filters, place).await?.into_iter();
+    let failed = |source| AttachError::Attach {
+        place: place.clone(),
+        hook: Hook::Clsact,
+        source,
+    };
+    let id = match earlier.next() {
+        Some(filter) => {
+            let handle = TcHandle::from(filter.handle);
+            let name = place.name.as_str();
+            let side = place.point.side();
+            SchedClassifierLink::attached(name, side, filter.priority, handle, None)
+                .map_err(|error| failed(TcError::IoError(error).into()))
+                .and_then(|link| program.attach_to_link(link).map_err(failed))?
+        }
+        None => add_filter(program, place)?,
+    };
+    for twin in earlier {
+        filters.remove(&twin).await?;
+    }
+    // Dropping it would take the filter off.
+    std::mem::forget(program.take_link(id).map_err(failed)?);
+    Ok(Attached {
+        hook: Hook::Clsact,
+        made_clsact,
+    })
+}
+
+fn add_filter(
+    program: &mut SchedClassifier,
+    place: &Place,
+) -> Result<tc::SchedClassifierLinkId, AttachError> {
+    let mut priority = PRIORITY;
+    loop {
+        let options = TcAttachOptions::Netlink(NlOptions {
+            priority,
+            handle: HANDLE,
+            classid: None,
+        });
+        match program.attach_with_options(place.name.as_str(), place.point.side(), options) {
+            Err(_) if priority < PRIORITY + PRIORITIES => {
+                // Another's filter may be there, of this kind or another.
+                info!(%place, priority, "the priority is taken; trying the next");
+                priority += 1;
+            }
+            other => {
+                return other.map_err(|source| AttachError::Attach {
+                    place: place.clone(),
+                    hook: Hook::Clsact,
+                    source,
+                });
+            }
+        }
+    }
+}
+
+/// Filters that an earlier daemon of any version put there.
+async fn own_filters(
+    filters: &mut TrafficFilters,
+    place: &Place,
+) -> Result<Vec<Filter>, FilterError> {
+    let mut found = filters.list(place.interface, place.side()).await?;
+    // With and without the suffix: what an interface's packets begin with may have changed.
+    let names = [LinkLayer::Ethernet, LinkLayer::None].map(|layer| place.point.program(layer));
+    found.retain(|filter| {
+        filter
+            .program
+            .as_ref()
+            .is_some_and(|program| names.contains(&program.name.as_str()))
+    });
+    Ok(found)
+}
+
+/// Adds the `clsact` discipline unless it is there: the kernel answers `EEXIST` then ("Exclusivity
+/// flag on"). Returns whether it was added.
+fn add_clsact(place: &Place) -> Result<bool, AttachError> {
+    match tc::qdisc_add_clsact(place.name.as_str()) {
+        Ok(()) => Ok(true),
+        Err(TcError::AlreadyAttached) => Ok(false),
+        Err(TcError::NetlinkError(error)) if error.raw_os_error() == Some(Errno::EEXIST as i32) => {
+            Ok(false)
+        }
+        Err(source) => Err(AttachError::Qdisc {
+            place: place.clone(),
+            source,
+        }),
+    }
+}

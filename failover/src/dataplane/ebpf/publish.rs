@@ -1,0 +1,170 @@
+//! Brings the maps into the wanted state.
+
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher as _, RandomState};
+
+use failover_common::{
+    Affinity, Family as LayoutFamily, Interface, Role as LayoutRole, SLOTS, Selection,
+    SelectionKey, Uplink, UplinkFamily, UplinkState, maps,
+};
+use thiserror::Error;
+
+use super::load::{LoadError, Programs};
+use super::maps::{MapAccessError, Table};
+use crate::config;
+use crate::family::Family;
+use crate::status::State;
+use crate::uplink::UplinkId;
+use crate::wanted::dataplane::{DataPlane, FamilyEntry, Role, SelectionEntry};
+
+/// Why the maps are not in the wanted state.
+#[derive(Debug, Error)]
+pub enum PublishError {
+    /// The object lacks a map.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// A map could not be read or written.
+    #[error(transparent)]
+    Map(#[from] MapAccessError),
+}
+
+type Uplinks<'m> = Table<'m, u32, Uplink, 4, { size_of::<Uplink>() }>;
+type Interfaces<'m> = Table<'m, u32, Interface, 4, { size_of::<Interface>() }>;
+type Selections<'m> =
+    Table<'m, SelectionKey, Selection, { size_of::<SelectionKey>() }, { size_of::<Selection>() }>;
+
+impl Programs {
+    /// Brings the maps into the wanted state. Selections come last: a flow is never given an uplink
+    /// that the programs do not know.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn publish(&mut self, wanted: &DataPlane) -> Result<(), PublishError> {
+        let mut table = Uplinks::new(maps::UPLINKS, self.map_mut(maps::UPLINKS)?)?;
+        let found = table.entries()?;
+        let uplinks: BTreeMap<u32, Uplink> = wanted
+            .uplinks
+            .iter()
+            .map(|(id, entry)| {
+                let key = u32::from(id.get());
+                let known = found.get(&key).copied().flatten();
+                let family = |family: Family| {
+                    let former = known.map(|known| *known.family(layout_family(family)));
+                    uplink_family(entry.families.get(family), former)
+                };
+                let uplink = Uplink {
+                    interface: entry.interface.map_or(0, |index| index.0),
+                    ipv4: family(Family::Ipv4),
+                    ipv6: family(Family::Ipv6),
+                };
+                (key, uplink)
+            })
+            .collect();
+        table.set(&uplinks)?;
+
+        let interfaces = wanted
+            .interfaces
+            .iter()
+            .map(|(index, attachment)| (index.0, interface(attachment.role)))
+            .collect();
+        Interfaces::new(maps::INTERFACES, self.map_mut(maps::INTERFACES)?)?.set(&interfaces)?;
+
+        let selections = wanted
+            .selections
+            .iter()
+            .filter_map(|(family, entry)| {
+                let key = SelectionKey::common(layout_family(family));
+                Some((key, selection(entry)?))
+            })
+            .collect();
+        Selections::new(maps::SELECTION, self.map_mut(maps::SELECTION)?)?.set(&selections)?;
+        Ok(())
+    }
+
+    /// Raises the generation of an uplink: its flows are picked anew.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn forget(&mut self, id: UplinkId, family: Family) -> Result<(), PublishError> {
+        let mut table = Uplinks::new(maps::UPLINKS, self.map_mut(maps::UPLINKS)?)?;
+        let mut uplinks: BTreeMap<u32, Uplink> = table
+            .entries()?
+            .into_iter()
+            .filter_map(|(key, uplink)| Some((key, uplink?)))
+            .collect();
+        if let Some(uplink) = uplinks.get_mut(&u32::from(id.get())) {
+            let entry = match family {
+                Family::Ipv4 => &mut uplink.ipv4,
+                Family::Ipv6 => &mut uplink.ipv6,
+            };
+            entry.generation = entry.generation.wrapping_add(1);
+        }
+        table.set(&uplinks)?;
+        Ok(())
+    }
+}
+
+/// A generation that is known keeps: flows rely on it. A new one is any: flows that an uplink of
+/// this id had before its entry was lost must not be taken for its flows of today.
+fn uplink_family(entry: &FamilyEntry, former: Option<UplinkFamily>) -> UplinkFamily {
+    let generation = former.map_or_else(any_generation, |former| former.generation);
+    UplinkFamily {
+        generation,
+        state: match entry.state {
+            State::Absent => UplinkState::Absent,
+            State::Unknown => UplinkState::Unknown,
+            State::Up => UplinkState::Up,
+            State::Degraded => UplinkState::Degraded,
+            State::Down => UplinkState::Down,
+            State::Disabled => UplinkState::Disabled,
+        },
+        translates: entry.translates,
+        reserved: [0; 2],
+    }
+}
+
+/// The standard library seeds its hashers from the system's randomness.
+fn any_generation() -> u32 {
+    let [a, b, c, d, ..] = RandomState::new().hash_one(0_u8).to_ne_bytes();
+    u32::from_ne_bytes([a, b, c, d])
+}
+
+const fn interface(role: Role) -> Interface {
+    let (role, uplink) = match role {
+        Role::Downlink => (LayoutRole::Downlink, 0),
+        Role::Uplink(id) => (LayoutRole::Uplink, id.get()),
+        Role::SharedUplink => (LayoutRole::SharedUplink, 0),
+    };
+    Interface {
+        role,
+        uplink,
+        reserved: [0; 2],
+    }
+}
+
+/// Nothing where no slot has an uplink.
+fn selection(entry: &SelectionEntry) -> Option<Selection> {
+    if entry.table.is_empty() {
+        return None;
+    }
+    let mut slots = [0; SLOTS];
+    for (slot, (_, id)) in slots.iter_mut().zip(entry.table.iter()) {
+        *slot = id.get();
+    }
+    Some(Selection {
+        affinity: match entry.affinity {
+            config::Affinity::Flow => Affinity::Flow,
+            config::Affinity::Pair => Affinity::Pair,
+            config::Affinity::Source => Affinity::Source,
+        },
+        reserved: [0; 2],
+        slots,
+    })
+}
+
+const fn layout_family(family: Family) -> LayoutFamily {
+    match family {
+        Family::Ipv4 => LayoutFamily::Ipv4,
+        Family::Ipv6 => LayoutFamily::Ipv6,
+    }
+}
