@@ -85,7 +85,7 @@ mod tests {
     use super::*;
     use crate::flows::Why;
 
-    const NOW: u64 = 1_000_000_000_000;
+    const NOW: u64 = 1_000_000 * SECOND;
     const SECOND: u64 = 1_000_000_000;
 
     fn key(protocol: u8) -> FlowKey {

@@ -61,8 +61,8 @@ impl Surroundings {
         let (from, to) = (flow.original.source, flow.original.destination);
         // To the router, or to one of its addresses and from there to a host inside; or straight to
         // a host inside.
-        let comes_in = self.own.contains(&to)
-            || self.is_inside(flow.reply.source) && !self.is_inside(from);
+        let comes_in =
+            self.own.contains(&to) || self.is_inside(flow.reply.source) && !self.is_inside(from);
         if comes_in && !self.own.contains(&from) {
             Direction::Inbound
         } else {

@@ -209,10 +209,13 @@ mod tests {
         ping.confirmed = false;
         ping.in_packets = Some(0);
         assert_eq!(
-            rendered(&[entry("198.18.0.10", Some((8_300, 5_400_000))), ping], false),
+            rendered(
+                &[entry("198.18.0.10", Some((8_300, 5_400_000))), ping],
+                false
+            ),
             "mode ebpf, 2 flows\n\
              \n\
-             PROTOCOL  INSIDE             OUTSIDE          UPLINK  WHY   PHASE             AGE  IDLE    SENT  PACKETS  RECEIVED  PACKETS\n\
+             PROTOCOL  INSIDE             OUTSIDE          UPLINK  WHY   PHASE              AGE  IDLE    SENT  PACKETS  RECEIVED  PACKETS\n\
              tcp       198.18.0.10:40000  203.0.113.1:443  fiber   hash  established  1 h 2 min   0 s  8.3 kB       12    5.4 MB     3400\n\
              icmpv6    fd00::2 id 77      fd00:203::1      fiber   hash  opening      1 h 2 min   0 s   104 B       12       0 B        0\n"
         );
@@ -229,10 +232,19 @@ mod tests {
         ];
         entries[3].idle_ms = Some(1);
         sort(&mut entries);
-        let order: Vec<String> = entries.iter().map(|entry| entry.inside.to_string()).collect();
+        let order: Vec<String> = entries
+            .iter()
+            .map(|entry| entry.inside.to_string())
+            .collect();
         assert_eq!(
             order,
-            ["198.18.0.3", "198.18.0.5", "198.18.0.2", "198.18.0.4", "198.18.0.1"]
+            [
+                "198.18.0.3",
+                "198.18.0.5",
+                "198.18.0.2",
+                "198.18.0.4",
+                "198.18.0.1"
+            ]
         );
     }
 
@@ -243,7 +255,10 @@ mod tests {
         unknown.idle_ms = None;
         let text = rendered(&[unknown.clone()], false);
         assert!(text.starts_with("mode ebpf, 1 flow\n"), "{text}");
-        assert!(text.contains("established    -     -     -        -         -        -\n"), "{text}");
+        assert!(
+            text.contains("established    -     -     -        -         -        -\n"),
+            "{text}"
+        );
         assert!(text.contains("nf_conntrack_acct=1"), "{text}");
         assert!(text.contains("nf_conntrack_timestamp=1"), "{text}");
         // Flows that began before the kernel was told to count.
@@ -268,10 +283,23 @@ mod tests {
 
     #[test]
     fn sizes_and_times_have_few_digits() {
-        let sizes = [0, 999, 1_000, 8_345, 99_999, 100_000, 999_999, 1_000_000, u64::MAX];
+        let sizes = [
+            0,
+            999,
+            1_000,
+            8_345,
+            99_999,
+            100_000,
+            999_999,
+            1_000_000,
+            u64::MAX,
+        ];
         assert_eq!(
             sizes.map(bytes),
-            ["0 B", "999 B", "1.0 kB", "8.3 kB", "99.9 kB", "100 kB", "999 kB", "1.0 MB", "18.4 EB"]
+            [
+                "0 B", "999 B", "1.0 kB", "8.3 kB", "99.9 kB", "100 kB", "999 kB", "1.0 MB",
+                "18.4 EB"
+            ]
         );
         assert_eq!(
             [0, 59_999, 61_000, 7_260_000, 90_000_000].map(duration),

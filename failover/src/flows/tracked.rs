@@ -240,7 +240,10 @@ downlinks: [lan0]
     const SERVER: (&str, u16) = ("203.0.113.1", 443);
     const WAN: (&str, u16) = ("198.18.11.2", 4000);
 
-    fn outbound(client: (&str, u16), server: (&str, u16)) -> (String, String, Why, [Option<u64>; 2]) {
+    fn outbound(
+        client: (&str, u16),
+        server: (&str, u16),
+    ) -> (String, String, Why, [Option<u64>; 2]) {
         (
             format!("{} {}", client.0, client.1),
             format!("{} {}", server.0, server.1),
@@ -297,7 +300,7 @@ downlinks: [lan0]
         let flow = tracked(tuple(visitor, service), tuple(host, router));
         assert_eq!(sides(&flow), inbound(host, router));
         // Not translated, to a host on the downlink, and to one in a prefix that is routed here.
-        for host in [("fd00:18::10", 8080), ("fd00:77:1::10", 8080)] {
+        for host in [("fd00:18::10", 8080), ("fd00:77:0:1::10", 8080)] {
             let visitor = ("fd00:203::5", 5000);
             let flow = tracked(tuple(visitor, host), tuple(host, visitor));
             assert_eq!(sides(&flow), inbound(host, visitor));
@@ -333,7 +336,13 @@ downlinks: [lan0]
         flow.reply_packets = None;
         let entry = told(&flow);
         assert_eq!(
-            (entry.age_ms, entry.out_packets, entry.out_bytes, entry.in_packets, entry.in_bytes),
+            (
+                entry.age_ms,
+                entry.out_packets,
+                entry.out_bytes,
+                entry.in_packets,
+                entry.in_bytes
+            ),
             (None, None, None, None, None)
         );
         // Timeouts that could not be read.

@@ -11,8 +11,10 @@ use std::path::{Path, PathBuf};
 use aya::maps::{Map, MapData, MapError, PerCpuArray};
 use bytemuck::checked::{CheckedBitPattern, try_pod_read_unaligned};
 use failover_common::{Flow, FlowKey, LAYOUT_VERSION, Totals, Uplink, maps};
+use nix::time::ClockId;
 use thiserror::Error;
 
+use crate::flows::Lives;
 use crate::sys::read_batch;
 
 /// How many entries are read by one system call. Far more than a bucket ever holds.
@@ -52,6 +54,9 @@ pub enum TableError {
         /// Why.
         source: io::Error,
     },
+    /// There is no clock to compare entries with.
+    #[error("cannot read the clock")]
+    Clock(#[source] io::Error),
 }
 
 /// How much of a map could be read.
@@ -102,11 +107,23 @@ impl FlowTable {
         })
     }
 
-    /// The uplinks as the programs know them, by id.
+    /// What decides now which flows are alive.
     ///
     /// # Errors
-    /// When their map cannot be read.
-    pub fn uplinks(&self) -> Result<BTreeMap<u32, Uplink>, TableError> {
+    /// When the uplinks' map cannot be read.
+    pub fn lives(&self) -> Result<Lives, TableError> {
+        let now = ClockId::CLOCK_MONOTONIC
+            .now()
+            .map_err(|errno| TableError::Clock(errno.into()))?;
+        let now = std::time::Duration::from(now);
+        Ok(Lives {
+            uplinks: self.uplinks()?,
+            now_ns: u64::try_from(now.as_nanos()).unwrap_or(u64::MAX),
+        })
+    }
+
+    /// The uplinks as the programs know them, by id.
+    fn uplinks(&self) -> Result<BTreeMap<u32, Uplink>, TableError> {
         let path = self.folder.join(maps::UPLINKS);
         let map = open::<u32, Uplink>(&path)?;
         let mut uplinks = BTreeMap::new();

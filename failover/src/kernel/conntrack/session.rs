@@ -122,7 +122,9 @@ impl Session {
                                 let sequence = self.next_sequence();
                                 batch.add(change, entry.family(), sequence);
                             }
-                            Verdict::Stop => return self.flush(&mut batch).map(|last| changed + last),
+                            Verdict::Stop => {
+                                return self.flush(&mut batch).map(|last| changed + last);
+                            }
                         }
                     }
                 }

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::message::{self, CTA_TUPLE_IP, CTA_TUPLE_ORIG, CTA_TUPLE_REPLY, Entry, attributes, find};
+use super::message::{
+    self, CTA_TUPLE_IP, CTA_TUPLE_ORIG, CTA_TUPLE_REPLY, Entry, attributes, find,
+};
 use crate::flows::{Packets, Protocol, TrackedFlow, Tuple};
 
 // Attributes (`include/uapi/linux/netfilter/nfnetlink_conntrack.h`). Numbers are big-endian.
