@@ -134,9 +134,12 @@ impl Listing {
         let settings = ProcSys::default();
         // Where a timeout cannot be read it is not told how long flows have been silent.
         let timeouts = Timeouts::read(|key| settings.read(key).ok().flatten());
-        let now = SystemTime::now()
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap_or(Duration::ZERO);
+        // For each entry anew, as the kernel computes how long each has to live: a slow client
+        // takes its time.
+        let now = || {
+            let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+            since_1970.unwrap_or(Duration::ZERO)
+        };
         let by_mark: BTreeMap<Mark, (UplinkId, &UplinkName)> = self
             .uplinks
             .iter()
@@ -151,7 +154,7 @@ impl Listing {
         each_marked(only, self.marks, |flow| {
             match by_mark.get(&Mark(flow.mark.0 & self.marks.bits())) {
                 Some((id, name)) => {
-                    pieces.add(flow.entry(*id, name, &self.surroundings, &timeouts, now))
+                    pieces.add(flow.entry(*id, name, &self.surroundings, &timeouts, now()))
                 }
                 None => ControlFlow::Continue(()),
             }

@@ -10,8 +10,7 @@ use aya::maps::{HashMap, Map, MapData};
 use bytemuck::bytes_of;
 use failover::dataplane::ebpf::table::{FlowTable, TableError};
 use failover_common::{
-    Family, Flow, FlowKey, LAYOUT_VERSION, Phase, Reason, Totals, Uplink, UplinkFamily,
-    UplinkState,
+    Family, Flow, FlowKey, LAYOUT_VERSION, Phase, Reason, Totals, Uplink, UplinkFamily, UplinkState,
 };
 use libtest_mimic::Trial;
 use nix::mount::{MsFlags, mount};
@@ -147,7 +146,11 @@ async fn each_once() {
     // What is evicted is gone, and nothing comes twice.
     fill(&mut flows, 20_000..120_000);
     let seen = read(&table);
-    assert!(seen.len() <= 40_000 && seen.len() > 30_000, "{}", seen.len());
+    assert!(
+        seen.len() <= 40_000 && seen.len() > 30_000,
+        "{}",
+        seen.len()
+    );
     assert!(seen.values().all(|times| *times == 1));
 }
 
