@@ -139,3 +139,67 @@ impl Conversation {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    /// What is answered by a daemon that says this and ends.
+    fn answers(name: &str, said: &'static str) -> Vec<Result<Answer, AskError>> {
+        let name = format!("failover-client-{}-{name}", std::process::id());
+        let socket = std::env::temp_dir().join(name);
+        let listener = UnixListener::bind(&socket).unwrap();
+        let daemon = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = String::new();
+            BufReader::new(&stream).read_line(&mut request).unwrap();
+            stream.write_all(said.as_bytes()).unwrap();
+            request
+        });
+        let mut conversation =
+            Conversation::begin(&socket, &Request::Flows { uplink: None }).unwrap();
+        std::fs::remove_file(&socket).unwrap();
+        let mut answers = Vec::new();
+        while answers.iter().all(Result::is_ok) {
+            answers.push(conversation.answer());
+        }
+        let request: Request = serde_json::from_str(&daemon.join().unwrap()).unwrap();
+        assert_eq!(request, Request::Flows { uplink: None });
+        answers
+    }
+
+    #[test]
+    fn a_part_is_not_taken_for_the_whole() {
+        let answers = answers(
+            "part",
+            "{\"flows_begin\":{\"mode\":\"classic\"}}\n{\"flows\":[]}\n",
+        );
+        assert!(
+            matches!(
+                answers.as_slice(),
+                [
+                    Ok(Answer::FlowsBegin { .. }),
+                    Ok(Answer::Flows(_)),
+                    Err(AskError::CutShort { .. })
+                ]
+            ),
+            "{answers:?}"
+        );
+    }
+
+    #[test]
+    fn half_a_line_and_a_refusal_are_no_answers() {
+        let answered = answers("half", "{\"flows\":[");
+        assert!(
+            matches!(answered.as_slice(), [Err(AskError::NotUnderstood { .. })]),
+            "{answered:?}"
+        );
+        let answered = answers("refusal", "{\"error\":\"no\"}\n");
+        assert!(
+            matches!(answered.as_slice(), [Err(AskError::Refused(why))] if why == "no"),
+            "{answered:?}"
+        );
+    }
+}

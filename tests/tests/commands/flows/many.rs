@@ -19,6 +19,8 @@ const COUNT: u16 = 50_000;
 const LIMIT: Duration = Duration::from_secs(60);
 /// How long an answer may take on a busy machine. The daemon waits longer than that for a client.
 const SOON: Duration = Duration::from_secs(4);
+/// How often is tried what a busy machine may spoil.
+const TRIES: usize = 5;
 /// How many may list at once.
 const LISTINGS: usize = 4;
 
@@ -113,20 +115,29 @@ async fn closed_pipe(lab: &Lab, daemon: &Daemon) -> TestResult {
 
 /// Clients that ask and never read delay nobody, and cannot become too many.
 async fn nobody_waits(daemon: &Daemon) -> TestResult {
-    let mut silent = Vec::new();
-    for _ in 0..LISTINGS {
-        let mut stream = UnixStream::connect(daemon.failover().control()).await?;
-        stream.write_all(b"{\"flows\":{\"uplink\":null}}\n").await?;
-        // Until the listing has begun.
-        stream.readable().await?;
-        silent.push(stream);
+    for _ in 0..TRIES {
+        let begin = Instant::now();
+        let mut silent = Vec::new();
+        for _ in 0..LISTINGS {
+            let mut stream = UnixStream::connect(daemon.failover().control()).await?;
+            stream.write_all(b"{\"flows\":{\"uplink\":null}}\n").await?;
+            // Until the listing has begun.
+            stream.readable().await?;
+            silent.push(stream);
+        }
+        daemon.status().await?;
+        let refused = daemon.failover().command("flows").await?;
+        // On a machine that is so busy the daemon has lost its patience with some of them.
+        if begin.elapsed() < SOON {
+            one_line(&refused, 1, &["4 listings are under way"])?;
+            return room_again(daemon, silent).await;
+        }
     }
-    let begin = Instant::now();
-    daemon.status().await?;
-    assert!(begin.elapsed() < SOON, "{:?}", begin.elapsed());
-    let refused = daemon.failover().command("flows").await?;
-    one_line(&refused, 1, &["4 listings are under way"])?;
-    // Who hangs up makes room at once, and not when the daemon's patience ends.
+    Err("the machine is too busy to see who waits for whom".into())
+}
+
+/// Who hangs up makes room at once, and not when the daemon's patience ends.
+async fn room_again(daemon: &Daemon, silent: Vec<UnixStream>) -> TestResult {
     drop(silent);
     let begin = Instant::now();
     loop {

@@ -43,7 +43,7 @@ impl Mode {
 type Played = fn(Mode) -> std::pin::Pin<Box<dyn Future<Output = TestResult>>>;
 
 pub(crate) fn tests() -> Vec<SystemTest> {
-    let tests: [(&str, Played); 7] = [
+    let tests: [(&str, Played); 8] = [
         ("flows_are_listed_with_their_exact_counts", |mode| {
             Box::pin(truth::exact_counts(mode))
         }),
@@ -55,6 +55,9 @@ pub(crate) fn tests() -> Vec<SystemTest> {
         }),
         ("flows_that_nobody_counts_have_no_counts", |mode| {
             Box::pin(truth::uncounted(mode))
+        }),
+        ("flows_fill_the_table_that_status_tells_of", |mode| {
+            Box::pin(truth::table_in_status(mode))
         }),
         ("flows_that_came_in_are_inbound", |mode| {
             Box::pin(inbound::to_a_client(mode))

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use failover::family::Family;
 use failover_tests::addressing::{SERVER_PORT, servers};
+use failover_tests::daemon::FlowTable;
 use failover_tests::{Daemon, Flows, Lab, Node, ProgramSpec, Protocol, Traffic};
 
 use super::{Entry, Mode, conntrack, list, name, printed, run, start, written};
@@ -336,6 +337,32 @@ pub(super) async fn uncounted(mode: Mode) -> TestResult {
     let table = printed(&daemon, "flows").await?;
     assert_eq!(table.contains("nf_conntrack_acct=1"), classic, "{table}");
     drop(flows);
+    daemon.terminate().await?;
+    Ok(())
+}
+
+pub(super) async fn table_in_status(mode: Mode) -> TestResult {
+    let lab = Lab::builder().build().await?;
+    let daemon = start(&lab, mode).await?;
+    let mut flows = Vec::new();
+    for family in Family::ALL {
+        flows.push(open(&lab, Protocol::Udp, family).await?);
+    }
+    let count = u64::try_from(2 * COUNT)?;
+    let wanted = match mode {
+        // There is no such table.
+        Mode::Classic => None,
+        Mode::Ebpf => Some(FlowTable {
+            capacity: 262_144,
+            entries: count,
+            live: count,
+            entered: count,
+            evicted: 0,
+        }),
+    };
+    assert_eq!(daemon.status().await?.flow_table, wanted);
+    let text = printed(&daemon, "status").await?;
+    assert_eq!(text.contains("Flow table: 24 of 262144"), wanted.is_some());
     daemon.terminate().await?;
     Ok(())
 }
