@@ -5,6 +5,7 @@ mod entry;
 mod idle;
 mod known;
 mod protocol;
+mod row;
 mod surroundings;
 mod table;
 mod tracked;

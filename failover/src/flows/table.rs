@@ -1,35 +1,25 @@
 //! The flows as a table that a person reads at a glance: a line per flow, the largest first.
 
-use std::cmp::Reverse;
 use std::io::{self, Write};
-use std::net::IpAddr;
 
+use super::row::{COLUMNS, HEADINGS, NUMBERS, PHASE_COLUMN, Row};
 use crate::flows::{FlowEntry, Phase};
 
-const HEADINGS: [&str; 12] = [
-    "PROTOCOL", "INSIDE", "OUTSIDE", "UPLINK", "WHY", "PHASE", "AGE", "IDLE", "SENT", "PACKETS",
-    "RECEIVED", "PACKETS",
-];
-
-/// From this column on cells are numbers, and stand at the right.
-const NUMBERS: usize = 6;
-
-/// The column whose cells are coloured.
-const PHASE_COLUMN: usize = 5;
-
-/// What stands for a number that the kernel does not know.
-const UNKNOWN: &str = "-";
+/// As many as the widest cell may need: an IPv6 address with its port has 47 characters.
+const SPACES: &str = "                                                                        ";
 
 /// Puts the flows with the most bytes first; of those whose bytes nobody counts, the ones that were
 /// active last.
 pub fn sort(entries: &mut [FlowEntry]) {
-    entries.sort_by_key(|entry| {
-        let place = (entry.inside, entry.inside_port, entry.outside);
-        (
-            Reverse(entry.bytes()),
-            entry.idle_ms.unwrap_or(u64::MAX),
-            (place, entry.outside_port, entry.protocol),
-        )
+    entries.sort_unstable_by(|a, b| {
+        let idle = |entry: &FlowEntry| entry.idle_ms.unwrap_or(u64::MAX);
+        let place = |entry: &FlowEntry| {
+            let ports = (entry.inside_port, entry.outside_port);
+            (entry.inside, entry.outside, ports, entry.protocol)
+        };
+        (b.bytes().cmp(&a.bytes()))
+            .then_with(|| idle(a).cmp(&idle(b)))
+            .then_with(|| place(a).cmp(&place(b)))
     });
 }
 
@@ -49,17 +39,21 @@ pub fn render(
         return Ok(());
     }
     writeln!(out)?;
-    // Twice over the entries, so that a table of hundreds of thousands needs no text of all of it.
+    // Twice over the entries and by one row, so that a table of hundreds of thousands needs no text
+    // of all of it.
+    let mut row = Row::default();
     let mut widths = HEADINGS.map(str::len);
     for entry in entries {
-        for (width, cell) in widths.iter_mut().zip(cells(entry)) {
+        row.fill(entry);
+        for (width, cell) in widths.iter_mut().zip(row.cells()) {
             *width = (*width).max(cell.len());
         }
     }
-    line(out, &HEADINGS.map(str::to_owned), &widths, None)?;
+    line(out, HEADINGS.into_iter(), &widths, None)?;
     for entry in entries {
+        row.fill(entry);
         let colour = coloured.then(|| colour(entry.phase));
-        line(out, &cells(entry), &widths, colour)?;
+        line(out, row.cells(), &widths, colour)?;
     }
     let lacks = |known: fn(&FlowEntry) -> bool| !entries.iter().any(known);
     if lacks(|entry| entry.out_packets.is_some()) {
@@ -78,53 +72,35 @@ pub fn render(
 }
 
 /// One line. All cells are ASCII.
-fn line(
+fn line<'a>(
     out: &mut impl Write,
-    cells: &[String; 12],
-    widths: &[usize; 12],
+    cells: impl Iterator<Item = &'a str>,
+    widths: &[usize; COLUMNS],
     colour: Option<&str>,
 ) -> io::Result<()> {
-    let last = cells.len() - 1;
-    for (column, (cell, width)) in cells.iter().zip(widths).enumerate() {
-        let padding = width.saturating_sub(cell.len());
-        match colour {
-            _ if column >= NUMBERS => write!(out, "{:padding$}{cell}", "")?,
-            Some(colour) if column == PHASE_COLUMN => {
-                write!(out, "{colour}{cell}\x1b[0m{:padding$}", "")?;
-            }
-            _ => write!(out, "{cell}{:padding$}", "")?,
+    for (column, (cell, width)) in cells.zip(widths).enumerate() {
+        let padding = SPACES
+            .get(..width.saturating_sub(cell.len()))
+            .unwrap_or(SPACES);
+        let colour = colour.filter(|_| column == PHASE_COLUMN);
+        let (before, behind) = if column >= NUMBERS {
+            (padding, "")
+        } else {
+            ("", padding)
+        };
+        let gap = if column + 1 == COLUMNS { "\n" } else { "  " };
+        for text in [
+            before,
+            colour.unwrap_or_default(),
+            cell,
+            colour.map_or("", |_| "\x1b[0m"),
+            behind,
+            gap,
+        ] {
+            out.write_all(text.as_bytes())?;
         }
-        out.write_all(if column == last { b"\n" } else { b"  " })?;
     }
     Ok(())
-}
-
-fn cells(entry: &FlowEntry) -> [String; 12] {
-    let place = |address: IpAddr, port: Option<u16>| match (address, port) {
-        (address, Some(port)) if entry.protocol.has_identifier() => format!("{address} id {port}"),
-        (IpAddr::V4(address), Some(port)) => format!("{address}:{port}"),
-        (IpAddr::V6(address), Some(port)) => format!("[{address}]:{port}"),
-        (address, None) => address.to_string(),
-    };
-    let phase = match (entry.phase, entry.confirmed) {
-        (Phase::Opening, _) | (_, true) => entry.phase.as_str().to_owned(),
-        (phase, false) => format!("{}, unconfirmed", phase.as_str()),
-    };
-    let or_unknown = |text: Option<String>| text.unwrap_or_else(|| UNKNOWN.to_owned());
-    [
-        entry.protocol.to_string(),
-        place(entry.inside, entry.inside_port),
-        place(entry.outside, entry.outside_port),
-        entry.uplink.to_string(),
-        entry.why.as_str().to_owned(),
-        phase,
-        or_unknown(entry.age_ms.map(duration)),
-        or_unknown(entry.idle_ms.map(duration)),
-        or_unknown(entry.out_bytes.map(bytes)),
-        or_unknown(entry.out_packets.map(|packets| packets.to_string())),
-        or_unknown(entry.in_bytes.map(bytes)),
-        or_unknown(entry.in_packets.map(|packets| packets.to_string())),
-    ]
 }
 
 const fn colour(phase: Phase) -> &'static str {
@@ -132,35 +108,6 @@ const fn colour(phase: Phase) -> &'static str {
         Phase::Established => "\x1b[32m",
         Phase::Opening => "\x1b[33m",
         Phase::Closing => "\x1b[2m",
-    }
-}
-
-/// The largest unit, and the next one where it says more.
-fn duration(millis: u64) -> String {
-    let seconds = millis / 1000;
-    let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
-    match (days, hours, minutes) {
-        (0, 0, 0) => format!("{seconds} s"),
-        (0, 0, minutes) => format!("{minutes} min {} s", seconds % 60),
-        (0, hours, minutes) => format!("{hours} h {minutes} min"),
-        (days, hours, _) => format!("{days} d {hours} h"),
-    }
-}
-
-/// Three digits, in powers of 1000.
-fn bytes(count: u64) -> String {
-    const UNITS: [&str; 7] = ["B", "kB", "MB", "GB", "TB", "PB", "EB"];
-    let mut tenths = u128::from(count) * 10;
-    let mut scale = 0;
-    while tenths >= 10_000 && scale + 1 < UNITS.len() {
-        tenths /= 1000;
-        scale += 1;
-    }
-    let unit = UNITS.get(scale).copied().unwrap_or_default();
-    if scale == 0 || tenths >= 1_000 {
-        format!("{} {unit}", tenths / 10)
-    } else {
-        format!("{}.{} {unit}", tenths / 10, tenths % 10)
     }
 }
 
@@ -279,31 +226,5 @@ mod tests {
         let entries = [entry("198.18.0.10", None)];
         assert!(!rendered(&entries, false).contains('\x1b'));
         assert!(rendered(&entries, true).contains("\x1b[32mestablished\x1b[0m  "));
-    }
-
-    #[test]
-    fn sizes_and_times_have_few_digits() {
-        let sizes = [
-            0,
-            999,
-            1_000,
-            8_345,
-            99_999,
-            100_000,
-            999_999,
-            1_000_000,
-            u64::MAX,
-        ];
-        assert_eq!(
-            sizes.map(bytes),
-            [
-                "0 B", "999 B", "1.0 kB", "8.3 kB", "99.9 kB", "100 kB", "999 kB", "1.0 MB",
-                "18.4 EB"
-            ]
-        );
-        assert_eq!(
-            [0, 59_999, 61_000, 7_260_000, 90_000_000].map(duration),
-            ["0 s", "59 s", "1 min 1 s", "2 h 1 min", "1 d 1 h"]
-        );
     }
 }

@@ -39,7 +39,8 @@ pub struct FlowTableStatus {
     pub entered: u64,
     /// Entries that were made and are gone: those that were used least recently, so that new ones
     /// fit. What somebody removes by hand counts too, since the kernel tells neither from the other;
-    /// the daemon removes none. An entry that was made by hand hides an eviction.
+    /// the daemon removes none. An entry that was made by hand hides an eviction, and a flow whose
+    /// first packets are on two processors at once may count as entered twice.
     pub evicted: u64,
 }
 

@@ -4,11 +4,12 @@ use std::net::SocketAddr;
 
 use failover::family::Family;
 use failover_tests::addressing::servers;
+use failover_tests::daemon::Mode;
 use failover_tests::{Lab, Node, Protocol, Traffic};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
-use super::{Entry, Mode, list, name, start, written};
+use super::{Entry, list, name, start, written};
 use crate::TestResult;
 
 /// Where the services of these tests listen.

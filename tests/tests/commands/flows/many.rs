@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 
 use failover::family::Family;
 use failover_tests::addressing::servers;
+use failover_tests::daemon::Mode;
 use failover_tests::{Daemon, Lab, ProgramSpec, eventually};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{UdpSocket, UnixStream};
 
-use super::{Mode, good, list, start};
+use super::{good, list, start};
 use crate::{TestResult, one_line};
 
 /// How many flows there are.

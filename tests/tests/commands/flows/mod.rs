@@ -8,35 +8,20 @@ mod many;
 mod truth;
 
 use failover::family::Family;
+use failover_tests::daemon::{Mode, State};
 use failover_tests::{Daemon, Lab, Node, Output};
 use serde::Deserialize;
 
 use crate::{CONFIG, SystemTest, TestResult, VERDICT};
 
-/// The modes in which the tests are played.
+/// The modes in which the tests are played: this version has no eBPF data path.
 const MODES: [Mode; 1] = [Mode::Classic];
 
-/// How the daemon steers flows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Mode {
-    Classic,
-    Ebpf,
-}
-
-impl Mode {
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Classic => "classic",
-            Self::Ebpf => "ebpf",
-        }
-    }
-
-    /// Bytes per packet that are counted beside those from the IP header on.
-    const fn link_layer(self) -> u64 {
-        match self {
-            Self::Classic => 0,
-            Self::Ebpf => 14,
-        }
+/// Bytes per packet that are counted beside those from the IP header on.
+const fn link_layer(mode: Mode) -> u64 {
+    match mode {
+        Mode::Classic => 0,
+        Mode::Ebpf => 14,
     }
 }
 
@@ -71,9 +56,9 @@ pub(crate) fn tests() -> Vec<SystemTest> {
         }),
     ];
     let played = |mode: Mode| {
-        tests.into_iter().map(move |(name, test)| {
-            SystemTest::new(format!("{}/{name}", mode.name()), move || test(mode))
-        })
+        tests
+            .into_iter()
+            .map(move |(name, test)| SystemTest::new(format!("{mode}/{name}"), move || test(mode)))
     };
     MODES.into_iter().flat_map(played).collect()
 }
@@ -113,19 +98,17 @@ async fn start(lab: &Lab, mode: Mode) -> Result<Daemon, Box<dyn std::error::Erro
 
 /// A daemon in this mode, with both uplinks up.
 async fn run(lab: &Lab, mode: Mode) -> Result<Daemon, Box<dyn std::error::Error>> {
-    let config = format!("{CONFIG}mode: {}\n", mode.name());
+    let config = format!("{CONFIG}mode: {mode}\n");
     let daemon = Daemon::start(lab, &config).await?;
     let status = daemon
         .wait_until("all uplinks are up", VERDICT, |status| {
             status.uplinks.iter().all(|uplink| {
                 let families = [&uplink.ipv4, &uplink.ipv6];
-                families
-                    .iter()
-                    .all(|family| family.state == failover_tests::daemon::State::Up)
+                families.iter().all(|family| family.state == State::Up)
             })
         })
         .await?;
-    assert_eq!(status.mode, mode.name());
+    assert_eq!(status.mode, mode.to_string());
     Ok(daemon)
 }
 
