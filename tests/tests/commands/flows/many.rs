@@ -8,7 +8,7 @@ use failover::family::Family;
 use failover_tests::addressing::servers;
 use failover_tests::daemon::Mode;
 use failover_tests::{Daemon, Lab, ProgramSpec, eventually};
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UdpSocket, UnixStream};
 
 use super::{good, list, start};
@@ -119,12 +119,8 @@ async fn nobody_waits(daemon: &Daemon) -> TestResult {
     for _ in 0..TRIES {
         let begin = Instant::now();
         let mut silent = Vec::new();
-        for _ in 0..LISTINGS {
-            let mut stream = UnixStream::connect(daemon.failover().control()).await?;
-            stream.write_all(b"{\"flows\":{\"uplink\":null}}\n").await?;
-            // Until the listing has begun.
-            stream.readable().await?;
-            silent.push(stream);
+        while silent.len() < LISTINGS {
+            silent.push(ask_and_be_silent(daemon).await?);
         }
         daemon.status().await?;
         let refused = daemon.failover().command("flows").await?;
@@ -135,6 +131,24 @@ async fn nobody_waits(daemon: &Daemon) -> TestResult {
         }
     }
     Err("the machine is too busy to see who waits for whom".into())
+}
+
+/// A client whose listing has begun, and who reads no further.
+async fn ask_and_be_silent(daemon: &Daemon) -> Result<UnixStream, Error> {
+    let begin = Instant::now();
+    loop {
+        let mut stream = UnixStream::connect(daemon.failover().control()).await?;
+        stream.write_all(b"{\"flows\":{\"uplink\":null}}\n").await?;
+        let mut said = [0; 8];
+        stream.read_exact(&mut said).await?;
+        if &said == b"{\"flows_" {
+            return Ok(stream);
+        }
+        // Those who hung up a moment ago may still count.
+        if begin.elapsed() > SOON {
+            return Err("no room for a listing".into());
+        }
+    }
 }
 
 /// Who hangs up makes room at once, and not when the daemon's patience ends.
