@@ -10,6 +10,7 @@ pub mod controller;
 pub mod dataplane;
 pub mod discover;
 pub mod family;
+pub mod flows;
 pub mod health;
 pub mod identity;
 pub mod interface;

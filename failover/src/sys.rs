@@ -1,13 +1,16 @@
-//! The two things for which libraries leave a promise about descriptors to their caller. The only
-//! module of the daemon with unsafe code.
+//! What libraries have no safe form for: two promises about descriptors, and reading a map of the
+//! kernel in batches. The only module of the daemon with unsafe code.
 #![expect(
     unsafe_code,
-    reason = "tokio and surge-ping have no safe form of these two calls"
+    reason = "tokio and surge-ping have no safe form of their calls, aya has none at all of the third"
 )]
 
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
 
+use aya::maps::{MapData, MapType};
+use nix::errno::Errno;
+use nix::libc;
 use surge_ping::AsyncSocket;
 use tokio::io::unix::AsyncFd;
 
@@ -28,4 +31,98 @@ pub(crate) fn lend<T>(socket: &AsyncSocket, work: impl FnOnce(BorrowedFd<'_>) ->
     // nothing takes the descriptor out of it.
     let descriptor = unsafe { BorrowedFd::borrow_raw(number) };
     work(descriptor)
+}
+
+/// `BPF_MAP_LOOKUP_BATCH` of `enum bpf_cmd` (`include/uapi/linux/bpf.h`).
+const BPF_MAP_LOOKUP_BATCH: libc::c_int = 24;
+
+/// The part of `union bpf_attr` that is for batches, in `include/uapi/linux/bpf.h`. Addresses are
+/// 64 bits wide on every machine.
+#[repr(C)]
+struct BatchAttributes {
+    in_batch: u64,
+    out_batch: u64,
+    keys: u64,
+    values: u64,
+    count: u32,
+    map_fd: u32,
+    elem_flags: u64,
+    flags: u64,
+}
+
+/// A bucket of a hash map, from which on it is read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bucket(u32);
+
+/// What a batch brought.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Batch {
+    /// How many keys and values were written, from the beginning of the buffers.
+    pub(crate) count: usize,
+    /// Where to read on; `None` at the end of the map.
+    pub(crate) next: Option<Bucket>,
+}
+
+/// Reads entries of a hash map of the kernel, bucket by bucket: as many as fit `keys` and `values`,
+/// one after the other without gaps. Linux 5.6.
+///
+/// # Errors
+/// `ENOSPC` when not even one bucket fits; `EINVAL` for a map of another type; otherwise what the
+/// kernel says.
+pub(crate) fn read_batch(
+    map: &MapData,
+    from: Option<Bucket>,
+    keys: &mut [u8],
+    values: &mut [u8],
+) -> io::Result<Batch> {
+    let info = map.info().map_err(io::Error::other)?;
+    // Values of other types are written once per processor, and positions may be keys.
+    if !matches!(info.map_type(), Ok(MapType::Hash | MapType::LruHash)) {
+        return Err(Errno::EINVAL.into());
+    }
+    let size = |bytes: u32| usize::try_from(bytes).map_err(io::Error::other);
+    let (key_size, value_size) = (size(info.key_size())?, size(info.value_size())?);
+    let whole = |buffer: &[u8], size| buffer.len().checked_div(size).unwrap_or(0);
+    let room = whole(keys, key_size).min(whole(values, value_size));
+    let address = |pointer: *mut u8| u64::try_from(pointer.expose_provenance());
+    let mut position = from.map(|Bucket(number)| number);
+    let mut next = 0_u32;
+    let in_batch = position
+        .as_mut()
+        .map(|number| address((&raw mut *number).cast()))
+        .transpose()
+        .map_err(io::Error::other)?;
+    let mut attributes = BatchAttributes {
+        in_batch: in_batch.unwrap_or(0),
+        out_batch: address((&raw mut next).cast()).map_err(io::Error::other)?,
+        keys: address(keys.as_mut_ptr()).map_err(io::Error::other)?,
+        values: address(values.as_mut_ptr()).map_err(io::Error::other)?,
+        count: u32::try_from(room).unwrap_or(u32::MAX),
+        map_fd: u32::try_from(map.fd().as_fd().as_raw_fd()).map_err(io::Error::other)?,
+        elem_flags: 0,
+        flags: 0,
+    };
+    // SAFETY: the hazard is a write past a buffer. The kernel writes at most `count` keys and as many
+    // values, each of the size that it says this very map has, which never changes; `count` of them
+    // fit each buffer, as was just computed. (A hash map's values are written as long as they are,
+    // once.) Of a hash map the position is 4 bytes, read from `position` and written to `next`. Of
+    // `attributes` it changes `count`. All of these outlive the call, are borrowed by nobody else,
+    // and hold no invalid bytes whatever is written; the descriptor is open while `map` is borrowed.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            BPF_MAP_LOOKUP_BATCH,
+            &raw mut attributes,
+            size_of::<BatchAttributes>(),
+        )
+    };
+    let ended = match Errno::result(result) {
+        Ok(_) => false,
+        Err(Errno::ENOENT) => true,
+        Err(errno) => return Err(errno.into()),
+    };
+    Ok(Batch {
+        count: size(attributes.count)?,
+        next: (!ended).then_some(Bucket(next)),
+    })
 }

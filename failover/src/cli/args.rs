@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use tracing::level_filters::LevelFilter;
 
+use crate::uplink::UplinkName;
+
 /// Where the configuration is by default.
 const CONFIG: &str = "/etc/failover/failover.yaml";
 /// Where the control socket is by default.
@@ -73,6 +75,23 @@ pub enum Command {
     )]
     Status(StatusArgs),
 
+    /// Shows the flows that are alive: who talks to whom, by which uplink, and why.
+    ///
+    /// A line per flow, those with the most bytes first. Addresses are those on the inside: sources
+    /// not translated yet, port forwards resolved. WHY is `hash` (chosen by weight), `rule`,
+    /// `inbound` (the connection came in by this uplink) or `restored` (the flow is older than its
+    /// entry and stays where it was). JSON is one array, a flow per line, in no order.
+    ///
+    /// In eBPF mode these are the flows between downlinks and uplinks that the TC programs know; the
+    /// router's own are not among them. In classic mode connection tracking tells all flows of the
+    /// uplinks, the router's own too, and every one of them that did not come in is called `hash`.
+    /// It counts packets and bytes, and notes ages, only where the kernel is told to
+    /// (net.netfilter.nf_conntrack_acct and nf_conntrack_timestamp).
+    #[command(
+        after_help = "Example:\n  failover flows --uplink lte | head\n  failover flows --json | jq 'map(select(.inside == \"10.0.0.7\"))'"
+    )]
+    Flows(FlowsArgs),
+
     /// Takes out of the kernel everything that failover ever put there.
     ///
     /// It works without a daemon and refuses beside one. The configuration says where the state
@@ -92,6 +111,22 @@ pub struct ConfigArgs {
 /// What to show, and of which daemon.
 #[derive(Debug, Args)]
 pub struct StatusArgs {
+    /// Prints JSON, for scripts.
+    #[arg(long)]
+    pub json: bool,
+
+    /// The daemon's control socket.
+    #[arg(long, value_name = "SOCK", default_value = CONTROL)]
+    pub control: PathBuf,
+}
+
+/// Which flows to show, and of which daemon.
+#[derive(Debug, Args)]
+pub struct FlowsArgs {
+    /// Shows only the flows of this uplink.
+    #[arg(long, value_name = "NAME")]
+    pub uplink: Option<UplinkName>,
+
     /// Prints JSON, for scripts.
     #[arg(long)]
     pub json: bool,

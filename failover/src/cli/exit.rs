@@ -44,7 +44,9 @@ impl Failure {
 impl From<AskError> for Failure {
     fn from(error: AskError) -> Self {
         let kind = match error {
-            AskError::Unreachable { .. } | AskError::Broken { .. } => Kind::Unreachable,
+            AskError::Unreachable { .. } | AskError::Broken { .. } | AskError::CutShort { .. } => {
+                Kind::Unreachable
+            }
             AskError::NotPermitted { .. } => Kind::NotPermitted,
             AskError::NotUnderstood { .. } | AskError::Refused(_) => Kind::No,
         };

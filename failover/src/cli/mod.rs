@@ -4,7 +4,9 @@ mod args;
 mod check;
 mod clean;
 mod exit;
+mod flows;
 mod logging;
+mod output;
 mod run;
 mod status;
 
@@ -25,6 +27,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(args),
         Command::Check(args) => check::check(args),
         Command::Status(args) => status::status(args),
+        Command::Flows(args) => flows::flows(args),
         Command::Clean(args) => clean::clean(args),
     };
     match done {

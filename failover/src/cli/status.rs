@@ -7,14 +7,15 @@ use jiff::Timestamp;
 use crate::cli::Outcome;
 use crate::cli::args::StatusArgs;
 use crate::cli::exit::Failure;
-use crate::control::client::ask;
+use crate::cli::output;
+use crate::control::client::Conversation;
 use crate::control::{Answer, Request};
 use crate::status::render;
 
 pub(super) fn status(args: &StatusArgs) -> Outcome {
-    let document = match ask(&args.control, Request::Status)? {
-        Answer::Status(document) => document,
-        Answer::Error(refusal) => return Err(Failure::no(refusal)),
+    let mut conversation = Conversation::begin(&args.control, &Request::Status)?;
+    let Answer::Status(document) = conversation.answer()? else {
+        return Err(conversation.misunderstood().into());
     };
     let text = if args.json {
         let mut text = serde_json::to_string_pretty(&document).map_err(Failure::no)?;
@@ -23,5 +24,5 @@ pub(super) fn status(args: &StatusArgs) -> Outcome {
     } else {
         render(&document, Timestamp::now(), stdout().is_terminal())
     };
-    stdout().write_all(text.as_bytes()).map_err(Failure::no)
+    output::print(|out| out.write_all(text.as_bytes()))
 }

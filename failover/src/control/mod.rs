@@ -1,21 +1,31 @@
 //! The control socket: how the commands ask the running daemon.
 //!
-//! One request and one answer per connection, each one line of JSON. The protocol is private to one
-//! version of the binary; what scripts may rely on is what the commands print.
+//! One request per connection and one or several answers, each one line of JSON. The protocol is
+//! private to one version of the binary; what scripts may rely on is what the commands print.
 
 pub mod client;
+mod reply;
 pub mod server;
+
+pub use reply::{HungUp, Lines, Reply};
 
 use serde::{Deserialize, Serialize};
 
+use crate::flows::FlowEntry;
 use crate::status::StatusDocument;
+use crate::uplink::UplinkName;
 
 /// What can be asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Request {
     /// What the daemon knows.
     Status,
+    /// The flows that are alive.
+    Flows {
+        /// Only those of one uplink.
+        uplink: Option<UplinkName>,
+    },
 }
 
 /// What is answered.
@@ -24,7 +34,16 @@ pub enum Request {
 pub enum Answer {
     /// To [`Request::Status`].
     Status(StatusDocument),
-    /// The request was not understood, or could not be carried out.
+    /// To [`Request::Flows`], first: that they follow, and the mode in which they are steered.
+    FlowsBegin {
+        /// `ebpf` or `classic`.
+        mode: String,
+    },
+    /// Then, any number of times.
+    Flows(Vec<FlowEntry>),
+    /// Last: these were all.
+    FlowsEnd,
+    /// The request was not understood, or could not be carried out to its end.
     Error(String),
 }
 

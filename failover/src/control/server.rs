@@ -1,8 +1,8 @@
 //! The daemon's side of the control socket.
 //!
-//! One task accepts, one short-lived task per connection reads a line and writes a line. Questions
-//! reach the controller through a bounded channel; a client that is slow or silent costs its own
-//! task only, and is cut off.
+//! One task accepts, one task per connection reads a line and writes one or several. Questions reach
+//! the controller through a bounded channel, and answers come through one that is as bounded; a
+//! client that is slow or silent costs its own task only, and is cut off.
 
 use std::fs;
 use std::io;
@@ -13,21 +13,23 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tracing::{debug, warn};
 
-use crate::control::{Answer, MAX_LINE, Request};
+use crate::control::{Answer, MAX_LINE, Reply, Request};
 
-/// How long a client may take to ask, and to take its answer.
+/// How long a client may take to ask, and to take each line of an answer.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long we may take for a line; counting flows in a table of millions takes seconds.
+const WORK: Duration = Duration::from_secs(15);
 
 /// A question, and where its answer goes.
 #[derive(Debug)]
 pub struct Question {
     /// What is asked.
     pub request: Request,
-    /// Where the answer goes.
-    pub reply: oneshot::Sender<Answer>,
+    /// Where the answers go.
+    pub reply: Reply,
 }
 
 /// Why the socket cannot be listened on.
@@ -81,10 +83,8 @@ pub async fn serve(listener: UnixListener, questions: mpsc::Sender<Question>) {
             Ok((stream, _)) => {
                 let questions = questions.clone();
                 tokio::spawn(async move {
-                    match tokio::time::timeout(PATIENCE * 3, converse(stream, questions)).await {
-                        Ok(Ok(())) => {}
-                        Ok(Err(error)) => debug!(%error, "a control connection broke"),
-                        Err(_) => debug!("a control connection was too slow"),
+                    if let Err(error) = converse(stream, questions).await {
+                        debug!(%error, "a control connection broke");
                     }
                 });
             }
@@ -104,20 +104,24 @@ async fn converse(mut stream: UnixStream, questions: mpsc::Sender<Question>) -> 
     let mut line = String::new();
     let mut limited = BufReader::new(read.take(MAX_LINE));
     tokio::time::timeout(PATIENCE, limited.read_line(&mut line)).await??;
-    let answer = match serde_json::from_str(&line) {
+    let (reply, mut lines) = Reply::new();
+    match serde_json::from_str(&line) {
         Ok(request) => {
-            let (reply, answer) = oneshot::channel();
-            let asked = questions.send(Question { request, reply }).await.is_ok();
-            match answer.await {
-                Ok(answer) if asked => answer,
-                _ => Answer::Error("the daemon is stopping".to_owned()),
+            let question = Question { request, reply };
+            if let Err(unasked) = questions.send(question).await {
+                let refusal = Answer::Error("the daemon is stopping".to_owned());
+                unasked.0.reply.finish(&refusal).await;
             }
         }
-        Err(error) => Answer::Error(format!("not a request: {error}")),
-    };
-    let mut line = serde_json::to_vec(&answer)?;
-    line.push(b'\n');
-    tokio::time::timeout(PATIENCE, write.write_all(&line)).await?
+        Err(error) => {
+            let refusal = Answer::Error(format!("not a request: {error}"));
+            reply.finish(&refusal).await;
+        }
+    }
+    while let Some(line) = tokio::time::timeout(WORK, lines.next()).await? {
+        tokio::time::timeout(PATIENCE, write.write_all(&line)).await??;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -56,10 +56,11 @@ pub enum ApplyError {
 
 /// Everything that went wrong in one go; the rest was done.
 #[derive(Debug, Error)]
-#[error("{}", .0.iter().map(chain).collect::<Vec<_>>().join("; "))]
+#[error("{}", .0.iter().map(|error| chain(error)).collect::<Vec<_>>().join("; "))]
 pub struct ApplyErrors(pub Vec<ApplyError>);
 
-fn chain(error: &ApplyError) -> String {
+/// An error with its causes.
+pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -1,37 +1,79 @@
-//! What only the kernel counts, for the status document: flows by uplink, and the interfaces'
-//! traffic. By sockets of its own, so that the daemon's loop does not wait for it.
+//! What only the kernel counts, for the status document: flows by uplink, the flow table, and the
+//! interfaces' traffic. By sockets and threads of its own, so that the daemon's loop does not wait
+//! for it.
+
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
 
 use tracing::warn;
 
+use crate::controller::apply_error::chain;
+use crate::dataplane::ebpf::table::{FlowTable, TableError};
 use crate::kernel::conntrack::count_by_uplink;
 use crate::kernel::network::NetworkObserver;
 use crate::mark::MarkMask;
-use crate::status::StatusDocument;
+use crate::status::{FlowTableStatus, StatusDocument};
 use crate::uplink::UplinkId;
 
-/// Fills in flows and the interfaces' counters.
-pub(super) async fn fill_in(document: &mut StatusDocument, marks: MarkMask) {
-    let ids: Vec<UplinkId> = document.uplinks.iter().map(|uplink| uplink.id).collect();
-    match count_by_uplink(&ids, marks).await {
-        Ok(counts) => {
-            for uplink in &mut document.uplinks {
-                uplink.flows = counts.get(&uplink.id).copied();
-            }
-        }
-        Err(error) => warn!(%error, "cannot count flows"),
-    }
-    let links = match NetworkObserver::open() {
-        Ok(mut observer) => observer.links().await,
-        Err(error) => Err(error),
-    };
-    match links {
-        Ok(links) => {
-            for uplink in &mut document.uplinks {
-                if let Some(link) = links.get(&uplink.interface) {
-                    uplink.count(&link.traffic);
+/// What is to be counted.
+#[derive(Debug)]
+pub(super) struct Counts {
+    /// Which bits of connection marks are ours.
+    pub(super) marks: MarkMask,
+    /// Where the flow table is pinned, if there is one.
+    pub(super) table: Option<PathBuf>,
+}
+
+impl Counts {
+    /// Fills in flows, the flow table and the interfaces' counters.
+    pub(super) async fn fill_in(self, document: &mut StatusDocument) {
+        let ids: Vec<UplinkId> = document.uplinks.iter().map(|uplink| uplink.id).collect();
+        match count_by_uplink(&ids, self.marks).await {
+            Ok(counts) => {
+                for uplink in &mut document.uplinks {
+                    uplink.flows = counts.get(&uplink.id).copied();
                 }
             }
+            Err(error) => warn!(%error, "cannot count flows"),
         }
-        Err(error) => warn!(%error, "cannot read the interfaces' counters"),
+        if let Some(bpffs) = self.table {
+            match tokio::task::spawn_blocking(move || count_table(&bpffs)).await {
+                Ok(Ok(counted)) => document.flow_table = Some(counted),
+                Ok(Err(error)) => warn!(error = %chain(&error), "cannot count the flow table"),
+                Err(error) => warn!(%error, "cannot count the flow table"),
+            }
+        }
+        let links = match NetworkObserver::open() {
+            Ok(mut observer) => observer.links().await,
+            Err(error) => Err(error),
+        };
+        match links {
+            Ok(links) => {
+                for uplink in &mut document.uplinks {
+                    if let Some(link) = links.get(&uplink.interface) {
+                        uplink.count(&link.traffic);
+                    }
+                }
+            }
+            Err(error) => warn!(%error, "cannot read the interfaces' counters"),
+        }
     }
+}
+
+fn count_table(bpffs: &Path) -> Result<FlowTableStatus, TableError> {
+    let table = FlowTable::open(bpffs)?;
+    let entered = table.totals()?.entered;
+    let lives = table.lives()?;
+    let mut live = 0;
+    let walked = table.each(|key, flow| {
+        live += u64::from(lives.lives(key, flow));
+        ControlFlow::Continue(())
+    })?;
+    let capacity = table.capacity()?.into();
+    Ok(FlowTableStatus::counted(
+        capacity,
+        entered,
+        walked.entries,
+        live,
+    ))
 }

@@ -19,6 +19,7 @@ use crate::controller::told;
 use crate::controller::uplink::{Life, Notice, Uplink};
 use crate::discover::{Gateways, addresses_of, own_prefixes6};
 use crate::family::{Family, PerFamily};
+use crate::flows::{Surroundings, Uplinks};
 use crate::health::{Round, Transition};
 use crate::interface::InterfaceName;
 use crate::network::{Link, NetworkView};
@@ -116,6 +117,25 @@ impl Engine {
     #[must_use]
     pub const fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// Who gives new flows their uplink.
+    #[must_use]
+    pub const fn picked_by(&self) -> PickedBy {
+        self.picked_by
+    }
+
+    /// The uplinks' names.
+    #[must_use]
+    pub fn names(&self) -> Uplinks {
+        let named = |(id, uplink): (&UplinkId, &Uplink)| (*id, uplink.name.clone());
+        self.uplinks.iter().map(named).collect()
+    }
+
+    /// What tells the inside from the outside now.
+    #[must_use]
+    pub fn surroundings(&self) -> Surroundings {
+        Surroundings::new(&self.config, &self.view)
     }
 
     /// Takes in a new look at the whole network.

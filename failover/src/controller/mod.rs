@@ -9,6 +9,7 @@ pub mod apply_error;
 mod counts;
 pub mod engine;
 mod family_state;
+mod listing;
 pub mod run;
 pub mod start;
 mod told;

@@ -13,6 +13,7 @@
 //! Changing the kernel is never cancelled: it runs to its end inside the loop.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -23,8 +24,9 @@ use crate::control::server::Question;
 use crate::control::{Answer, Request};
 use crate::controller::apply::{Applier, Kernel};
 use crate::controller::apply_error::ApplyErrors;
-use crate::controller::counts;
+use crate::controller::counts::Counts;
 use crate::controller::engine::{Engine, Forget, Moment};
+use crate::controller::listing::Listing;
 use crate::controller::uplink::Notice;
 use crate::dataplane::Steering;
 use crate::interface::InterfaceName;
@@ -33,7 +35,7 @@ use crate::kernel::watch::Change;
 use crate::probe::{Prober, Report};
 use crate::state::{RememberedHealth, Store};
 use crate::status::State;
-use crate::wanted::Wanted;
+use crate::wanted::{PickedBy, Wanted};
 
 /// Addresses and routes change in bursts: one look serves all that come within this time.
 const GATHER: Duration = Duration::from_millis(15);
@@ -366,19 +368,38 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
         }
     }
 
-    /// Answers without waiting for anything; flows are counted beside the loop.
+    /// Answers without waiting for anything; flows are counted and listed beside the loop.
     fn answer(&mut self, question: Question) {
         match question.request {
             Request::Status => {
                 let mut document = self.engine.status(Instant::now());
                 document.problem.clone_from(&self.problem);
-                let marks = self.engine.config().marks;
+                let counts = Counts {
+                    marks: self.engine.config().marks,
+                    table: self.flow_table(),
+                };
                 tokio::spawn(async move {
-                    counts::fill_in(&mut document, marks).await;
-                    // A client that went away needs no answer.
-                    drop(question.reply.send(Answer::Status(document)));
+                    counts.fill_in(&mut document).await;
+                    question.reply.finish(&Answer::Status(document)).await;
                 });
             }
+            Request::Flows { uplink } => {
+                let listing = Listing {
+                    uplinks: self.engine.names(),
+                    surroundings: self.engine.surroundings(),
+                    marks: self.engine.config().marks,
+                    table: self.flow_table(),
+                };
+                tokio::spawn(listing.send(uplink, question.reply));
+            }
+        }
+    }
+
+    /// Where the flow table is pinned, if there is one.
+    fn flow_table(&self) -> Option<PathBuf> {
+        match self.engine.picked_by() {
+            PickedBy::Nftables => None,
+            PickedBy::Tc => Some(self.engine.config().bpffs.clone()),
         }
     }
 }

@@ -24,13 +24,10 @@ pub(super) fn document(
 ) -> StatusDocument {
     let shares = PerFamily::from_fn(|family| pools.get(family).shares());
     StatusDocument {
-        mode: match picked_by {
-            PickedBy::Nftables => "classic",
-            PickedBy::Tc => "ebpf",
-        }
-        .to_owned(),
+        mode: picked_by.mode().to_owned(),
         since,
         problem: None,
+        flow_table: None,
         uplinks: uplinks
             .iter()
             .map(|(&id, uplink)| {

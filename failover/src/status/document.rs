@@ -18,8 +18,45 @@ pub struct StatusDocument {
     pub since: Timestamp,
     /// What keeps the kernel from being in the wanted state, if anything does.
     pub problem: Option<String>,
+    /// How full the flow table is; null in classic mode, and where it could not be read.
+    pub flow_table: Option<FlowTableStatus>,
     /// The uplinks, by ascending id.
     pub uplinks: Vec<UplinkStatus>,
+}
+
+/// The flow table of the eBPF data path. What leaves it stays on its uplink all the same: connection
+/// tracking knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FlowTableStatus {
+    /// How many entries fit. The kernel begins to evict a little earlier, since each processor keeps
+    /// some free ones.
+    pub capacity: u64,
+    /// Entries that are there.
+    pub entries: u64,
+    /// Those of them whose flows are alive.
+    pub live: u64,
+    /// Entries that were ever made in this table.
+    pub entered: u64,
+    /// Entries that were made and are gone: those that were used least recently, so that new ones
+    /// fit. What somebody removes by hand counts too, since the kernel tells neither from the other;
+    /// the daemon removes none. An entry that was made by hand hides an eviction, and a flow whose
+    /// first packets are on two processors at once may count as entered twice.
+    pub evicted: u64,
+}
+
+impl FlowTableStatus {
+    /// What follows from counting. `entered` is to be read first: what is entered while the entries
+    /// are counted is not to look like an eviction.
+    #[must_use]
+    pub const fn counted(capacity: u64, entered: u64, entries: u64, live: u64) -> Self {
+        Self {
+            capacity,
+            entries,
+            live,
+            entered,
+            evicted: entered.saturating_sub(entries),
+        }
+    }
 }
 
 /// One uplink.

@@ -3,5 +3,7 @@
 mod document;
 mod table;
 
-pub use document::{FamilyStatus, State, StatusDocument, UplinkStatus, round_share};
+pub use document::{
+    FamilyStatus, FlowTableStatus, State, StatusDocument, UplinkStatus, round_share,
+};
 pub use table::render;

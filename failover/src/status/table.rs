@@ -62,6 +62,14 @@ pub fn render(document: &StatusDocument, now: Timestamp, coloured: bool) -> Stri
             );
         }
     }
+    if let Some(table) = &document.flow_table {
+        // Writing to a String cannot fail.
+        let _infallible = write!(
+            text,
+            "\nFlow table: {} of {} entries in use, {} alive; {} evicted so far.\n",
+            table.entries, table.capacity, table.live, table.evicted
+        );
+    }
     if let Some(problem) = &document.problem {
         // Writing to a String cannot fail.
         let _infallible = write!(text, "\nPROBLEM: {problem}\n");
@@ -160,6 +168,7 @@ fn age(since: Timestamp, now: Timestamp) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::status::FlowTableStatus;
 
     fn document() -> StatusDocument {
         let family = |state, share, reason: &str| FamilyStatus {
@@ -175,6 +184,7 @@ mod tests {
             mode: "classic".to_owned(),
             since: "2026-11-20T10:00:00Z".parse().unwrap(),
             problem: None,
+            flow_table: None,
             uplinks: vec![UplinkStatus {
                 name: "fiber".parse().unwrap(),
                 id: 1.try_into().unwrap(),
@@ -231,6 +241,18 @@ mod tests {
             uplink.ipv4.share = 0.0;
         }
         assert!(!render(&document, now, false).contains("No uplink"));
+    }
+
+    #[test]
+    fn a_person_sees_how_full_the_flow_table_is() {
+        let now = "2026-11-20T11:02:03Z".parse().unwrap();
+        let mut document = document();
+        document.flow_table = Some(FlowTableStatus::counted(
+            262_144, 1_000_000, 261_900, 200_000,
+        ));
+        assert!(render(&document, now, false).ends_with(
+            "\nFlow table: 261900 of 262144 entries in use, 200000 alive; 738100 evicted so far.\n"
+        ));
     }
 
     #[test]

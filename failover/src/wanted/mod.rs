@@ -85,6 +85,17 @@ pub enum PickedBy {
     Tc,
 }
 
+impl PickedBy {
+    /// The mode, as the configuration and the status call it.
+    #[must_use]
+    pub const fn mode(self) -> &'static str {
+        match self {
+            Self::Nftables => "classic",
+            Self::Tc => "ebpf",
+        }
+    }
+}
+
 /// One interface as it stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LinkSituation {

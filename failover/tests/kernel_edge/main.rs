@@ -1,8 +1,9 @@
 //! The edge to the kernel against a real one: what we write is compared with what `ip`, `nft` and
-//! `conntrack` print, and what they change must be noticed.
+//! `conntrack` print, and what they change must be noticed. What we read from maps is compared with
+//! what was written into them.
 //!
 //! Each test makes a network namespace without a name for itself and is the only one in it, so that
-//! nothing stays behind, whatever happens. Needs root and those three programs; without them the
+//! nothing stays behind, whatever happens. Needs root, those three programs and `bpftool`; without them the
 //! tests fail and say so.
 
 #![expect(
@@ -16,6 +17,7 @@
 
 mod conntrack;
 mod firewall;
+mod flow_table;
 mod namespace;
 mod observing;
 mod routing;
@@ -33,5 +35,6 @@ fn main() -> std::process::ExitCode {
     trials.extend(firewall::trials());
     trials.extend(conntrack::trials());
     trials.extend(settings::trials());
+    trials.extend(flow_table::trials());
     libtest_mimic::run(&arguments, trials).exit_code()
 }

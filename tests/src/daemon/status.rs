@@ -12,8 +12,25 @@ pub struct Status {
     pub mode: String,
     /// Since when the daemon runs.
     pub since: String,
+    /// How full the flow table is, in eBPF mode.
+    pub flow_table: Option<FlowTable>,
     /// The uplinks.
     pub uplinks: Vec<UplinkStatus>,
+}
+
+/// What is known of the flow table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub struct FlowTable {
+    /// How many entries fit.
+    pub capacity: u64,
+    /// Entries that are there.
+    pub entries: u64,
+    /// Those of them whose flows are alive.
+    pub live: u64,
+    /// Entries that were ever made.
+    pub entered: u64,
+    /// Entries that had to leave.
+    pub evicted: u64,
 }
 
 /// What is known of an uplink.

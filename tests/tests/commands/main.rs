@@ -5,6 +5,7 @@
 
 #[path = "../../../failover/tests/configuration/broken.rs"]
 mod broken;
+mod flows;
 mod permissions;
 mod refusals;
 mod starting;
@@ -52,6 +53,7 @@ fn one_line(output: &Output, status: i32, parts: &[&str]) -> Result<(), String> 
 fn main() -> ExitCode {
     trial::run(|| {
         let tests = [
+            flows::tests(),
             permissions::tests(),
             refusals::tests(),
             starting::tests(),

@@ -63,6 +63,7 @@ enum Kind {
     NumberOrNull,
     Moment,
     Map,
+    MapOrNull,
 }
 
 impl Kind {
@@ -76,6 +77,7 @@ impl Kind {
             Self::NumberOrNull => value.is_number() || value.is_null(),
             Self::Moment => value.as_str().is_some_and(is_rfc3339),
             Self::Map => value.is_object(),
+            Self::MapOrNull => value.is_object() || value.is_null(),
         }
     }
 }
@@ -99,7 +101,11 @@ fn is_rfc3339(text: &str) -> bool {
             .is_some_and(|digits| !digits.is_empty() && digits.chars().all(|c| c.is_ascii_digit())))
 }
 
-const DAEMON: &[(&str, Kind)] = &[("mode", Kind::Text), ("since", Kind::Moment)];
+const DAEMON: &[(&str, Kind)] = &[
+    ("mode", Kind::Text),
+    ("since", Kind::Moment),
+    ("flow_table", Kind::MapOrNull),
+];
 const UPLINK: &[(&str, Kind)] = &[
     ("name", Kind::Text),
     ("id", Kind::Whole),

@@ -11,9 +11,9 @@
 //! | [`maps`] | reads and writes the maps |
 //! | [`publish`] | brings them into the wanted state |
 //! | [`attach`] | hangs a program on an interface |
-//! | [`filters`] | lists and removes `clsact` filters |
 //! | [`leftovers`] | takes everything out, whichever version put it there |
 //! | [`log`] | passes on what the programs log |
+//! | [`table`] | reads the flow table, for people |
 //! | [`steering`] | joins them |
 
 pub mod attach;
@@ -28,5 +28,6 @@ pub mod program;
 pub mod publish;
 pub mod steering;
 pub mod support;
+pub mod table;
 
 pub use steering::{Ebpf, EbpfError};

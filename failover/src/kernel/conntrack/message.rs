@@ -15,14 +15,14 @@ use crate::family::Family;
 use crate::mark::{Mark, MarkMask};
 
 // Attributes (`include/uapi/linux/netfilter/nfnetlink_conntrack.h`).
-const CTA_TUPLE_ORIG: u16 = 1;
-const CTA_TUPLE_REPLY: u16 = 2;
+pub(super) const CTA_TUPLE_ORIG: u16 = 1;
+pub(super) const CTA_TUPLE_REPLY: u16 = 2;
 const CTA_MARK: u16 = 8;
 const CTA_ID: u16 = 12;
 const CTA_ZONE: u16 = 18;
 const CTA_MARK_MASK: u16 = 21;
 /// Within a tuple: the addresses.
-const CTA_TUPLE_IP: u16 = 1;
+pub(super) const CTA_TUPLE_IP: u16 = 1;
 const CTA_IP_V4_SRC: u16 = 1;
 const CTA_IP_V4_DST: u16 = 2;
 const CTA_IP_V6_SRC: u16 = 3;
@@ -120,15 +120,12 @@ impl<'a> Entry<'a> {
     fn address(&self, tuple: u16, kinds: [u16; 2]) -> Option<IpAddr> {
         let tuple = find(self.attributes, tuple)?;
         let addresses = find(tuple.value(), CTA_TUPLE_IP)?;
-        attributes(addresses.value())
-            .find(|attribute| kinds.contains(&attribute.kind()))
-            .and_then(|attribute| {
-                let bytes = attribute.value();
-                <[u8; 4]>::try_from(bytes)
-                    .map(IpAddr::from)
-                    .or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from))
-                    .ok()
-            })
+        ip_address(addresses.value(), kinds)
+    }
+
+    /// Its attributes, for those who read many of them.
+    pub(super) const fn attributes(&self) -> &'a [u8] {
+        self.attributes
     }
 
     /// What finds it again: its tuple and zone.
@@ -159,10 +156,29 @@ impl<'a> Entry<'a> {
     }
 }
 
-fn attributes(bytes: &[u8]) -> impl Iterator<Item = NlaBuffer<&[u8]>> {
+/// Where packets of a tuple come from, by its `CTA_TUPLE_IP`.
+pub(super) fn source(addresses: &[u8]) -> Option<IpAddr> {
+    ip_address(addresses, [CTA_IP_V4_SRC, CTA_IP_V6_SRC])
+}
+
+/// Where packets of a tuple go, likewise.
+pub(super) fn destination(addresses: &[u8]) -> Option<IpAddr> {
+    ip_address(addresses, [CTA_IP_V4_DST, CTA_IP_V6_DST])
+}
+
+fn ip_address(addresses: &[u8], kinds: [u16; 2]) -> Option<IpAddr> {
+    let found = attributes(addresses).find(|attribute| kinds.contains(&attribute.kind()))?;
+    let bytes = found.value();
+    <[u8; 4]>::try_from(bytes)
+        .map(IpAddr::from)
+        .or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from))
+        .ok()
+}
+
+pub(super) fn attributes(bytes: &[u8]) -> impl Iterator<Item = NlaBuffer<&[u8]>> {
     NlasIterator::new(bytes).filter_map(Result::ok)
 }
 
-fn find(bytes: &[u8], kind: u16) -> Option<NlaBuffer<&[u8]>> {
+pub(super) fn find(bytes: &[u8], kind: u16) -> Option<NlaBuffer<&[u8]>> {
     attributes(bytes).find(|attribute| attribute.kind() == kind)
 }

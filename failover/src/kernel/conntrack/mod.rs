@@ -6,11 +6,13 @@
 
 mod message;
 mod session;
+mod tracked;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::net::IpAddr;
+use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use netlink_packet_netfilter::NetfilterProtoFamily;
@@ -20,6 +22,7 @@ use thiserror::Error;
 use self::session::{Session, Verdict};
 use super::Conntrack;
 use crate::family::Family;
+use crate::flows::TrackedFlow;
 use crate::mark::{Mark, MarkMask};
 use crate::uplink::UplinkId;
 
@@ -121,6 +124,38 @@ pub async fn count_by_uplink(
         })
         .await?;
     Ok(counts.into_values().collect())
+}
+
+/// Goes through the entries that have bits of the mask, or only those of one mark under it, until
+/// `take` breaks. Blocks while the kernel lists, and while `take` takes its time. Entries that come
+/// or go meanwhile may be left out.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn each_marked(
+    mark: Option<Mark>,
+    mask: MarkMask,
+    mut take: impl FnMut(&TrackedFlow) -> ControlFlow<()>,
+) -> Result<(), ConntrackError> {
+    let mut session = Session::open().map_err(ConntrackError::Open)?;
+    // What is nobody's is left out by the kernel only if one mark is asked for.
+    let filter = mark.map_or_else(Vec::new, |mark| message::mark(mark, mask));
+    let listed = session.each(NetfilterProtoFamily::Unspec, filter, |entry| {
+        let ours = entry.mark().0 & mask.bits();
+        if ours == 0 || mark.is_some_and(|mark| mark.0 != ours) {
+            return Verdict::Leave;
+        }
+        match tracked::read(entry).map(|flow| take(&flow)) {
+            Some(ControlFlow::Break(())) => Verdict::Stop,
+            Some(ControlFlow::Continue(())) | None => Verdict::Leave,
+        }
+    });
+    listed
+        .map(|_| ())
+        .map_err(|source| ConntrackError::Refused {
+            what: "list the uplinks' entries",
+            source,
+        })
 }
 
 impl Conntrack for Ctnetlink {

@@ -39,6 +39,8 @@ pub(super) struct Session {
 pub(super) enum Verdict {
     Leave,
     Change(ConntrackMessage),
+    /// Nobody wants to know of any further entry.
+    Stop,
 }
 
 impl Session {
@@ -114,9 +116,15 @@ impl Session {
                         let Some(entry) = Entry::parse(message.payload()) else {
                             continue;
                         };
-                        if let Verdict::Change(change) = decide(&entry) {
-                            let sequence = self.next_sequence();
-                            batch.add(change, entry.family(), sequence);
+                        match decide(&entry) {
+                            Verdict::Leave => {}
+                            Verdict::Change(change) => {
+                                let sequence = self.next_sequence();
+                                batch.add(change, entry.family(), sequence);
+                            }
+                            Verdict::Stop => {
+                                return self.flush(&mut batch).map(|last| changed + last);
+                            }
                         }
                     }
                 }

@@ -1,0 +1,219 @@
+//! Reads the pinned flow table, and what belongs to it, beside the daemon's loop.
+//!
+//! In batches, by buckets: hundreds of thousands of entries take tens of milliseconds. Key by key it
+//! would take ten times as long, and begin anew whenever the key at which it stands is evicted.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use aya::maps::{Map, MapData, MapError, PerCpuArray};
+use bytemuck::checked::{CheckedBitPattern, try_pod_read_unaligned};
+use failover_common::{Flow, FlowKey, LAYOUT_VERSION, Totals, Uplink, maps};
+use nix::time::ClockId;
+use thiserror::Error;
+
+use crate::flows::Lives;
+use crate::sys::read_batch;
+
+/// How many entries are read by one system call. Far more than a bucket ever holds.
+const BATCH: usize = 4096;
+
+/// The flow table as it is pinned.
+#[derive(Debug)]
+pub struct FlowTable {
+    flows: MapData,
+    folder: PathBuf,
+}
+
+/// Why the flow table cannot be read.
+#[derive(Debug, Error)]
+pub enum TableError {
+    /// The map is not there, or is not for this process.
+    #[error("cannot open the map {path}; restart the daemon if somebody removed it")]
+    Open {
+        /// Where it should be.
+        path: PathBuf,
+        /// Why.
+        source: MapError,
+    },
+    /// It is another one's, or another version's.
+    #[error(
+        "the map {path} is not laid out as this version does it: remove it and restart the daemon"
+    )]
+    Layout {
+        /// Where it is.
+        path: PathBuf,
+    },
+    /// The kernel refused.
+    #[error("cannot read the map {path}")]
+    Read {
+        /// Where it is.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// There is no clock to compare entries with.
+    #[error("cannot read the clock")]
+    Clock(#[source] io::Error),
+}
+
+/// How much of a map could be read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Walked {
+    /// Entries that are there.
+    pub entries: u64,
+    /// Those of them that no program of ours can have written.
+    pub senseless: u64,
+}
+
+impl FlowTable {
+    /// Opens the table of a daemon that pins its maps under this folder (`bpffs` of the
+    /// configuration).
+    ///
+    /// # Errors
+    /// When it is not there, or is another one's.
+    pub fn open(bpffs: &Path) -> Result<Self, TableError> {
+        let folder = bpffs.join(format!("v{LAYOUT_VERSION}"));
+        let flows = open::<FlowKey, Flow>(&folder.join(maps::FLOWS))?;
+        Ok(Self { flows, folder })
+    }
+
+    /// How many entries fit.
+    ///
+    /// # Errors
+    /// When the kernel does not say.
+    pub fn capacity(&self) -> Result<u32, TableError> {
+        let path = self.folder.join(maps::FLOWS);
+        match self.flows.info() {
+            Ok(info) => Ok(info.max_entries()),
+            Err(source) => Err(TableError::Open { path, source }),
+        }
+    }
+
+    /// Goes through all flows until `take` breaks. An entry that is made meanwhile may be left out,
+    /// and no entry comes twice.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn each(
+        &self,
+        take: impl FnMut(&FlowKey, &Flow) -> ControlFlow<()>,
+    ) -> Result<Walked, TableError> {
+        walk(&self.flows, take).map_err(|source| TableError::Read {
+            path: self.folder.join(maps::FLOWS),
+            source,
+        })
+    }
+
+    /// What decides now which flows are alive.
+    ///
+    /// # Errors
+    /// When the uplinks' map cannot be read.
+    pub fn lives(&self) -> Result<Lives, TableError> {
+        let now = ClockId::CLOCK_MONOTONIC
+            .now()
+            .map_err(|errno| TableError::Clock(errno.into()))?;
+        let now = std::time::Duration::from(now);
+        Ok(Lives {
+            uplinks: self.uplinks()?,
+            now_ns: u64::try_from(now.as_nanos()).unwrap_or(u64::MAX),
+        })
+    }
+
+    /// The uplinks as the programs know them, by id.
+    fn uplinks(&self) -> Result<BTreeMap<u32, Uplink>, TableError> {
+        let path = self.folder.join(maps::UPLINKS);
+        let map = open::<u32, Uplink>(&path)?;
+        let mut uplinks = BTreeMap::new();
+        let read = walk(&map, |id: &u32, uplink: &Uplink| {
+            uplinks.insert(*id, *uplink);
+            ControlFlow::Continue(())
+        });
+        match read {
+            Ok(_) => Ok(uplinks),
+            Err(source) => Err(TableError::Read { path, source }),
+        }
+    }
+
+    /// What became of packets that no known flow decided, on all processors together.
+    ///
+    /// # Errors
+    /// When the map cannot be read.
+    pub fn totals(&self) -> Result<Totals, TableError> {
+        let path = self.folder.join(maps::TOTALS);
+        let failed = |source| TableError::Open {
+            path: path.clone(),
+            source,
+        };
+        let map = MapData::from_pin(&path)
+            .and_then(Map::from_map_data)
+            .map_err(failed)?;
+        let array = PerCpuArray::<_, [u8; size_of::<Totals>()]>::try_from(map).map_err(failed)?;
+        let values = array.get(&0, 0).map_err(failed)?;
+        let mut sum = Totals::default();
+        for bytes in values.iter() {
+            let one: Totals = try_pod_read_unaligned(bytes)
+                .map_err(|_| TableError::Layout { path: path.clone() })?;
+            sum.entered = sum.entered.saturating_add(one.entered);
+            sum.refused = sum.refused.saturating_add(one.refused);
+            sum.renewed = sum.renewed.saturating_add(one.renewed);
+            sum.corrected = sum.corrected.saturating_add(one.corrected);
+            sum.elsewhere = sum.elsewhere.saturating_add(one.elsewhere);
+            sum.unpicked = sum.unpicked.saturating_add(one.unpicked);
+            sum.unread = sum.unread.saturating_add(one.unread);
+        }
+        Ok(sum)
+    }
+}
+
+/// Opens a pinned hash map with such keys and values.
+fn open<K, V>(path: &Path) -> Result<MapData, TableError> {
+    let failed = |source| TableError::Open {
+        path: path.to_owned(),
+        source,
+    };
+    let map = MapData::from_pin(path).map_err(failed)?;
+    let info = map.info().map_err(failed)?;
+    let is = |found: u32, wanted: usize| usize::try_from(found) == Ok(wanted);
+    if is(info.key_size(), size_of::<K>()) && is(info.value_size(), size_of::<V>()) {
+        Ok(map)
+    } else {
+        Err(TableError::Layout {
+            path: path.to_owned(),
+        })
+    }
+}
+
+/// Goes through a hash map of such keys and values.
+fn walk<K: CheckedBitPattern, V: CheckedBitPattern>(
+    map: &MapData,
+    mut take: impl FnMut(&K, &V) -> ControlFlow<()>,
+) -> io::Result<Walked> {
+    let mut keys = vec![0; BATCH * size_of::<K>()];
+    let mut values = vec![0; BATCH * size_of::<V>()];
+    let mut walked = Walked::default();
+    let mut from = None;
+    loop {
+        let batch = read_batch(map, from, &mut keys, &mut values)?;
+        let entries = keys
+            .chunks_exact(size_of::<K>())
+            .zip(values.chunks_exact(size_of::<V>()));
+        for (key, value) in entries.take(batch.count) {
+            walked.entries += 1;
+            match (try_pod_read_unaligned(key), try_pod_read_unaligned(value)) {
+                (Ok(key), Ok(value)) => {
+                    if take(&key, &value).is_break() {
+                        return Ok(walked);
+                    }
+                }
+                _ => walked.senseless += 1,
+            }
+        }
+        match batch.next {
+            Some(next) => from = Some(next),
+            None => return Ok(walked),
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! The flows that are alive, one by one, as `failover flows` tells them: from the flow table in eBPF
+//! mode, from connection tracking in classic mode.
+
+mod entry;
+mod idle;
+mod known;
+mod protocol;
+mod row;
+mod surroundings;
+mod table;
+mod tracked;
+
+pub use entry::{FlowEntry, Phase, Why};
+pub use idle::Timeouts;
+pub use known::{Lives, entry_of};
+pub use protocol::Protocol;
+pub use surroundings::{Direction, Surroundings};
+pub use table::{render, sort};
+pub use tracked::{Packets, TrackedFlow, Tuple};
+
+use std::collections::BTreeMap;
+
+use crate::uplink::{UplinkId, UplinkName};
+
+/// The uplinks whose flows are wanted, with their names.
+pub type Uplinks = BTreeMap<UplinkId, UplinkName>;
