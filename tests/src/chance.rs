@@ -23,8 +23,8 @@ impl Chance {
         RandomState::new().hash_one(0)
     }
 
-    /// `SplitMix64`, as its authors published it into the public domain.
-    fn next(&mut self) -> u64 {
+    /// The next number: `SplitMix64`, as its authors published it into the public domain.
+    pub const fn number(&mut self) -> u64 {
         self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut value = self.state;
         value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -35,14 +35,14 @@ impl Chance {
     /// One of the things given; `None` if there are none.
     pub fn one_of<T: Copy>(&mut self, things: &[T]) -> Option<T> {
         let count = u64::try_from(things.len()).ok()?;
-        let index = self.next().checked_rem(count)?;
+        let index = self.number().checked_rem(count)?;
         things.get(usize::try_from(index).ok()?).copied()
     }
 
     /// A duration from nothing to `limit`, in whole microseconds.
     pub fn up_to(&mut self, limit: Duration) -> Duration {
         let micros = u64::try_from(limit.as_micros()).unwrap_or(u64::MAX);
-        Duration::from_micros(self.next().checked_rem(micros).unwrap_or_default())
+        Duration::from_micros(self.number().checked_rem(micros).unwrap_or_default())
     }
 }
 

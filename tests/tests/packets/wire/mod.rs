@@ -1,0 +1,4 @@
+//! x
+pub(crate) fn trials() -> Vec<crate::trial::SystemTest> {
+    Vec::new()
+}
