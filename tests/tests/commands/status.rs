@@ -194,7 +194,7 @@ async fn values() -> TestResult {
     let lab = lab().await?;
     let daemon = start(&lab).await?;
     let status = daemon.status().await?;
-    assert_eq!(status.mode, "classic");
+    assert_eq!(status.mode, "ebpf");
     for (name, number, id, weight, priority) in [
         ("fiber", 1, Some(7), 3, 1),
         ("cable", 2, Some(9), 1, 1),

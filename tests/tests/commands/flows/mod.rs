@@ -14,9 +14,6 @@ use serde::Deserialize;
 
 use crate::{CONFIG, SystemTest, TestResult, VERDICT};
 
-/// The modes in which the tests are played: this version has no eBPF data path.
-const MODES: [Mode; 1] = [Mode::Classic];
-
 /// Bytes per packet that are counted beside those from the IP header on.
 const fn link_layer(mode: Mode) -> u64 {
     match mode {
@@ -60,7 +57,7 @@ pub(crate) fn tests() -> Vec<SystemTest> {
             .into_iter()
             .map(move |(name, test)| SystemTest::new(format!("{mode}/{name}"), move || test(mode)))
     };
-    MODES.into_iter().flat_map(played).collect()
+    Mode::ALL.into_iter().flat_map(played).collect()
 }
 
 /// An element of the list, as it is documented. It is read with types of its own: what scripts rely
