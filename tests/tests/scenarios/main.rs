@@ -10,6 +10,7 @@ mod case;
 mod conversations;
 mod downlinks;
 mod families;
+mod flood;
 mod flow_table;
 mod gateway;
 mod inbound;

@@ -1,0 +1,107 @@
+//! Far more flows than the flow table holds.
+
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+
+use failover::family::Family;
+use failover_tests::addressing::servers;
+use failover_tests::daemon::FlowTable;
+use failover_tests::{Lab, LabError, Node, Protocol, Tally, Traffic};
+
+use crate::Outcome;
+use crate::case::Case;
+use crate::scene::{PATIENT, THREE};
+
+const FLOWS: [(Protocol, usize); 3] = [
+    (Protocol::Udp, 60),
+    (Protocol::Tcp, 60),
+    (Protocol::Icmp, 30),
+];
+
+/// The size of the flow table by default.
+const CAPACITY: u64 = 262_144;
+/// A million flows: from so many sources to so many ports of each of four servers, in so many waves.
+const SOURCES: u16 = 4;
+const PORTS: u16 = 62_500;
+const WAVES: u16 = 20;
+const FLOOD: u64 = SOURCES as u64 * PORTS as u64 * 4;
+
+/// Another client opens a million flows. The first one's stay where they are, since they are in use;
+/// new ones are steered as ever.
+pub(crate) async fn a_million_flows(case: &Case, family: Family) -> Outcome {
+    let lab = Lab::builder().uplinks(3).clients(2).capture(false);
+    let scene = case.open(lab, THREE).await?;
+    let gateway = scene.lab.gateway().node();
+    // So that connection tracking, whose size is the whole machine's, has room for all of them.
+    gateway
+        .set_sysctl("net/netfilter/nf_conntrack_udp_timeout", "1")
+        .await?;
+    let flows = scene.converse(family, &FLOWS).await?;
+    let flooder = scene.lab.client(2)?.node();
+    for wave in 0..WAVES {
+        flood(flooder, family, wave).await?;
+        flows.expect_unmoved(&[1, 2, 3]).await?;
+    }
+    let table = scene.daemon()?.status().await?.flow_table;
+    let FlowTable {
+        capacity,
+        entries,
+        live,
+        entered,
+        evicted,
+    } = table.ok_or("the status tells of no flow table")?;
+    assert_eq!(capacity, CAPACITY);
+    assert!(entered >= FLOOD, "{entered} entered");
+    assert_eq!(evicted, entered - entries);
+    assert!(
+        entries <= CAPACITY && entries > CAPACITY / 2,
+        "{entries} entries"
+    );
+    assert!(live <= entries && live >= 150, "{live} live");
+
+    let tally = scene.new_flows(Protocol::Udp, family, 1200).await?;
+    for uplink in 1..=3 {
+        assert!((320..=480).contains(&tally.on(uplink)), "{tally}");
+    }
+    flows.expect_unmoved(&[1, 2, 3]).await?;
+    // Also of the client with the million.
+    let traffic = Traffic::new(Protocol::Tcp, family, 30).within(PATIENT);
+    let asked = scene.lab.client(2)?.burst(traffic).await?;
+    assert_eq!(Tally::of(&asked).answered(), 30);
+    Ok(())
+}
+
+/// One wave: a packet of each flow.
+async fn flood(node: &Node, family: Family, wave: u16) -> Result<(), LabError> {
+    let work = move || -> std::io::Result<()> {
+        let any: IpAddr = match family {
+            Family::Ipv4 => [0; 4].into(),
+            Family::Ipv6 => [0; 16].into(),
+        };
+        let first = 1024 + wave * (PORTS / WAVES);
+        for source in 0..SOURCES {
+            let socket = UdpSocket::bind(SocketAddr::new(any, 20_000 + source))?;
+            for server in servers(family) {
+                for port in first..first + PORTS / WAVES {
+                    send(&socket, SocketAddr::new(server, port))?;
+                }
+            }
+        }
+        Ok(())
+    };
+    let sent = node.run(move || async move { work() }).await?;
+    sent.map_err(|source| LabError::Io {
+        what: "send a wave of packets".to_owned(),
+        source,
+    })
+}
+
+/// Nobody listens there: the kernel tells the socket about one of the last packets instead of sending
+/// this one.
+fn send(socket: &UdpSocket, to: SocketAddr) -> std::io::Result<()> {
+    loop {
+        match socket.send_to(b"?", to) {
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {}
+            other => return other.map(drop),
+        }
+    }
+}
