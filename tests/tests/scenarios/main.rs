@@ -6,6 +6,7 @@
 
 mod affinity;
 mod beginning;
+mod bpftool;
 mod case;
 mod conversations;
 mod downlinks;

@@ -2,8 +2,8 @@
 
 use crate::case::{Scenario, both_families, each_family, ebpf_only, ipv6_only};
 use crate::{
-    affinity, beginning, downlinks, families, flood, flow_table, inbound, last_resort, links, loss,
-    own_traffic, priorities, silence, spreading, stickiness, translation,
+    affinity, beginning, bpftool, downlinks, families, flood, flow_table, inbound, last_resort,
+    links, loss, own_traffic, priorities, silence, spreading, stickiness, translation,
 };
 
 #[rustfmt::skip]
@@ -71,6 +71,7 @@ pub(crate) fn table() -> Vec<Scenario> {
 
         // The maps of the TC programs.
         ebpf_only("flows_stay_without_the_flow_table", flow_table::is_not_needed),
+        ebpf_only("bpftool_shows_names_and_tells_of_a_failover", bpftool::tells_of_a_failover),
         ebpf_only("a_million_flows_are_more_than_the_flow_table_holds", flood::a_million_flows),
         ebpf_only("flows_stay_when_the_flow_table_is_lost_and_weights_change", flow_table::is_lost_with_the_daemon),
     ]
