@@ -207,10 +207,7 @@ fn read_ipv6<const HEADER: usize>(packet: &Packet<'_, HEADER>, at: usize) -> Int
         at: at + 40,
     };
     for _ in 0..EXTENSION_HEADERS {
-        if !matches!(
-            upper.protocol,
-            HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | DESTINATION_OPTIONS
-        ) {
+        if !is_extension(upper.protocol) {
             return Internet::Upper(upper);
         }
         let Some([word]) = packet.words(upper.at) else {
@@ -228,7 +225,19 @@ fn read_ipv6<const HEADER: usize>(packet: &Packet<'_, HEADER>, at: usize) -> Int
         };
         upper.protocol = next;
     }
-    Internet::Unread
+    if is_extension(upper.protocol) {
+        Internet::Unread
+    } else {
+        Internet::Upper(upper)
+    }
+}
+
+#[inline(always)]
+const fn is_extension(next_header: u8) -> bool {
+    matches!(
+        next_header,
+        HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | DESTINATION_OPTIONS
+    )
 }
 
 /// The flow by ports, or by addresses alone where there are none. `whole`: the TCP header is there
@@ -250,6 +259,8 @@ fn read_tuple<const HEADER: usize>(
             let [_, flags, _, _] = u32::to_ne_bytes(fourth);
             tuple.tcp = TcpFlags(flags);
         }
+    } else if !packet.reaches(upper.at) {
+        return None;
     }
     Some(tuple)
 }

@@ -98,6 +98,12 @@ impl<'c, const HEADER: usize> Packet<'c, HEADER> {
         u64::from(self.context.len())
     }
 
+    /// Whether the packet has all bytes before an offset from the IP header.
+    #[inline(always)]
+    pub(crate) fn reaches(&self, offset: usize) -> bool {
+        self.length() >= (HEADER + offset) as u64
+    }
+
     /// Reads 32-bit words, in network order, at an offset from the IP header of at most 64 kB. `None`
     /// where the packet ends before.
     #[inline(always)]
