@@ -180,7 +180,7 @@ fn read_ipv4<const HEADER: usize>(packet: &Packet<'_, HEADER>, at: usize) -> Int
         traffic_class,
         source: Address::from_ipv4(source),
         destination: Address::from_ipv4(destination),
-        at: at + length,
+        at: packet.any_offset(at + length),
     })
 }
 
@@ -204,7 +204,7 @@ fn read_ipv6<const HEADER: usize>(packet: &Packet<'_, HEADER>, at: usize) -> Int
         traffic_class: version << 4 | class >> 4,
         source: Address::new([s0, s1, s2, s3]),
         destination,
-        at: at + 40,
+        at: packet.any_offset(at + 40),
     };
     for _ in 0..EXTENSION_HEADERS {
         if !is_extension(upper.protocol) {
@@ -215,7 +215,7 @@ fn read_ipv6<const HEADER: usize>(packet: &Packet<'_, HEADER>, at: usize) -> Int
         };
         let [next, length, offset_high, offset_low] = word.to_ne_bytes();
         let length = usize::from(length);
-        upper.at += match upper.protocol {
+        let length = match upper.protocol {
             // The offset is in the upper 13 bits (RFC 8200, section 4.5).
             FRAGMENT if offset_high != 0 || offset_low & 0xf8 != 0 => return Internet::Other,
             FRAGMENT => 8,
@@ -223,6 +223,7 @@ fn read_ipv6<const HEADER: usize>(packet: &Packet<'_, HEADER>, at: usize) -> Int
             AUTHENTICATION => (length + 2) * 4,
             _ => (length + 1) * 8,
         };
+        upper.at = packet.any_offset(upper.at + length);
         upper.protocol = next;
     }
     if is_extension(upper.protocol) {
