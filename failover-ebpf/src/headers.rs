@@ -180,7 +180,7 @@ fn read_ipv4<const HEADER: usize>(packet: &Packet<'_, HEADER>, at: usize) -> Int
         traffic_class,
         source: Address::from_ipv4(source),
         destination: Address::from_ipv4(destination),
-        at: at + length,
+        at: packet.any_offset(at + length),
     })
 }
 
@@ -204,13 +204,10 @@ fn read_ipv6<const HEADER: usize>(packet: &Packet<'_, HEADER>, at: usize) -> Int
         traffic_class: version << 4 | class >> 4,
         source: Address::new([s0, s1, s2, s3]),
         destination,
-        at: at + 40,
+        at: packet.any_offset(at + 40),
     };
     for _ in 0..EXTENSION_HEADERS {
-        if !matches!(
-            upper.protocol,
-            HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | DESTINATION_OPTIONS
-        ) {
+        if !is_extension(upper.protocol) {
             return Internet::Upper(upper);
         }
         let Some([word]) = packet.words(upper.at) else {
@@ -218,7 +215,7 @@ fn read_ipv6<const HEADER: usize>(packet: &Packet<'_, HEADER>, at: usize) -> Int
         };
         let [next, length, offset_high, offset_low] = word.to_ne_bytes();
         let length = usize::from(length);
-        upper.at += match upper.protocol {
+        let length = match upper.protocol {
             // The offset is in the upper 13 bits (RFC 8200, section 4.5).
             FRAGMENT if offset_high != 0 || offset_low & 0xf8 != 0 => return Internet::Other,
             FRAGMENT => 8,
@@ -226,9 +223,22 @@ fn read_ipv6<const HEADER: usize>(packet: &Packet<'_, HEADER>, at: usize) -> Int
             AUTHENTICATION => (length + 2) * 4,
             _ => (length + 1) * 8,
         };
+        upper.at = packet.any_offset(upper.at + length);
         upper.protocol = next;
     }
-    Internet::Unread
+    if is_extension(upper.protocol) {
+        Internet::Unread
+    } else {
+        Internet::Upper(upper)
+    }
+}
+
+#[inline(always)]
+const fn is_extension(next_header: u8) -> bool {
+    matches!(
+        next_header,
+        HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | DESTINATION_OPTIONS
+    )
 }
 
 /// The flow by ports, or by addresses alone where there are none. `whole`: the TCP header is there
@@ -250,6 +260,8 @@ fn read_tuple<const HEADER: usize>(
             let [_, flags, _, _] = u32::to_ne_bytes(fourth);
             tuple.tcp = TcpFlags(flags);
         }
+    } else if !packet.reaches(upper.at) {
+        return None;
     }
     Some(tuple)
 }

@@ -98,12 +98,40 @@ impl<'c, const HEADER: usize> Packet<'c, HEADER> {
         u64::from(self.context.len())
     }
 
-    /// Reads 32-bit words, in network order, at an offset from the IP header of at most 64 kB. `None`
-    /// where the packet ends before.
+    /// The same offset, of which the verifier knows nothing any more. It follows each way through the
+    /// headers on its own until two of them know the same: offsets that it had worked out would have
+    /// it follow all the rest once for each of them.
+    #[inline(always)]
+    pub(crate) fn any_offset(&self, offset: usize) -> usize {
+        let mut offset = offset;
+        // SAFETY: the instructions change a number, and back again; they touch no memory.
+        unsafe {
+            asm!(
+                "{offset} ^= {unknown}",
+                "{offset} ^= {unknown}",
+                offset = inout(reg) offset,
+                unknown = in(reg) self.length(),
+                options(nomem, nostack, pure)
+            );
+        }
+        offset
+    }
+
+    /// Whether the packet has all bytes before an offset from the IP header.
+    #[inline(always)]
+    pub(crate) fn reaches(&self, offset: usize) -> bool {
+        self.length() >= (HEADER + offset) as u64
+    }
+
+    /// Reads 32-bit words, in network order, at an offset from the IP header. `None` where the packet
+    /// ends before, or at more than 32 kB.
     #[inline(always)]
     pub(crate) fn words<const COUNT: usize>(&self, offset: usize) -> Option<[u32; COUNT]> {
         // So that the verifier knows a bound.
-        let offset = HEADER + (offset & 0xffff);
+        if offset > 0x7fff {
+            return None;
+        }
+        let offset = HEADER + offset;
         let first = self.context.data() + offset;
         if first + 4 * COUNT > self.context.data_end() {
             // Not in the linear part: many drivers, and sockets that send whole frames, leave no
