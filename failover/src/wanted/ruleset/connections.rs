@@ -128,7 +128,13 @@ impl Ruleset<'_> {
             .collect();
         writeln!(f, "    iifname vmap {{ {} }}", from.join(", "))?;
         self.by_connection(f, "to")?;
-        writeln!(f, "    ct mark & {mask:#010x} != 0 return")?;
+        // A probe's, or of an uplink that is no more.
+        let unmarked = if self.by_tc() {
+            self.set("meta", 0) + " "
+        } else {
+            String::new()
+        };
+        writeln!(f, "    ct mark & {mask:#010x} != 0 {unmarked}return")?;
         // One that is not translated goes wherever the kernel sends it: the router's own address of
         // an uplink is also the source of what its VPN carries.
         writeln!(

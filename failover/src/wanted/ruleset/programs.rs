@@ -61,6 +61,8 @@ impl Ruleset<'_> {
                 elements.join(", ")
             )?;
         }
+        // An uplink that the table does not know yet, or any more.
+        writeln!(f, "    {}", self.set("meta", 0))?;
         writeln!(f, "  }}")
     }
 
