@@ -76,11 +76,12 @@ pub struct Programs {
 }
 
 impl Programs {
-    /// Loads all programs of an object: [`super::object::EMBEDDED`], or a fresh one under test. Maps
-    /// that are pinned and fit are used again; the others are pinned.
+    /// Makes the maps of an object: [`super::object::EMBEDDED`], or a fresh one under test. Those that
+    /// are pinned and fit are used again; the others are pinned. A program is loaded when it is first
+    /// asked for: the kernel's verifier takes its time, and few gateways need all of them.
     ///
     /// # Errors
-    /// When the object is unreadable or incomplete, or the kernel refuses it.
+    /// When the object is unreadable, or the kernel refuses its maps.
     pub fn load(object: &[u8], settings: Settings, pins: &Pins) -> Result<Self, LoadError> {
         pins.make()?;
         pins.drop_unusable(settings.flow_capacity)?;
@@ -102,25 +103,24 @@ impl Programs {
         for name in maps::ALL {
             loader.map_pin_path(name, pins.map(name));
         }
-        let mut ebpf = loader.load(object)?;
-        let names: Vec<String> = ebpf.programs().map(|(name, _)| name.to_owned()).collect();
-        for name in names {
-            classifier(&mut ebpf, &name)?
-                .load()
-                .map_err(|source| LoadError::Program {
-                    name,
-                    source: Box::new(source),
-                })?;
-        }
-        Ok(Self { ebpf })
+        Ok(Self {
+            ebpf: loader.load(object)?,
+        })
     }
 
-    /// A program.
+    /// A program, loaded.
     ///
     /// # Errors
-    /// When the object has none of that name.
+    /// When the object has none of that name, or the verifier refuses it.
     pub fn program(&mut self, name: &str) -> Result<&mut SchedClassifier, LoadError> {
-        classifier(&mut self.ebpf, name)
+        let program = classifier(&mut self.ebpf, name)?;
+        if program.fd().is_err() {
+            program.load().map_err(|source| LoadError::Program {
+                name: name.to_owned(),
+                source: Box::new(source),
+            })?;
+        }
+        Ok(program)
     }
 
     /// A map.
