@@ -30,6 +30,12 @@ pub enum ApplyError {
     /// The way new flows are picked could not be changed.
     #[error("cannot publish which uplinks new flows use")]
     Steering(#[source] Cause),
+    /// A program does not hang where it should, or hangs where it should not.
+    #[error("not every eBPF program is where it should be")]
+    Attach(#[source] Cause),
+    /// Something of eBPF mode is left.
+    #[error("cannot take out what eBPF mode left")]
+    Leftovers(#[source] Cause),
     /// Flows could not be forgotten.
     #[error("cannot delete connection tracking entries: {flows:?}")]
     Forget {
@@ -58,6 +64,17 @@ pub enum ApplyError {
 #[derive(Debug, Error)]
 #[error("{}", .0.iter().map(|error| chain(error)).collect::<Vec<_>>().join("; "))]
 pub struct ApplyErrors(pub Vec<ApplyError>);
+
+impl ApplyErrors {
+    /// Whether everything else is in place: flows of an interface without program are steered by
+    /// connection marks and routes, and what was to be forgotten is.
+    #[must_use]
+    pub fn only_of_programs(&self) -> bool {
+        self.0
+            .iter()
+            .all(|error| matches!(error, ApplyError::Attach(_)))
+    }
+}
 
 /// An error with its causes.
 pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
