@@ -4,6 +4,7 @@ use std::error::Error;
 
 use thiserror::Error;
 
+use crate::causes::in_one_line;
 use crate::controller::engine::Forget;
 use crate::state::StoreError;
 
@@ -62,7 +63,7 @@ pub enum ApplyError {
 
 /// Everything that went wrong in one go; the rest was done.
 #[derive(Debug, Error)]
-#[error("{}", .0.iter().map(|error| chain(error)).collect::<Vec<_>>().join("; "))]
+#[error("{}", .0.iter().map(|error| in_one_line(error)).collect::<Vec<_>>().join("; "))]
 pub struct ApplyErrors(pub Vec<ApplyError>);
 
 impl ApplyErrors {
@@ -74,22 +75,6 @@ impl ApplyErrors {
             .iter()
             .all(|error| matches!(error, ApplyError::Attach(_)))
     }
-}
-
-/// An error with its causes.
-pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let words = error.to_string();
-        // Some errors say their cause themselves.
-        if !text.ends_with(&words) {
-            text.push_str(": ");
-            text.push_str(&words);
-        }
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

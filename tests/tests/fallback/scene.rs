@@ -89,8 +89,9 @@ impl Scene {
             self.pinned().display()
         );
         let kernel = self.kernel().await?.to_string();
-        assert!(!kernel.contains("fo_"), "{kernel}");
-        assert!(!kernel.contains("clsact"), "{kernel}");
+        for part in ["fo_lan_", "fo_wan_", "clsact"] {
+            assert!(!kernel.contains(part), "{part} in\n{kernel}");
+        }
         let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
         let files = self.lab.files().display().to_string();
         assert!(!mounts.contains(&format!("{files}/")), "{mounts}");

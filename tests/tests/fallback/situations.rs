@@ -127,10 +127,10 @@ pub(crate) const POSSIBLE: &[Situation] = &[
     Situation::new("no_bpffs_yet", &["mounted a BPF file system"]).without_bpffs(),
     Situation::new("few_capabilities", &[]).started_by(NETWORK_AND_BPF),
     Situation::new("kernel_btf_hidden", &[]).started_by(NO_KERNEL_BTF),
-    Situation::new("btf_refused", &["BTF", "not permitted", "bpftool"])
+    Situation::new("btf_refused", &["BTF", "bpftool", "bytes"])
         .refusing(&[Refusal::bpf_command(BpfCommand::BtfLoad, Errno::EPERM)]),
     Situation::new("tcx_refused", &["TCX", "not permitted", "clsact"])
         .refusing(&[Refusal::bpf_command(BpfCommand::LinkCreate, Errno::EPERM)]),
-    Situation::new("tcx_full", &["TCX", "64", "clsact"])
+    Situation::new("tcx_full", &["TCX", "out of range", "clsact"])
         .refusing(&[Refusal::bpf_command(BpfCommand::LinkCreate, Errno::ERANGE)]),
 ];

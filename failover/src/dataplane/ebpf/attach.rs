@@ -17,6 +17,7 @@ use super::load::{LoadError, Programs};
 use super::made::Made;
 use super::pins::{PinError, Pins, unlink};
 use super::program::Point;
+use crate::causes::in_one_line;
 use crate::interface::{InterfaceIndex, InterfaceName};
 use crate::kernel::filters::{FilterError, Side, TrafficFilters};
 use crate::network::LinkLayer;
@@ -113,7 +114,7 @@ pub enum AttachError {
         found: String,
     },
     /// Nobody can tell what hangs there.
-    #[error("cannot list what hangs at {place}: {}", words(.source))]
+    #[error("cannot list what hangs at {place}: {}", in_one_line(.source))]
     Look {
         /// Where.
         place: Place,
@@ -121,7 +122,7 @@ pub enum AttachError {
         source: ProgramError,
     },
     /// The kernel refused.
-    #[error("cannot attach the eBPF program {} to {place} by {hook}: {}", place.program(), words(.source))]
+    #[error("cannot attach the eBPF program {} to {place} by {hook}: {}", place.program(), in_one_line(.source))]
     Attach {
         /// Where.
         place: Place,
@@ -147,20 +148,6 @@ pub enum AttachError {
     /// What is to be made cannot be noted.
     #[error(transparent)]
     Store(#[from] StoreError),
-}
-
-/// The chain of causes in one line.
-fn words(error: &ProgramError) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        let words = error.to_string();
-        if !text.ends_with(&words) {
-            text = format!("{text}: {words}");
-        }
-        cause = error.source();
-    }
-    text
 }
 
 /// Hangs a program on an interface of the calling thread's network namespace, beside those of others.
@@ -261,7 +248,7 @@ fn replace_link(program: &mut SchedClassifier, pin: &Path) -> Result<(), String>
     let replaced = program
         .attach_to_link(link)
         .and_then(|id| program.take_link(id))
-        .map_err(|error| self::words(&error))?;
+        .map_err(|error| in_one_line(&error))?;
     // The pin keeps the link; its descriptor is closed.
     drop(replaced);
     Ok(())
