@@ -40,7 +40,7 @@ impl Counts {
             match tokio::task::spawn_blocking(move || count_table(&bpffs)).await {
                 Ok(Ok(counted)) => document.flow_table = Some(counted),
                 Ok(Err(error)) => {
-                    warn!(error = %in_one_line(&error), "cannot count the flow table")
+                    warn!(error = %in_one_line(&error), "cannot count the flow table");
                 }
                 Err(error) => warn!(%error, "cannot count the flow table"),
             }

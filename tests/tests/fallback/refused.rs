@@ -47,7 +47,7 @@ async fn goes_on(situation: &Situation) -> TestResult {
     let log = daemon.terminate().await?;
     let worried: Vec<&str> = log
         .lines()
-        .filter(|line| line.contains("WARN") || line.contains("ERROR") || line.contains("BPF"))
+        .filter(|line| line.contains("WARN") || line.contains("ERROR") || line.contains(AUTO))
         .collect();
     let [line] = worried.as_slice() else {
         return Err(format!("expected one line of why, found {worried:#?}").into());

@@ -98,7 +98,9 @@ pub(crate) const IMPOSSIBLE: &[Situation] = &[
     .started_by(NETWORK_ONLY),
     Situation::new("no_memory_for_maps", &["map", "Cannot allocate memory"])
         .refusing(&[Refusal::bpf_command(BpfCommand::MapCreate, Errno::ENOMEM)]),
-    Situation::new("programs_refused", &["program fo_", "Permission denied"])
+    Situation::new("btf_refused", &["BTF", "maps", "seccomp"])
+        .refusing(&[Refusal::bpf_command(BpfCommand::BtfLoad, Errno::EPERM)]),
+    Situation::new("programs_refused", &["program", "Permission denied"])
         .refusing(&[Refusal::bpf_command(BpfCommand::ProgLoad, Errno::EACCES)]),
     Situation::new("pins_refused", &["pin", "Operation not permitted"])
         .refusing(&[Refusal::bpf_command(BpfCommand::ObjPin, Errno::EPERM)]),
@@ -127,8 +129,6 @@ pub(crate) const POSSIBLE: &[Situation] = &[
     Situation::new("no_bpffs_yet", &["mounted a BPF file system"]).without_bpffs(),
     Situation::new("few_capabilities", &[]).started_by(NETWORK_AND_BPF),
     Situation::new("kernel_btf_hidden", &[]).started_by(NO_KERNEL_BTF),
-    Situation::new("btf_refused", &["BTF", "bpftool", "bytes"])
-        .refusing(&[Refusal::bpf_command(BpfCommand::BtfLoad, Errno::EPERM)]),
     Situation::new("tcx_refused", &["TCX", "not permitted", "clsact"])
         .refusing(&[Refusal::bpf_command(BpfCommand::LinkCreate, Errno::EPERM)]),
     Situation::new("tcx_full", &["TCX", "out of range", "clsact"])
