@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write};
 
+use aya::programs::{ProgramError, SchedClassifier, TcAttachType};
+
 use crate::error::LabError;
 use crate::node::{Node, ProgramSpec};
 
@@ -24,8 +26,8 @@ pub struct KernelState {
 }
 
 impl KernelState {
-    /// Takes rules, routes, nftables, kernel settings, traffic control filters and the marks of
-    /// tracked connections.
+    /// Takes rules, routes, nftables, kernel settings, traffic control filters, TCX programs and
+    /// the marks of tracked connections.
     ///
     /// # Errors
     /// When one of `ip`, `nft`, `sysctl`, `tc` and `conntrack` is missing or fails.
@@ -44,6 +46,13 @@ impl KernelState {
             ] {
                 let text = node.must(ProgramSpec::line(&question)).await?;
                 sections.insert(question, normalise(&text));
+            }
+            for (side, name) in [
+                (TcAttachType::Ingress, "ingress"),
+                (TcAttachType::Egress, "egress"),
+            ] {
+                let question = format!("TCX programs at {interface} {name}");
+                sections.insert(question, tcx(node, interface, side).await?);
             }
         }
         for family in ["ipv4", "ipv6"] {
@@ -124,6 +133,30 @@ fn interfaces(links: &str) -> Vec<&str> {
         .filter_map(|line| line.split(": ").nth(1))
         .filter_map(|name| name.split('@').next())
         .collect()
+}
+
+/// The names of the programs that hang on a side of an interface by TCX, in their order.
+async fn tcx(node: &Node, interface: &str, side: TcAttachType) -> Result<Vec<String>, LabError> {
+    let (name, of) = (interface.to_owned(), interface.to_owned());
+    let found = node
+        .run(move || async move { SchedClassifier::query_tcx(&name, side) })
+        .await?;
+    match found {
+        Ok((_, programs)) => Ok(programs
+            .iter()
+            .map(|program| program.name_as_str().unwrap_or_default().to_owned())
+            .collect()),
+        // A kernel before 6.6, which has none.
+        Err(ProgramError::SyscallError(error))
+            if error.io_error.raw_os_error() == Some(nix::libc::EINVAL) =>
+        {
+            Ok(Vec::new())
+        }
+        Err(error) => Err(LabError::Io {
+            what: format!("list the TCX programs of {of}"),
+            source: std::io::Error::other(error),
+        }),
+    }
 }
 
 /// The marks of connections other than 0, each once: connections come and go, marks must not.

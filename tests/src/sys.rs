@@ -1,7 +1,7 @@
 //! The raw system calls of the lab, for which there is no safe wrapper.
 #![expect(
     unsafe_code,
-    reason = "pre_exec, PACKET_STATISTICS, TUNSETIFF and AsyncFd::register have no safe form; everything else goes through nix and socket2"
+    reason = "pre_exec, PR_SET_SECCOMP, PACKET_STATISTICS, TUNSETIFF and AsyncFd::register have no safe form; everything else goes through nix and socket2"
 )]
 
 use std::fs::File;
@@ -37,6 +37,78 @@ fn arm(parent: Pid) -> io::Result<()> {
         Ok(())
     } else {
         Err(io::Error::from_raw_os_error(libc::ESRCH))
+    }
+}
+
+/// A step of a filter of system calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FilterStep {
+    /// Takes the number of the call.
+    LoadCall,
+    /// Takes the lower half of the call's first argument.
+    LoadFirstArgument,
+    /// Leaves out so many steps unless what was taken is this.
+    SkipUnless(u32, u8),
+    /// The call fails with this error.
+    Refuse(u16),
+    /// The call is made.
+    Allow,
+}
+
+impl FilterStep {
+    /// Classic BPF over `struct seccomp_data` (include/uapi/linux/seccomp.h).
+    fn instruction(self) -> libc::sock_filter {
+        const LOAD: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
+        const JUMP: u32 = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
+        const RETURN: u32 = libc::BPF_RET | libc::BPF_K;
+        /// Where the number of the call and the lower half of its first argument stand.
+        const CALL: u32 = 0;
+        const ARGUMENT: u32 = if cfg!(target_endian = "big") { 20 } else { 16 };
+        let (code, skip, value) = match self {
+            Self::LoadCall => (LOAD, 0, CALL),
+            Self::LoadFirstArgument => (LOAD, 0, ARGUMENT),
+            Self::SkipUnless(value, count) => (JUMP, count, value),
+            Self::Refuse(errno) => (RETURN, 0, libc::SECCOMP_RET_ERRNO | u32::from(errno)),
+            Self::Allow => (RETURN, 0, libc::SECCOMP_RET_ALLOW),
+        };
+        libc::sock_filter {
+            // All codes fit.
+            code: u16::try_from(code).unwrap_or(u16::MAX),
+            jt: 0,
+            jf: skip,
+            k: value,
+        }
+    }
+}
+
+/// Puts the child, and all that it starts, behind a filter of system calls.
+pub(crate) fn filter_calls(command: &mut Command, steps: &[FilterStep]) {
+    let mut instructions: Vec<_> = steps.iter().map(|step| step.instruction()).collect();
+    // SAFETY: the hazard is, as above, a call between fork and exec that takes a lock. The closure
+    // makes one system call and builds an error from a number.
+    unsafe {
+        command.pre_exec(move || install(&mut instructions));
+    }
+}
+
+fn install(instructions: &mut [libc::sock_filter]) -> io::Result<()> {
+    let program = libc::sock_fprog {
+        len: u16::try_from(instructions.len()).map_err(|_| io::ErrorKind::InvalidInput)?,
+        filter: instructions.as_mut_ptr(),
+    };
+    // SAFETY: the hazard is a read past the instructions. `len` is their number, and the kernel
+    // copies them before the call returns.
+    let result = unsafe {
+        libc::prctl(
+            libc::PR_SET_SECCOMP,
+            libc::SECCOMP_MODE_FILTER,
+            &raw const program,
+        )
+    };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
     }
 }
 

@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::process::ExitCode;
 
+use crate::causes::in_one_line;
 use crate::config::ConfigError;
 use crate::control::client::AskError;
 
@@ -68,16 +69,7 @@ pub(super) fn report(failure: &Failure) -> ExitCode {
         Some(ConfigError::Rejected(_)) => "",
         Some(ConfigError::Unreadable { .. }) | None => "failover: ",
     };
-    let mut text = failure.cause.to_string();
-    let mut cause = failure.cause.source();
-    while let Some(error) = cause {
-        let words = error.to_string();
-        // Some errors say their cause themselves.
-        if !text.ends_with(&words) {
-            text = format!("{text}: {words}");
-        }
-        cause = error.source();
-    }
+    let text = in_one_line(failure.cause.as_ref());
     eprintln!("{program}{text}");
     ExitCode::from(failure.kind as u8)
 }

@@ -120,7 +120,8 @@ impl<K: Kernel, S: Steering> Applier<K, S> {
     /// flows' next packets where they went before, flows are not forgotten.
     ///
     /// # Errors
-    /// Everything that failed; then all of it, forgetting too, is to be done again.
+    /// Everything that failed; then all of it is to be done again, forgetting too unless it is
+    /// [only programs](ApplyErrors::only_of_programs) that are not in place.
     pub async fn apply(
         &mut self,
         wanted: &Wanted,
@@ -141,7 +142,7 @@ impl<K: Kernel, S: Steering> Applier<K, S> {
         errors.extend(
             attached
                 .into_iter()
-                .map(|error| ApplyError::Steering(error.into())),
+                .map(|error| ApplyError::Attach(error.into())),
         );
         match published {
             Ok(()) => {
@@ -208,7 +209,7 @@ impl<K: Kernel, S: Steering> Applier<K, S> {
         errors.extend(
             removed
                 .into_iter()
-                .map(|error| ApplyError::Steering(error.into())),
+                .map(|error| ApplyError::Leftovers(error.into())),
         );
         self.suspect_routing();
         errors.extend(self.routing(&Routing::default()).await);

@@ -4,6 +4,7 @@ use std::error::Error;
 
 use thiserror::Error;
 
+use crate::causes::in_one_line;
 use crate::controller::engine::Forget;
 use crate::state::StoreError;
 
@@ -30,6 +31,12 @@ pub enum ApplyError {
     /// The way new flows are picked could not be changed.
     #[error("cannot publish which uplinks new flows use")]
     Steering(#[source] Cause),
+    /// A program does not hang where it should, or hangs where it should not.
+    #[error("not every eBPF program is where it should be")]
+    Attach(#[source] Cause),
+    /// Something of eBPF mode is left.
+    #[error("cannot take out what eBPF mode left")]
+    Leftovers(#[source] Cause),
     /// Flows could not be forgotten.
     #[error("cannot delete connection tracking entries: {flows:?}")]
     Forget {
@@ -56,23 +63,18 @@ pub enum ApplyError {
 
 /// Everything that went wrong in one go; the rest was done.
 #[derive(Debug, Error)]
-#[error("{}", .0.iter().map(|error| chain(error)).collect::<Vec<_>>().join("; "))]
+#[error("{}", .0.iter().map(|error| in_one_line(error)).collect::<Vec<_>>().join("; "))]
 pub struct ApplyErrors(pub Vec<ApplyError>);
 
-/// An error with its causes.
-pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let words = error.to_string();
-        // Some errors say their cause themselves.
-        if !text.ends_with(&words) {
-            text.push_str(": ");
-            text.push_str(&words);
-        }
-        cause = error.source();
+impl ApplyErrors {
+    /// Whether everything else is in place: flows of an interface without program are steered by
+    /// connection marks and routes, and what was to be forgotten is.
+    #[must_use]
+    pub fn only_of_programs(&self) -> bool {
+        self.0
+            .iter()
+            .all(|error| matches!(error, ApplyError::Attach(_)))
     }
-    text
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use tracing::warn;
 
-use crate::controller::apply_error::chain;
+use crate::causes::in_one_line;
 use crate::dataplane::ebpf::table::{FlowTable, TableError};
 use crate::kernel::conntrack::count_by_uplink;
 use crate::kernel::network::NetworkObserver;
@@ -39,7 +39,9 @@ impl Counts {
         if let Some(bpffs) = self.table {
             match tokio::task::spawn_blocking(move || count_table(&bpffs)).await {
                 Ok(Ok(counted)) => document.flow_table = Some(counted),
-                Ok(Err(error)) => warn!(error = %chain(&error), "cannot count the flow table"),
+                Ok(Err(error)) => {
+                    warn!(error = %in_one_line(&error), "cannot count the flow table");
+                }
                 Err(error) => warn!(%error, "cannot count the flow table"),
             }
         }

@@ -10,8 +10,8 @@ use thiserror::Error;
 use tokio::sync::Semaphore;
 use tracing::{debug, warn};
 
+use crate::causes::in_one_line;
 use crate::control::{Answer, HungUp, Reply};
-use crate::controller::apply_error::chain;
 use crate::dataplane::ebpf::table::{FlowTable, TableError};
 use crate::flows::{FlowEntry, Surroundings, Timeouts, Uplinks, entry_of};
 use crate::kernel::Sysctls as _;
@@ -96,7 +96,7 @@ impl Listing {
         let ended = match listed {
             Ok(()) => pieces.end(),
             Err(error) => {
-                let error = chain(&error);
+                let error = in_one_line(&error);
                 warn!(%error, "cannot list flows");
                 reply.send_blocking(&Answer::Error(error))
             }

@@ -155,12 +155,14 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
     pub async fn begin(&mut self) -> Result<(), ApplyErrors> {
         let untouched = self.applier.nothing_installed().await;
         self.decide();
-        let applied = self.apply().await;
-        if let Err(errors) = applied {
-            if untouched && let Err(left) = self.applier.remove_all().await {
-                error!(%left, "could not take out again what was put into the kernel");
+        match self.apply().await {
+            Err(errors) if !errors.only_of_programs() => {
+                if untouched && let Err(left) = self.applier.remove_all().await {
+                    error!(%left, "could not take out again what was put into the kernel");
+                }
+                return Err(errors);
             }
-            return Err(errors);
+            applied => self.note(applied),
         }
         // Not before: a probe's connection that nobody marks as one is taken for a flow of the
         // uplink as soon as its answer comes in.
@@ -312,7 +314,13 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
     }
 
     async fn try_apply(&mut self) {
-        match self.apply().await {
+        let applied = self.apply().await;
+        self.note(applied);
+    }
+
+    /// Notes how carrying out went; what failed is tried again.
+    fn note(&mut self, applied: Result<(), ApplyErrors>) {
+        match applied {
             Ok(()) => {
                 if self.problem.take().is_some() {
                     info!("the kernel is in the wanted state again");
@@ -346,16 +354,22 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
 
     async fn apply(&mut self) -> Result<(), ApplyErrors> {
         let interfaces: BTreeSet<InterfaceName> = self.engine.interfaces().cloned().collect();
-        self.applier
+        let applied = self
+            .applier
             .apply(&self.wanted, &interfaces, &self.forget)
-            .await?;
-        self.suspect = false;
+            .await;
+        if let Err(errors) = &applied
+            && !errors.only_of_programs()
+        {
+            return applied;
+        }
+        self.suspect = applied.is_err();
         self.engine.forgotten(&self.forget);
         if !self.forget.is_empty() {
             self.again.append(&mut self.forget);
             self.timers.second_deletion = Some(Instant::now() + SECOND_DELETION);
         }
-        Ok(())
+        applied
     }
 
     fn remember(&mut self) {

@@ -9,6 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
+use crate::causes::in_one_line;
 use crate::config::Config;
 use crate::control::server::{self, ListenError};
 use crate::controller::apply::Applier;
@@ -42,8 +43,11 @@ const QUESTIONS: usize = 16;
 #[derive(Debug, Error)]
 pub enum StartError {
     /// eBPF or nothing was asked for.
-    #[error("`mode: ebpf` is not possible here: {0}; `mode: auto` goes on in classic mode then")]
-    NoEbpf(#[source] EbpfError),
+    #[error(
+        "`mode: ebpf` is not possible here: {}; `mode: auto` goes on in classic mode then",
+        in_one_line(.0)
+    )]
+    NoEbpf(EbpfError),
     /// The state folder is in use, or cannot be used.
     #[error(transparent)]
     Lock(#[from] LockError),

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use tracing::{info, warn};
 
+use crate::causes::in_one_line;
 use crate::config::{Config, ModeSetting};
 use crate::dataplane::ebpf::leftovers::Leftovers;
 use crate::dataplane::ebpf::load::Settings;
@@ -53,6 +54,7 @@ pub async fn choose(
         }
         Err(reason) if config.mode == ModeSetting::Ebpf => Err(reason),
         Err(reason) => {
+            let reason = in_one_line(&reason);
             warn!("mode classic, since eBPF does not work here: {reason}");
             Ok(classic())
         }

@@ -47,6 +47,16 @@ impl fmt::Display for Side {
     }
 }
 
+/// What filters of what comes in hang on, and with `clsact` those of what goes out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Qdisc {
+    /// `clsact`.
+    Clsact,
+    /// Another one in its place: `ingress`, on which filters for what goes out are asked about what
+    /// comes in (`ingress_tcf_block` in net/sched/sch_ingress.c).
+    Other(String),
+}
+
 /// A filter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Filter {
@@ -87,6 +97,9 @@ pub enum FilterError {
         /// Why.
         source: RtnetlinkError,
     },
+    /// The queueing disciplines could not be listed.
+    #[error("cannot list the queueing disciplines: {0}")]
+    Qdiscs(#[source] RtnetlinkError),
     /// A filter or the discipline was not removed.
     #[error("cannot remove {what} of interface {interface}: {source}")]
     Remove {
@@ -151,6 +164,30 @@ impl TrafficFilters {
         Ok(filters.filter(|filter| filter.handle != 0).collect())
     }
 
+    /// What filters can hang on at an interface; `None` where there is nothing yet.
+    ///
+    /// # Errors
+    /// When the kernel refuses to list it.
+    pub async fn qdisc(&mut self, interface: InterfaceIndex) -> Result<Option<Qdisc>, FilterError> {
+        let mut request = TcMessage::default();
+        request.header.index = index(interface);
+        let listed = self
+            .netlink
+            .dump(RouteNetlinkMessage::GetQueueDiscipline(request))
+            .await
+            .map_err(FilterError::Qdiscs)?;
+        // The kernel lists those of all interfaces.
+        Ok(listed.into_iter().find_map(|message| match message {
+            RouteNetlinkMessage::NewQueueDiscipline(message)
+                if message.header.index == index(interface)
+                    && message.header.parent == TcHandle::from(CLSACT) =>
+            {
+                message.attributes.into_iter().find_map(kind)
+            }
+            _ => None,
+        }))
+    }
+
     /// Removes a filter; that it is gone is no error.
     ///
     /// # Errors
@@ -212,6 +249,14 @@ fn errno_is(error: &RtnetlinkError, numbers: &[Errno]) -> bool {
     numbers
         .iter()
         .any(|number| error.errno() == Some(*number as i32))
+}
+
+fn kind(attribute: TcAttribute) -> Option<Qdisc> {
+    match attribute {
+        TcAttribute::Kind(kind) if kind == "clsact" => Some(Qdisc::Clsact),
+        TcAttribute::Kind(kind) => Some(Qdisc::Other(kind)),
+        _ => None,
+    }
 }
 
 fn filter(interface: InterfaceIndex, side: Side, message: &TcMessage) -> Filter {

@@ -5,4 +5,7 @@ mod lock;
 mod store;
 
 pub use lock::{LockError, StateLock};
-pub use store::{ChangedSysctl, EbpfFacts, InstalledFacts, RememberedHealth, Store, StoreError};
+pub use store::{
+    ChangedSysctl, EbpfFacts, InstalledFacts, MadeMount, MadeQdisc, RememberedHealth, Store,
+    StoreError,
+};

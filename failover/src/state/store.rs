@@ -14,7 +14,6 @@ use thiserror::Error;
 use crate::family::PerFamily;
 use crate::health::Health;
 use crate::identity::Ids;
-use crate::interface::InterfaceName;
 use crate::uplink::UplinkName;
 
 /// The last verdicts.
@@ -29,13 +28,35 @@ pub struct InstalledFacts {
     pub sysctls: BTreeMap<String, ChangedSysctl>,
 }
 
-/// What eBPF mode made that others may use by now.
+/// What eBPF mode made, in other places than the present configuration names or for others to use.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct EbpfFacts {
-    /// Where a BPF file system was mounted.
-    pub mounted: Option<PathBuf>,
-    /// The interfaces to which the `clsact` qdisc was added.
-    pub clsact: BTreeSet<InterfaceName>,
+    /// The folders in which maps and links were pinned.
+    pub folders: BTreeSet<PathBuf>,
+    /// A BPF file system that was mounted.
+    pub mounted: Option<MadeMount>,
+    /// The `clsact` qdiscs that were added.
+    pub clsact: BTreeSet<MadeQdisc>,
+}
+
+/// A BPF file system that was mounted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MadeMount {
+    /// Where.
+    pub place: PathBuf,
+    /// The folder was made for it.
+    pub made_folder: bool,
+}
+
+/// A queueing discipline that was added.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct MadeQdisc {
+    /// The index of the interface.
+    pub interface: u32,
+    /// When the kernel was started, as a number that differs each time: another kernel's
+    /// interfaces have the same indices.
+    pub boot: String,
 }
 
 /// One changed kernel setting.

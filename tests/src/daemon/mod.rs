@@ -150,7 +150,15 @@ impl Failover {
     /// When it ends, or does not answer within 10 s; the error has its log.
     pub async fn run(&self) -> Result<Daemon, LabError> {
         let level = std::env::var_os("RUST_LOG").unwrap_or_else(|| "failover=debug".into());
-        let spec = self.program("run").variable("RUST_LOG", level);
+        self.run_as(self.program("run").variable("RUST_LOG", level))
+            .await
+    }
+
+    /// The same with the [program](Self::program) `run`, changed as one likes.
+    ///
+    /// # Errors
+    /// As [`Failover::run`].
+    pub async fn run_as(&self, spec: ProgramSpec) -> Result<Daemon, LabError> {
         let daemon = Daemon {
             failover: self.clone(),
             program: self.node.start(spec).await?,

@@ -12,6 +12,7 @@ use tokio::process::Command;
 use tokio::sync::{mpsc, watch};
 
 use super::Node;
+use super::refusal::{Refusal, filter};
 use crate::error::LabError;
 use crate::sys;
 
@@ -26,6 +27,7 @@ pub struct ProgramSpec {
     environment: Vec<(OsString, OsString)>,
     input: Option<String>,
     limit: Duration,
+    refused: Vec<Refusal>,
 }
 
 impl ProgramSpec {
@@ -37,6 +39,7 @@ impl ProgramSpec {
             environment: Vec::new(),
             input: None,
             limit: DEFAULT_LIMIT,
+            refused: Vec::new(),
         }
     }
 
@@ -78,6 +81,23 @@ impl ProgramSpec {
         self
     }
 
+    /// Has it started by another program, which is given it and its arguments behind its own words.
+    #[must_use]
+    pub fn through<W: AsRef<OsStr>>(mut self, launcher: impl IntoIterator<Item = W>) -> Self {
+        let launcher = launcher.into_iter().map(|word| word.as_ref().to_owned());
+        let mut words = launcher.chain([self.program]).chain(self.arguments);
+        self.program = words.next().unwrap_or_default();
+        self.arguments = words.collect();
+        self
+    }
+
+    /// Refuses the program, and all that it starts, some system calls.
+    #[must_use]
+    pub fn refused(mut self, refused: &[Refusal]) -> Self {
+        self.refused.extend(refused);
+        self
+    }
+
     /// The command line for messages.
     fn describe(&self) -> String {
         let words = std::iter::once(&self.program).chain(&self.arguments);
@@ -98,6 +118,9 @@ impl ProgramSpec {
             .stderr(Stdio::piped())
             .kill_on_drop(true);
         sys::die_with_parent(&mut command);
+        if !self.refused.is_empty() {
+            sys::filter_calls(&mut command, &filter(&self.refused));
+        }
         command
     }
 }

@@ -1,31 +1,27 @@
-//! Hangs a program on an interface, by TCX where the kernel has it, else by `clsact`, and takes it
+//! Hangs a program on an interface, by TCX where the kernel has it, else by [`clsact`], and takes it
 //! off.
 
 use std::fmt;
 use std::path::Path;
 
 use aya::programs::links::{FdLink, LinkError, PinnedLink};
-use aya::programs::tc::{self, NlOptions, SchedClassifierLink, TcAttachOptions, TcError, TcHandle};
+use aya::programs::tc::{SchedClassifierLink, TcAttachOptions, TcError};
 use aya::programs::{LinkOrder, ProgramError, SchedClassifier, TcAttachType};
 use nix::errno::Errno;
 use nix::net::if_::if_nametoindex;
 use thiserror::Error;
-use tracing::{debug, info};
+use tracing::debug;
 
+use super::clsact;
 use super::load::{LoadError, Programs};
+use super::made::Made;
 use super::pins::{PinError, Pins, unlink};
 use super::program::Point;
+use crate::causes::in_one_line;
 use crate::interface::{InterfaceIndex, InterfaceName};
-use crate::kernel::filters::{Filter, FilterError, Side, TrafficFilters};
+use crate::kernel::filters::{FilterError, Side, TrafficFilters};
 use crate::network::LinkLayer;
-
-/// The priority of our `clsact` filters: early, and a number that nobody types by habit, since the
-/// kernel refuses two kinds of filters of one priority.
-const PRIORITY: u16 = 102;
-/// How many priorities are tried when others have that one.
-const PRIORITIES: u16 = 8;
-/// The number of our filter within its priority.
-const HANDLE: TcHandle = TcHandle::new(0, 1);
+use crate::state::StoreError;
 
 /// Where a program is to hang.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,7 +43,13 @@ impl Place {
         self.point.program(self.layer)
     }
 
-    const fn side(&self) -> Side {
+    /// Whether the interface still exists under this name.
+    #[must_use]
+    pub fn exists(&self) -> bool {
+        if_nametoindex(self.name.as_str()).ok() == Some(self.interface.0)
+    }
+
+    pub(super) const fn side(&self) -> Side {
         match self.point.side() {
             TcAttachType::Egress => Side::Egress,
             TcAttachType::Ingress | TcAttachType::Custom(_) => Side::Ingress,
@@ -101,8 +103,26 @@ pub enum AttachError {
         /// What the kernel said.
         source: TcError,
     },
+    /// There is another queueing discipline in its place.
+    #[error(
+        "cannot attach to {place} by clsact: the {found} qdisc is in its place; `tc qdisc replace dev {name} clsact` puts clsact there, which takes the same filters", name = place.name
+    )]
+    OtherQdisc {
+        /// Where.
+        place: Place,
+        /// What is there.
+        found: String,
+    },
+    /// Nobody can tell what hangs there.
+    #[error("cannot list what hangs at {place}: {}", in_one_line(.source))]
+    Look {
+        /// Where.
+        place: Place,
+        /// What the kernel said.
+        source: ProgramError,
+    },
     /// The kernel refused.
-    #[error("cannot attach the eBPF program {} to {place} by {hook}: {}", place.program(), words(.source))]
+    #[error("cannot attach the eBPF program {} to {place} by {hook}: {}", place.program(), in_one_line(.source))]
     Attach {
         /// Where.
         place: Place,
@@ -125,33 +145,14 @@ pub enum AttachError {
     /// Filters cannot be looked at.
     #[error(transparent)]
     Filters(#[from] FilterError),
-}
-
-/// The chain of causes in one line.
-fn words(error: &ProgramError) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        let words = error.to_string();
-        if !text.ends_with(&words) {
-            text = format!("{text}: {words}");
-        }
-        cause = error.source();
-    }
-    text
-}
-
-/// What a program was attached with beside itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Attached {
-    /// How it hangs.
-    pub hook: Hook,
-    /// The qdisc that it hangs on was made for it.
-    pub made_clsact: bool,
+    /// What is to be made cannot be noted.
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 /// Hangs a program on an interface of the calling thread's network namespace, beside those of others.
-/// One that hangs there already, by an earlier daemon, is replaced without a gap.
+/// One that hangs there already, by an earlier daemon, is replaced without a gap. Returns how it
+/// hangs.
 ///
 /// # Errors
 /// When the interface does not exist or the kernel refuses.
@@ -159,17 +160,14 @@ pub async fn attach(
     programs: &mut Programs,
     pins: &Pins,
     filters: &mut TrafficFilters,
+    made: &mut Made,
     place: &Place,
-) -> Result<Attached, AttachError> {
+) -> Result<Hook, AttachError> {
     let pin = pins.link(place.interface, place.point);
     let program = programs.program(place.program())?;
-    let tcx = Attached {
-        hook: Hook::Tcx,
-        made_clsact: false,
-    };
     if pin.exists() {
         match replace_link(program, &pin) {
-            Ok(()) => return Ok(tcx),
+            Ok(()) => return Ok(Hook::Tcx),
             // The interface was deleted meanwhile, or the file is none of ours.
             Err(reason) => {
                 debug!(%place, reason, "a pinned link cannot be used again");
@@ -177,14 +175,16 @@ pub async fn attach(
             }
         }
     }
-    if if_nametoindex(place.name.as_str()).ok() != Some(place.interface.0) {
+    if !place.exists() {
         return Err(AttachError::Changed {
             place: place.clone(),
         });
     }
     match by_tcx(program, &pin, place) {
-        Err(error) if lacks_tcx(&error) => by_clsact(program, filters, place).await,
-        other => other.map(|()| tcx),
+        Err(error) if lacks_tcx(&error) => clsact::attach(program, filters, made, place)
+            .await
+            .map(|()| Hook::Clsact),
+        other => other.map(|()| Hook::Tcx),
     }
 }
 
@@ -198,9 +198,8 @@ pub async fn is_attached(
     place: &Place,
     hook: Hook,
 ) -> Result<bool, AttachError> {
-    let failed = |source| AttachError::Attach {
+    let failed = |source| AttachError::Look {
         place: place.clone(),
-        hook,
         source,
     };
     let program = programs.program(place.program())?;
@@ -234,7 +233,7 @@ pub async fn detach(
     match hook {
         Hook::Tcx => unlink(&pins.link(place.interface, place.point))?,
         Hook::Clsact => {
-            for filter in own_filters(filters, place).await? {
+            for filter in clsact::own_filters(filters, place).await? {
                 filters.remove(&filter).await?;
             }
         }
@@ -249,7 +248,7 @@ fn replace_link(program: &mut SchedClassifier, pin: &Path) -> Result<(), String>
     let replaced = program
         .attach_to_link(link)
         .and_then(|id| program.take_link(id))
-        .map_err(|error| self::words(&error))?;
+        .map_err(|error| in_one_line(&error))?;
     // The pin keeps the link; its descriptor is closed.
     drop(replaced);
     Ok(())
@@ -282,99 +281,4 @@ fn lacks_tcx(error: &AttachError) -> bool {
         AttachError::Attach { source: ProgramError::SyscallError(syscall), .. }
             if syscall.io_error.raw_os_error() == Some(Errno::EINVAL as i32)
     )
-}
-
-async fn by_clsact(
-    program: &mut SchedClassifier,
-    filters: &mut TrafficFilters,
-    place: &Place,
-) -> Result<Attached, AttachError> {
-    let made_clsact = add_clsact(place)?;
-    let mut earlier = own_filters(filters, place).await?.into_iter();
-    let failed = |source| AttachError::Attach {
-        place: place.clone(),
-        hook: Hook::Clsact,
-        source,
-    };
-    let id = match earlier.next() {
-        Some(filter) => {
-            let handle = TcHandle::from(filter.handle);
-            let name = place.name.as_str();
-            let side = place.point.side();
-            SchedClassifierLink::attached(name, side, filter.priority, handle, None)
-                .map_err(|error| failed(TcError::IoError(error).into()))
-                .and_then(|link| program.attach_to_link(link).map_err(failed))?
-        }
-        None => add_filter(program, place)?,
-    };
-    for twin in earlier {
-        filters.remove(&twin).await?;
-    }
-    // Dropping it would take the filter off.
-    std::mem::forget(program.take_link(id).map_err(failed)?);
-    Ok(Attached {
-        hook: Hook::Clsact,
-        made_clsact,
-    })
-}
-
-fn add_filter(
-    program: &mut SchedClassifier,
-    place: &Place,
-) -> Result<tc::SchedClassifierLinkId, AttachError> {
-    let mut priority = PRIORITY;
-    loop {
-        let options = TcAttachOptions::Netlink(NlOptions {
-            priority,
-            handle: HANDLE,
-            classid: None,
-        });
-        match program.attach_with_options(place.name.as_str(), place.point.side(), options) {
-            Err(_) if priority < PRIORITY + PRIORITIES => {
-                // Another's filter may be there, of this kind or another.
-                info!(%place, priority, "the priority is taken; trying the next");
-                priority += 1;
-            }
-            other => {
-                return other.map_err(|source| AttachError::Attach {
-                    place: place.clone(),
-                    hook: Hook::Clsact,
-                    source,
-                });
-            }
-        }
-    }
-}
-
-/// Filters that an earlier daemon of any version put there.
-async fn own_filters(
-    filters: &mut TrafficFilters,
-    place: &Place,
-) -> Result<Vec<Filter>, FilterError> {
-    let mut found = filters.list(place.interface, place.side()).await?;
-    // With and without the suffix: what an interface's packets begin with may have changed.
-    let names = [LinkLayer::Ethernet, LinkLayer::None].map(|layer| place.point.program(layer));
-    found.retain(|filter| {
-        filter
-            .program
-            .as_ref()
-            .is_some_and(|program| names.contains(&program.name.as_str()))
-    });
-    Ok(found)
-}
-
-/// Adds the `clsact` discipline unless it is there: the kernel answers `EEXIST` then ("Exclusivity
-/// flag on"). Returns whether it was added.
-fn add_clsact(place: &Place) -> Result<bool, AttachError> {
-    match tc::qdisc_add_clsact(place.name.as_str()) {
-        Ok(()) => Ok(true),
-        Err(TcError::AlreadyAttached) => Ok(false),
-        Err(TcError::NetlinkError(error)) if error.raw_os_error() == Some(Errno::EEXIST as i32) => {
-            Ok(false)
-        }
-        Err(source) => Err(AttachError::Qdisc {
-            place: place.clone(),
-            source,
-        }),
-    }
 }

@@ -2,19 +2,22 @@
 //!
 //! It works where bpf(2) does not: removing a pin is removing a file, and filters go by netlink.
 
+use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use nix::net::if_::if_nameindex;
 use tracing::info;
 
+use super::made::Made;
 use super::mount;
 use super::pins::{PinError, Pins, list, unlink};
-use super::program::PREFIX;
+use super::program::Point;
 use super::steering::EbpfError;
 use crate::interface::InterfaceIndex;
-use crate::kernel::filters::{Side, TrafficFilters};
-use crate::state::{EbpfFacts, Store};
+use crate::kernel::filters::{Filter, Qdisc, Side, TrafficFilters};
+use crate::state::{EbpfFacts, MadeQdisc, Store};
 
 /// What may be left of eBPF mode.
 #[derive(Clone, Debug)]
@@ -36,27 +39,77 @@ impl Leftovers {
     /// Takes all of it out. Goes on when something fails.
     pub async fn remove(&self) -> Vec<EbpfError> {
         let mut errors = Vec::new();
-        let root = self.pins.root();
-        let there = root.exists() && mount::is_bpffs(root).is_ok_and(|is_bpffs| is_bpffs);
-        if there {
-            info!(folder = %root.display(), "removing what eBPF mode left");
-            errors.extend(remove_folder(root).err().map(EbpfError::Pins));
-        }
-        errors.extend(remove_filters().await);
-        match self.store.ebpf() {
-            Ok(facts) if facts != EbpfFacts::default() => {
-                errors.extend(remove_qdiscs(&facts).await);
-                if let Some(place) = &facts.mounted {
-                    mount::release(place);
-                }
-                let forgotten = self.store.keep_ebpf(&EbpfFacts::default());
-                errors.extend(forgotten.err().map(EbpfError::Store));
+        let mut made = match Made::load(&self.store) {
+            Ok(made) => Some(made),
+            Err(error) => {
+                errors.push(EbpfError::Store(error));
+                None
             }
-            Ok(_) => {}
-            Err(error) => errors.push(EbpfError::Store(error)),
+        };
+        let noted = made.as_ref().map(Made::facts);
+        let noted = noted.into_iter().flat_map(|facts| &facts.folders);
+        let roots: BTreeSet<&Path> = noted
+            .map(PathBuf::as_path)
+            .chain([self.pins.root()])
+            .collect();
+        for root in roots {
+            errors.extend(
+                remove_pins(&Pins::new(root))
+                    .into_iter()
+                    .map(EbpfError::Pins),
+            );
+        }
+        errors.extend(remove_filters(|_| false).await);
+        if let Some(made) = &mut made
+            && *made.facts() != EbpfFacts::default()
+        {
+            for qdisc in &made.facts().clsact {
+                errors.extend(remove_qdisc(qdisc).await);
+            }
+            if let Some(mounted) = &made.facts().mounted {
+                mount::release(mounted);
+            }
+            if errors.is_empty() {
+                errors.extend(made.forget_all().err().map(EbpfError::Store));
+            }
         }
         errors
     }
+}
+
+/// Removes what is pinned below a configured folder, of all versions, and the folder itself unless
+/// others use it, too.
+pub(super) fn remove_pins(pins: &Pins) -> Vec<PinError> {
+    let root = pins.root();
+    // What is elsewhere is not ours, whatever it is called.
+    if !root.exists() || !mount::is_bpffs(root).is_ok_and(|is_bpffs| is_bpffs) {
+        return Vec::new();
+    }
+    let mut errors = Vec::new();
+    match pins.versions() {
+        Ok(versions) => {
+            for folder in versions {
+                info!(folder = %folder.display(), "removing what eBPF mode left");
+                errors.extend(remove_folder(&folder).err());
+            }
+        }
+        Err(error) => errors.push(error),
+    }
+    match fs::remove_dir(root) {
+        Ok(()) => {}
+        // Somebody's pins, or where the file system is mounted.
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::ResourceBusy
+            ) => {}
+        Err(source) => errors.push(PinError {
+            what: "remove",
+            path: root.to_owned(),
+            source,
+        }),
+    }
+    errors
 }
 
 /// Removes what is pinned, links first: a program without its maps would have no meaning, and maps
@@ -78,21 +131,22 @@ pub(super) fn remove_folder(folder: &Path) -> Result<(), PinError> {
     })
 }
 
-async fn remove_filters() -> Vec<EbpfError> {
+/// Removes our filters from all interfaces, except those that are to be kept.
+pub(super) async fn remove_filters(keep: impl Fn(&Filter) -> bool) -> Vec<EbpfError> {
     let mut errors = Vec::new();
     let mut filters = match TrafficFilters::open() {
         Ok(filters) => filters,
         Err(error) => return vec![EbpfError::Filters(error)],
     };
-    for (interface, _) in interfaces() {
+    for interface in interfaces() {
         for side in Side::ALL {
             match filters.list(interface, side).await {
                 Ok(found) => {
                     let ours = found.iter().filter(|filter| {
                         let program = filter.program.as_ref();
-                        program.is_some_and(|program| program.name.starts_with(PREFIX))
+                        program.is_some_and(|program| Point::is_name(&program.name))
                     });
-                    for filter in ours {
+                    for filter in ours.filter(|filter| !keep(filter)) {
                         errors.extend(filters.remove(filter).await.err().map(EbpfError::Filters));
                     }
                 }
@@ -103,40 +157,39 @@ async fn remove_filters() -> Vec<EbpfError> {
     errors
 }
 
-/// Removes the qdiscs that were made for our filters and that nobody else uses by now.
-async fn remove_qdiscs(facts: &EbpfFacts) -> Vec<EbpfError> {
+/// Removes a qdisc that was made for our filters, unless somebody else uses it by now.
+async fn remove_qdisc(made: &MadeQdisc) -> Vec<EbpfError> {
     let mut errors = Vec::new();
     let mut filters = match TrafficFilters::open() {
         Ok(filters) => filters,
         Err(error) => return vec![EbpfError::Filters(error)],
     };
-    let made = interfaces()
-        .into_iter()
-        .filter(|(_, name)| facts.clsact.iter().any(|made| made.as_str() == name));
-    for (interface, _) in made {
-        let mut used = false;
-        for side in Side::ALL {
-            match filters.list(interface, side).await {
-                Ok(found) => used |= !found.is_empty(),
-                Err(error) => errors.push(EbpfError::Filters(error)),
+    let interface = InterfaceIndex(made.interface);
+    let mut used = match filters.qdisc(interface).await {
+        Ok(found) => found != Some(Qdisc::Clsact),
+        Err(error) => return vec![EbpfError::Filters(error)],
+    };
+    for side in Side::ALL {
+        match filters.list(interface, side).await {
+            Ok(found) => used |= !found.is_empty(),
+            Err(error) => {
+                used = true;
+                errors.push(EbpfError::Filters(error));
             }
         }
-        if !used {
-            let removed = filters.remove_clsact(interface).await;
-            errors.extend(removed.err().map(EbpfError::Filters));
-        }
+    }
+    if !used {
+        let removed = filters.remove_clsact(interface).await;
+        errors.extend(removed.err().map(EbpfError::Filters));
     }
     errors
 }
 
-fn interfaces() -> Vec<(InterfaceIndex, String)> {
+fn interfaces() -> Vec<InterfaceIndex> {
     let found = if_nameindex();
     found
         .iter()
         .flat_map(|all| all.iter())
-        .map(|one| {
-            let name = one.name().to_string_lossy().into_owned();
-            (InterfaceIndex(one.index()), name)
-        })
+        .map(|one| InterfaceIndex(one.index()))
         .collect()
 }

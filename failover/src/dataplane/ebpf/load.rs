@@ -1,12 +1,17 @@
 //! Loads the programs and their maps.
 
-use aya::maps::Map;
+use std::io;
+
+use aya::maps::{Map, MapError};
+use aya::pin::PinError as NotPinned;
 use aya::programs::{ProgramError, SchedClassifier};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use failover_common::{globals, maps};
+use nix::errno::Errno;
 use thiserror::Error;
 
 use super::pins::{PinError, Pins};
+use crate::causes::in_one_line;
 use crate::mark::MarkMask;
 
 /// What is fixed when the programs are loaded.
@@ -26,9 +31,25 @@ pub enum LoadError {
     /// A pinned map is in the way.
     #[error(transparent)]
     Pins(#[from] PinError),
-    /// The object is unreadable, or the kernel refuses its maps.
+    /// The kernel makes no such map.
+    #[error("cannot make the eBPF map {name}: {source}{}", advice(.source))]
+    Map {
+        /// The map.
+        name: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// The kernel does not pin a map.
+    #[error("cannot pin the eBPF map {name}: {source}")]
+    Pin {
+        /// The map.
+        name: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// The object is unreadable, or does not fit the kernel in another way.
     #[error("cannot load the eBPF object: {0}")]
-    Object(#[from] EbpfError),
+    Object(#[source] EbpfError),
     /// The object is of another build.
     #[error("the eBPF object has no {name}: rebuild it with `cargo xtask build-ebpf`")]
     Missing {
@@ -36,37 +57,65 @@ pub enum LoadError {
         name: String,
     },
     /// The verifier refused a program.
-    #[error("the kernel refuses the eBPF program {name}: {}", first_line(.source))]
+    #[error("the kernel refuses the eBPF program {name}: {}", last_line(.error))]
     Program {
         /// The program.
         name: String,
-        /// What the kernel said.
-        source: Box<ProgramError>,
+        /// What the kernel said; no source, since it holds the verifier's whole log.
+        error: Box<ProgramError>,
     },
 }
 
+impl From<EbpfError> for LoadError {
+    fn from(error: EbpfError) -> Self {
+        match error {
+            EbpfError::MapError(MapError::CreateError { name, io_error }) => Self::Map {
+                name,
+                source: io_error,
+            },
+            EbpfError::MapError(MapError::PinError {
+                name: Some(name),
+                error: NotPinned::SyscallError(error),
+            }) => Self::Pin {
+                name,
+                source: error.io_error,
+            },
+            other => Self::Object(other),
+        }
+    }
+}
+
+fn advice(error: &io::Error) -> &'static str {
+    if error.raw_os_error() == Some(Errno::ENOMEM as i32) {
+        "; a smaller `flows.capacity` needs less memory"
+    } else {
+        ""
+    }
+}
+
 /// The verifier's log is hundreds of lines; its end says what is wrong.
-fn first_line(error: &ProgramError) -> String {
+fn last_line(error: &ProgramError) -> String {
     match error {
         ProgramError::LoadError {
             io_error,
             verifier_log,
         } => {
             let log = verifier_log.to_string();
-            let said = log
-                .lines()
-                .rev()
-                .find(|line| {
-                    !line.is_empty()
-                        && !["processed", "verification time", "stack depth"]
-                            .iter()
-                            .any(|noise| line.starts_with(noise))
-                })
-                .unwrap_or_default();
-            format!("{io_error}, {said}")
+            match verdict(&log) {
+                Some(said) => format!("{io_error}, {said}"),
+                None => io_error.to_string(),
+            }
         }
-        other => other.to_string(),
+        other => in_one_line(other),
     }
+}
+
+/// The last line that is no statistics.
+fn verdict(log: &str) -> Option<&str> {
+    const STATISTICS: [&str; 3] = ["processed", "verification time", "stack depth"];
+    log.lines()
+        .map(str::trim)
+        .rfind(|line| !line.is_empty() && !STATISTICS.iter().any(|noise| line.starts_with(noise)))
 }
 
 /// The programs and maps in the kernel.
@@ -115,9 +164,9 @@ impl Programs {
     pub fn program(&mut self, name: &str) -> Result<&mut SchedClassifier, LoadError> {
         let program = classifier(&mut self.ebpf, name)?;
         if program.fd().is_err() {
-            program.load().map_err(|source| LoadError::Program {
+            program.load().map_err(|error| LoadError::Program {
                 name: name.to_owned(),
-                source: Box::new(source),
+                error: Box::new(error),
             })?;
         }
         Ok(program)
@@ -146,4 +195,27 @@ fn classifier<'e>(ebpf: &'e mut Ebpf, name: &str) -> Result<&'e mut SchedClassif
         .ok_or_else(|| LoadError::Missing {
             name: format!("TC program {name}"),
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_verdict_of_the_verifier_is_before_its_statistics() {
+        let log = "\
+func#0 @0
+0: (61) r0 = *(u32 *)(r1 +260)
+invalid bpf_context access off=260 size=4
+verification time 52 usec
+stack depth 0
+processed 1 insns (limit 1000000) max_states_per_insn 0 total_states 0
+
+";
+        assert_eq!(
+            verdict(log),
+            Some("invalid bpf_context access off=260 size=4")
+        );
+        assert_eq!(verdict("processed 0 insns\n"), None);
+    }
 }

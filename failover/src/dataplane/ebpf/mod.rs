@@ -6,20 +6,24 @@
 //! | [`program`] | names them |
 //! | [`support`] | says why they cannot be used here |
 //! | [`mount`] | sees to the BPF file system |
+//! | [`made`] | remembers what was made, for `failover clean` |
 //! | [`pins`] | knows where maps and links are pinned, and which of them can be used again |
 //! | [`load`] | loads the programs |
 //! | [`maps`] | reads and writes the maps |
 //! | [`publish`] | brings them into the wanted state |
 //! | [`attach`] | hangs a program on an interface |
+//! | [`clsact`] | the same on kernels without TCX |
 //! | [`leftovers`] | takes everything out, whichever version put it there |
 //! | [`log`] | passes on what the programs log |
 //! | [`table`] | reads the flow table, for people |
 //! | [`steering`] | joins them |
 
 pub mod attach;
+mod clsact;
 pub mod leftovers;
 pub mod load;
 pub mod log;
+pub mod made;
 pub mod maps;
 pub mod mount;
 pub mod object;

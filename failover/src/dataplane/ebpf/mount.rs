@@ -1,5 +1,6 @@
 //! The BPF file system: used where it is, mounted where it is not.
 
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -8,8 +9,12 @@ use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 use thiserror::Error;
 use tracing::info;
 
+use crate::state::MadeMount;
+
 /// Where distributions mount it.
 const USUAL: &str = "/sys/fs/bpf";
+/// What our mounts have as source, so that they can be told from those of others.
+const SOURCE: &str = "failover";
 
 /// Why there is no folder on a BPF file system.
 #[derive(Debug, Error)]
@@ -23,7 +28,7 @@ pub enum MountError {
         source: io::Error,
     },
     /// The folder cannot be made.
-    #[error("cannot make {path} on the BPF file system: {source}")]
+    #[error("cannot make the folder {path} to mount a BPF file system there: {source}")]
     Make {
         /// The folder.
         path: PathBuf,
@@ -40,44 +45,103 @@ pub enum MountError {
     },
 }
 
-/// Sees to it that `folder` can be made on a BPF file system. Returns where one was mounted for
-/// that, if it was.
+/// What is to be mounted so that `folder` lies on a BPF file system; nothing where it does.
 ///
 /// # Errors
-/// When nothing can be mounted.
-pub fn ensure(folder: &Path) -> Result<Option<PathBuf>, MountError> {
+/// When nobody can tell.
+pub fn missing(folder: &Path) -> Result<Option<MadeMount>, MountError> {
     if is_bpffs(nearest(folder)?)? {
         return Ok(None);
     }
     let place = if folder.starts_with(USUAL) {
         Path::new(USUAL)
     } else {
-        std::fs::create_dir_all(folder).map_err(|source| MountError::Make {
-            path: folder.to_owned(),
-            source,
-        })?;
         folder
     };
+    Ok(Some(MadeMount {
+        place: place.to_owned(),
+        made_folder: !place.exists(),
+    }))
+}
+
+/// Mounts it.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn make(wanted: &MadeMount) -> Result<(), MountError> {
+    let path = || wanted.place.clone();
+    if wanted.made_folder {
+        fs::create_dir_all(&wanted.place).map_err(|source| MountError::Make {
+            path: path(),
+            source,
+        })?;
+    }
     mount(
-        Some("bpf"),
-        place,
+        Some(SOURCE),
+        &wanted.place,
         Some("bpf"),
         MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC,
         Some("mode=0700"),
     )
     .map_err(|error| MountError::Mount {
-        path: place.to_owned(),
+        path: path(),
         source: error.into(),
     })?;
-    info!(place = %place.display(), "mounted a BPF file system");
-    Ok(Some(place.to_owned()))
+    info!(place = %wanted.place.display(), "mounted a BPF file system");
+    Ok(())
 }
 
-/// Unmounts what was mounted, unless others use it by now.
-pub fn release(place: &Path) {
-    if let Err(error) = umount(place) {
-        info!(place = %place.display(), %error, "the BPF file system stays mounted");
+/// Unmounts what was mounted, unless others use it by now. The kernel would do it all the same,
+/// and with it everything that they pinned there would be gone.
+pub fn release(made: &MadeMount) {
+    let stays = |reason: &dyn std::fmt::Display| {
+        info!(place = %made.place.display(), %reason, "the BPF file system stays mounted");
+    };
+    match is_ours(&made.place) {
+        Ok(true) => {}
+        // Unmounted, or mounted by others since.
+        Ok(false) => return,
+        Err(error) => return stays(&error),
     }
+    match fs::read_dir(&made.place).map(|mut inside| inside.next().is_none()) {
+        Ok(true) => {}
+        Ok(false) => return stays(&"others have pinned something there"),
+        Err(error) => return stays(&error),
+    }
+    if let Err(error) = umount(&made.place) {
+        return stays(&error);
+    }
+    if made.made_folder
+        && let Err(error) = fs::remove_dir(&made.place)
+    {
+        info!(folder = %made.place.display(), %error, "the folder stays");
+    }
+}
+
+/// Whether the topmost file system at a place is one that we mounted (proc_pid_mountinfo(5)).
+fn is_ours(place: &Path) -> io::Result<bool> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo")?;
+    Ok(source_at(&mounts, place) == Some(SOURCE))
+}
+
+/// The source of what was mounted last at a place.
+fn source_at<'m>(mounts: &'m str, place: &Path) -> Option<&'m str> {
+    let place = escaped(place);
+    let last = mounts
+        .lines()
+        .rfind(|line| line.split(' ').nth(4) == Some(place.as_str()))?;
+    // The number of fields before the dash varies; behind it stand type, source and options.
+    let mut behind = last.split(' ').skip_while(|word| *word != "-");
+    behind.nth(2)
+}
+
+/// A path as it stands there.
+fn escaped(path: &Path) -> String {
+    path.to_string_lossy()
+        .replace('\\', "\\134")
+        .replace(' ', "\\040")
+        .replace('\t', "\\011")
+        .replace('\n', "\\012")
 }
 
 /// Whether a folder that exists lies on a BPF file system.
@@ -101,4 +165,25 @@ fn nearest(folder: &Path) -> Result<&Path, MountError> {
             path: folder.to_owned(),
             source: io::ErrorKind::NotFound.into(),
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MOUNTS: &str = "\
+25 30 0:23 / /sys rw,nosuid shared:7 - sysfs sysfs rw
+33 25 0:29 / /sys/fs/bpf rw,nosuid shared:9 master:3 - bpf bpf rw,mode=700
+60 30 0:41 / /srv/my\\040pins rw - bpf failover rw,mode=700
+61 25 0:42 / /sys/fs/bpf rw - bpf failover rw,mode=700
+";
+
+    #[test]
+    fn what_was_mounted_last_counts() {
+        let source = |place: &str| source_at(MOUNTS, Path::new(place));
+        assert_eq!(source("/sys/fs/bpf"), Some("failover"));
+        assert_eq!(source("/srv/my pins"), Some("failover"));
+        assert_eq!(source("/sys"), Some("sysfs"));
+        assert_eq!(source("/srv"), None);
+    }
 }

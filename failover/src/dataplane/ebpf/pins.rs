@@ -95,14 +95,14 @@ impl Pins {
         list(&self.links())
     }
 
-    /// The folders of other versions.
+    /// The folders of all versions. What else is in the configured folder is not ours: it may be
+    /// the root of the file system.
     ///
     /// # Errors
     /// When the configured folder cannot be read.
-    pub fn other_versions(&self) -> Result<Vec<PathBuf>, PinError> {
-        let own = self.folder();
+    pub fn versions(&self) -> Result<Vec<PathBuf>, PinError> {
         let mut found = list(&self.root)?;
-        found.retain(|path| *path != own);
+        found.retain(|path| path.is_dir() && is_version(path));
         Ok(found)
     }
 
@@ -113,6 +113,7 @@ impl Pins {
     pub fn drop_unusable(&self, flow_capacity: u32) -> Result<(), PinError> {
         for shape in shapes(flow_capacity) {
             let path = self.map(shape.name);
+            // A folder in the place of a map is refused when it is removed.
             if !path.exists() {
                 continue;
             }
@@ -127,6 +128,13 @@ impl Pins {
         }
         Ok(())
     }
+}
+
+/// `v` and a number.
+fn is_version(folder: &Path) -> bool {
+    let name = folder.file_name().and_then(|name| name.to_str());
+    name.and_then(|name| name.strip_prefix('v'))
+        .is_some_and(|number| !number.is_empty() && number.bytes().all(|c| c.is_ascii_digit()))
 }
 
 /// The name of the pin of a link.

@@ -42,6 +42,17 @@ impl Point {
         }
     }
 
+    /// Whether a program of this name is one of ours. A name that was used once stays in the list
+    /// for good: `failover clean` knows filters of all versions by it.
+    #[must_use]
+    pub fn is_name(name: &str) -> bool {
+        Self::ALL.iter().any(|point| {
+            [LinkLayer::Ethernet, LinkLayer::None]
+                .iter()
+                .any(|layer| point.program(*layer) == name)
+        })
+    }
+
     /// The name of the program, at most 15 characters, as `bpftool` and `tc` show it.
     #[must_use]
     pub const fn program(self, layer: LinkLayer) -> &'static str {
@@ -65,6 +76,3 @@ impl fmt::Display for Point {
         })
     }
 }
-
-/// What the names of all our programs, of any version, begin with.
-pub const PREFIX: &str = "fo_";

@@ -9,6 +9,7 @@ use super::attach::{self, AttachError, Hook, Place};
 use super::leftovers::{self, Leftovers};
 use super::load::{LoadError, Programs, Settings};
 use super::log;
+use super::made::Made;
 use super::mount::{self, MountError};
 use super::object::EMBEDDED;
 use super::pins::{PinError, Pins, unlink};
@@ -18,8 +19,8 @@ use super::support::{self, Unsupported};
 use crate::dataplane::Steering;
 use crate::family::Family;
 use crate::interface::InterfaceIndex;
-use crate::kernel::filters::{FilterError, TrafficFilters};
-use crate::state::{Store, StoreError};
+use crate::kernel::filters::{Filter, FilterError, TrafficFilters};
+use crate::state::{EbpfFacts, Store, StoreError};
 use crate::uplink::UplinkId;
 use crate::wanted::PickedBy;
 use crate::wanted::dataplane::{Attachment, DataPlane};
@@ -60,6 +61,7 @@ pub struct Ebpf {
     pins: Pins,
     store: Store,
     filters: TrafficFilters,
+    made: Made,
     attached: BTreeMap<(InterfaceIndex, Point), (Place, Hook)>,
     /// What was last published, while nobody else is known to have touched it.
     published: Option<DataPlane>,
@@ -74,7 +76,8 @@ impl Ebpf {
     /// they do what the last daemon published, or pass everything on.
     ///
     /// # Errors
-    /// When eBPF does not work here. What an earlier daemon left stays.
+    /// When eBPF does not work here. What an earlier daemon left stays; where there was nothing,
+    /// nothing is left.
     pub async fn start(
         settings: Settings,
         pins: &Pins,
@@ -82,16 +85,34 @@ impl Ebpf {
         interfaces: &BTreeMap<InterfaceIndex, Attachment>,
     ) -> Result<Self, EbpfError> {
         support::check()?;
-        if let Some(place) = mount::ensure(pins.root())? {
-            let mut facts = store.ebpf()?;
-            facts.mounted = Some(place);
-            store.keep_ebpf(&facts)?;
+        let untouched = store.ebpf()? == EbpfFacts::default() && !pins.folder().exists();
+        let started = Self::try_start(settings, pins, store, interfaces).await;
+        if started.is_err() && untouched {
+            for error in Leftovers::new(pins, store).remove().await {
+                warn!(%error, "could not take out again what eBPF mode had begun with");
+            }
         }
+        started
+    }
+
+    async fn try_start(
+        settings: Settings,
+        pins: &Pins,
+        store: &Store,
+        interfaces: &BTreeMap<InterfaceIndex, Attachment>,
+    ) -> Result<Self, EbpfError> {
+        let mut made = Made::load(store)?;
+        if let Some(wanted) = mount::missing(pins.root())? {
+            made.note_mount(wanted.clone())?;
+            mount::make(&wanted)?;
+        }
+        made.note_folder(pins.root())?;
         let mut started = Self {
             programs: Programs::load(EMBEDDED, settings, pins)?,
             pins: pins.clone(),
             store: store.clone(),
             filters: TrafficFilters::open()?,
+            made,
             attached: BTreeMap::new(),
             published: None,
             suspect: true,
@@ -101,33 +122,76 @@ impl Ebpf {
             log::follow(&mut started.programs.ebpf);
         }
         for place in places(interfaces) {
-            started.hang(&place).await?;
+            match started.hang(&place).await {
+                // It went while this began: that says nothing about this kernel.
+                Err(error) if !place.exists() => debug!(%place, %error, "not attached"),
+                other => other?,
+            }
         }
         // Only now, so that there is no moment without programs.
-        for folder in pins.other_versions()? {
-            info!(folder = %folder.display(), "removing what another version left");
-            leftovers::remove_folder(&folder)?;
-        }
+        started.supersede().await;
         Ok(started)
     }
 
-    async fn hang(&mut self, place: &Place) -> Result<(), EbpfError> {
-        let attached =
-            attach::attach(&mut self.programs, &self.pins, &mut self.filters, place).await?;
-        debug!(%place, hook = %attached.hook, "attached {}", place.program());
-        let key = (place.interface, place.point);
-        self.attached.insert(key, (place.clone(), attached.hook));
-        if attached.made_clsact {
-            let mut facts = self.store.ebpf()?;
-            facts.clsact.insert(place.name.clone());
-            self.store.keep_ebpf(&facts)?;
+    /// Takes out what daemons of other versions or with other configurations left.
+    async fn supersede(&mut self) {
+        let mut errors = Vec::new();
+        match self.pins.versions() {
+            Ok(folders) => {
+                let own = self.pins.folder();
+                for folder in folders.iter().filter(|folder| **folder != own) {
+                    info!(folder = %folder.display(), "removing what another version left");
+                    errors.extend(leftovers::remove_folder(folder).err().map(EbpfError::Pins));
+                }
+            }
+            Err(error) => errors.push(EbpfError::Pins(error)),
         }
+        let noted = self.made.facts().folders.clone();
+        for root in noted.iter().filter(|root| *root != self.pins.root()) {
+            info!(folder = %root.display(), "removing what was pinned where `bpffs` pointed before");
+            let failed = leftovers::remove_pins(&Pins::new(root));
+            if failed.is_empty() {
+                errors.extend(self.made.forget_folder(root).err().map(EbpfError::Store));
+            }
+            errors.extend(failed.into_iter().map(EbpfError::Pins));
+        }
+        let attached = &self.attached;
+        let kept = |filter: &Filter| {
+            attached.values().any(|(place, hook)| {
+                *hook == Hook::Clsact
+                    && place.interface == filter.interface
+                    && place.side() == filter.side
+                    && filter
+                        .program
+                        .as_ref()
+                        .is_some_and(|program| program.name == place.program())
+            })
+        };
+        errors.extend(leftovers::remove_filters(kept).await);
+        for error in errors {
+            warn!(%error, "programs of an earlier daemon may still be at work");
+        }
+    }
+
+    async fn hang(&mut self, place: &Place) -> Result<(), EbpfError> {
+        let Self {
+            programs,
+            pins,
+            filters,
+            made,
+            ..
+        } = self;
+        let hook = attach::attach(programs, pins, filters, made, place).await?;
+        info!(%place, %hook, "attached {}", place.program());
+        let key = (place.interface, place.point);
+        self.attached.insert(key, (place.clone(), hook));
         Ok(())
     }
 
     /// Takes programs off interfaces that are to have none any more, and removes pins of links that
     /// nobody wants.
-    async fn take_off(&mut self, wanted: &[Place]) -> Result<(), EbpfError> {
+    async fn take_off(&mut self, wanted: &[Place]) -> Vec<EbpfError> {
+        let mut errors = Vec::new();
         let is_wanted = |(interface, point): &(InterfaceIndex, Point)| {
             wanted
                 .iter()
@@ -140,8 +204,15 @@ impl Ebpf {
             .copied()
             .collect();
         for key in unwanted {
-            if let Some((place, hook)) = self.attached.remove(&key) {
-                attach::detach(&self.pins, &mut self.filters, &place, hook).await?;
+            let Some((place, hook)) = self.attached.get(&key) else {
+                continue;
+            };
+            match attach::detach(&self.pins, &mut self.filters, place, *hook).await {
+                Ok(()) => {
+                    info!(%place, "took {} off", place.program());
+                    self.attached.remove(&key);
+                }
+                Err(error) => errors.push(error.into()),
             }
         }
         if self.suspect {
@@ -149,13 +220,16 @@ impl Ebpf {
                 .iter()
                 .map(|place| self.pins.link(place.interface, place.point))
                 .collect();
-            for pin in self.pins.pinned_links()? {
-                if !keep.contains(&pin) {
-                    unlink(&pin)?;
+            match self.pins.pinned_links() {
+                Ok(pinned) => {
+                    for pin in pinned.iter().filter(|pin| !keep.contains(*pin)) {
+                        errors.extend(unlink(pin).err().map(EbpfError::Pins));
+                    }
                 }
+                Err(error) => errors.push(error.into()),
             }
         }
-        Ok(())
+        errors
     }
 
     /// Whether a program is known to hang where it should.
@@ -222,12 +296,11 @@ impl Steering for Ebpf {
 
     async fn attach(&mut self, wanted: &DataPlane) -> Vec<EbpfError> {
         let places = places(&wanted.interfaces);
-        let mut errors = Vec::new();
-        errors.extend(self.take_off(&places).await.err());
+        let mut errors = self.take_off(&places).await;
         for place in &places {
             if let Err(error) = self.see_to(place).await {
                 if self.told.insert(error.to_string()) {
-                    warn!(%place, %error, "flows of this interface are steered by routes alone");
+                    warn!(%place, %error, "flows of this interface are steered by connection marks and routes alone");
                 }
                 errors.push(error);
             }
