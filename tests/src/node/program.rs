@@ -91,10 +91,10 @@ impl ProgramSpec {
         self
     }
 
-    /// Refuses the program, and all that it starts, some system calls.
+    /// Refuses the program, and all that it starts, a system call.
     #[must_use]
-    pub fn refused(mut self, refused: &[Refusal]) -> Self {
-        self.refused.extend(refused);
+    pub fn refuse(mut self, refusal: Refusal) -> Self {
+        self.refused.push(refusal);
         self
     }
 

@@ -54,6 +54,13 @@ impl Refusal {
         Self { call, errno }
     }
 
+    /// What makes a kernel before 6.6 of any other one, as far as traffic control goes: it has never
+    /// heard of TCX.
+    #[must_use]
+    pub const fn tcx() -> Self {
+        Self::bpf_command(BpfCommand::LinkCreate, Errno::EINVAL)
+    }
+
     /// mount(2).
     #[must_use]
     pub const fn mount(errno: Errno) -> Self {

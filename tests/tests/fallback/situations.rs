@@ -59,7 +59,7 @@ impl Situation {
         } else {
             spec.through(self.launcher)
         };
-        spec.refused(self.refused)
+        self.refused.iter().copied().fold(spec, ProgramSpec::refuse)
     }
 }
 

@@ -105,7 +105,7 @@ pub enum AttachError {
     },
     /// There is another queueing discipline in its place.
     #[error(
-        "cannot attach to {place} by clsact: the {found} qdisc is in its place; `tc qdisc replace dev {name} clsact` puts clsact there, which takes the same filters", name = place.name
+        "cannot attach to {place} by clsact: the {found} qdisc is in its place; after `tc qdisc del dev {name} {found}` and `tc qdisc add dev {name} clsact` both sides can have filters", name = place.name
     )]
     OtherQdisc {
         /// Where.
@@ -131,6 +131,14 @@ pub enum AttachError {
         /// What the kernel said.
         source: ProgramError,
     },
+    /// The kernel refused both.
+    #[error("{tcx}; {clsact}")]
+    Neither {
+        /// What was said of TCX.
+        tcx: Box<AttachError>,
+        /// What was said of `clsact`.
+        clsact: Box<AttachError>,
+    },
     /// The link cannot be kept over the daemon's end.
     #[error("cannot pin the link of the eBPF program at {place}: {reason}")]
     Pin {
@@ -150,9 +158,18 @@ pub enum AttachError {
     Store(#[from] StoreError),
 }
 
+/// How a program was attached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attached {
+    /// How it hangs.
+    pub hook: Hook,
+    /// What the kernel said to TCX, where it knows TCX and refused it.
+    pub tcx_refused: Option<String>,
+}
+
 /// Hangs a program on an interface of the calling thread's network namespace, beside those of others.
-/// One that hangs there already, by an earlier daemon, is replaced without a gap. Returns how it
-/// hangs.
+/// One that hangs there already, by an earlier daemon, is replaced without a gap. Where TCX is
+/// refused it hangs on `clsact`.
 ///
 /// # Errors
 /// When the interface does not exist or the kernel refuses.
@@ -162,12 +179,13 @@ pub async fn attach(
     filters: &mut TrafficFilters,
     made: &mut Made,
     place: &Place,
-) -> Result<Hook, AttachError> {
+) -> Result<Attached, AttachError> {
     let pin = pins.link(place.interface, place.point);
     let program = programs.program(place.program())?;
+    let by = |hook, tcx_refused| Attached { hook, tcx_refused };
     if pin.exists() {
         match replace_link(program, &pin) {
-            Ok(()) => return Ok(Hook::Tcx),
+            Ok(()) => return Ok(by(Hook::Tcx, None)),
             // The interface was deleted meanwhile, or the file is none of ours.
             Err(reason) => {
                 debug!(%place, reason, "a pinned link cannot be used again");
@@ -175,16 +193,29 @@ pub async fn attach(
             }
         }
     }
-    if !place.exists() {
-        return Err(AttachError::Changed {
+    let exists = || match place.exists() {
+        true => Ok(()),
+        false => Err(AttachError::Changed {
             place: place.clone(),
-        });
-    }
-    match by_tcx(program, &pin, place) {
-        Err(error) if lacks_tcx(&error) => clsact::attach(program, filters, made, place)
-            .await
-            .map(|()| Hook::Clsact),
-        other => other.map(|()| Hook::Tcx),
+        }),
+    };
+    exists()?;
+    let tcx = match by_tcx(program, &pin, place) {
+        Ok(()) => return Ok(by(Hook::Tcx, None)),
+        Err(error) => error,
+    };
+    exists()?;
+    let AttachError::Attach { source, .. } = &tcx else {
+        return Err(tcx);
+    };
+    let refused = (!lacks_tcx(source)).then(|| in_one_line(source));
+    match clsact::attach(program, filters, made, place).await {
+        Ok(()) => Ok(by(Hook::Clsact, refused)),
+        Err(clsact) if refused.is_some() => Err(AttachError::Neither {
+            tcx: Box::new(tcx),
+            clsact: Box::new(clsact),
+        }),
+        Err(clsact) => Err(clsact),
     }
 }
 
@@ -194,6 +225,7 @@ pub async fn attach(
 /// When the kernel does not tell.
 pub async fn is_attached(
     programs: &mut Programs,
+    pins: &Pins,
     filters: &mut TrafficFilters,
     place: &Place,
     hook: Hook,
@@ -206,9 +238,15 @@ pub async fn is_attached(
     let own = program.info().map_err(failed)?.id();
     match hook {
         Hook::Tcx => {
-            let (_, there) = SchedClassifier::query_tcx(place.name.as_str(), place.point.side())
-                .map_err(failed)?;
-            Ok(there.iter().any(|program| program.id() == own))
+            match SchedClassifier::query_tcx(place.name.as_str(), place.point.side()) {
+                Ok((_, there)) => Ok(there.iter().any(|program| program.id() == own)),
+                // To open programs by their numbers, of others too, takes CAP_SYS_ADMIN. Without it
+                // only the pin can be looked at: a link that was detached and not unpinned is missed.
+                Err(error) if errno(&error) == Some(Errno::EPERM) => {
+                    Ok(is_pinned(&pins.link(place.interface, place.point), own))
+                }
+                Err(error) => Err(failed(error)),
+            }
         }
         Hook::Clsact => {
             let there = filters.list(place.interface, place.side()).await?;
@@ -275,10 +313,20 @@ fn by_tcx(program: &mut SchedClassifier, pin: &Path, place: &Place) -> Result<()
 
 /// Kernels before 6.6 do not know the kind of attachment and answer `EINVAL` (`link_create` in
 /// kernel/bpf/syscall.c).
-fn lacks_tcx(error: &AttachError) -> bool {
-    matches!(
-        error,
-        AttachError::Attach { source: ProgramError::SyscallError(syscall), .. }
-            if syscall.io_error.raw_os_error() == Some(Errno::EINVAL as i32)
-    )
+fn lacks_tcx(error: &ProgramError) -> bool {
+    errno(error) == Some(Errno::EINVAL)
+}
+
+/// What the kernel answered to bpf(2).
+fn errno(error: &ProgramError) -> Option<Errno> {
+    match error {
+        ProgramError::SyscallError(syscall) => syscall.io_error.raw_os_error().map(Errno::from_raw),
+        _ => None,
+    }
+}
+
+/// Whether a pinned link is one of a program.
+fn is_pinned(pin: &Path, program: u32) -> bool {
+    let info = PinnedLink::from_pin(pin).and_then(|link| FdLink::from(link).info());
+    info.is_ok_and(|link| link.program_id() == program)
 }

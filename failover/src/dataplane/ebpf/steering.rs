@@ -69,6 +69,8 @@ pub struct Ebpf {
     suspect: bool,
     /// What was already told of interfaces without program.
     told: BTreeSet<String>,
+    /// What was already told of interfaces where TCX is refused.
+    tcx_refused: BTreeSet<String>,
 }
 
 impl Ebpf {
@@ -117,6 +119,7 @@ impl Ebpf {
             published: None,
             suspect: true,
             told: BTreeSet::new(),
+            tcx_refused: BTreeSet::new(),
         };
         if settings.log_flows {
             log::follow(&mut started.programs.ebpf);
@@ -181,8 +184,17 @@ impl Ebpf {
             made,
             ..
         } = self;
-        let hook = attach::attach(programs, pins, filters, made, place).await?;
+        let attached = attach::attach(programs, pins, filters, made, place).await?;
+        let hook = attached.hook;
         info!(%place, %hook, "attached {}", place.program());
+        if let Some(reason) = attached.tcx_refused
+            && self.tcx_refused.insert(reason.clone())
+        {
+            warn!(
+                reason,
+                "TCX is refused: programs hang on clsact filters, behind TCX programs of others"
+            );
+        }
         let key = (place.interface, place.point);
         self.attached.insert(key, (place.clone(), hook));
         Ok(())
@@ -244,7 +256,15 @@ impl Ebpf {
             return Ok(true);
         }
         let hook = *hook;
-        let there = attach::is_attached(&mut self.programs, &mut self.filters, place, hook).await?;
+        let there = {
+            let Self {
+                programs,
+                pins,
+                filters,
+                ..
+            } = self;
+            attach::is_attached(programs, pins, filters, place, hook).await?
+        };
         if !there {
             warn!(%place, "somebody took our program off; it is attached again");
             if hook == Hook::Tcx {
