@@ -44,7 +44,10 @@ impl Steering for Classic {
         if self.cleared {
             return Vec::new();
         }
-        let errors = self.remove().await;
+        let errors = match &self.leftovers {
+            Some(leftovers) => leftovers.take_off().await,
+            None => Vec::new(),
+        };
         self.cleared = errors.is_empty();
         errors
     }

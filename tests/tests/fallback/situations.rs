@@ -16,6 +16,9 @@ pub(crate) struct Situation {
     pub(crate) prepared_by: &'static [&'static str],
     /// Whether the configured folder is on a BPF file system.
     pub(crate) bpffs: bool,
+    /// Whether the first start loses packets: qdiscs are added, for which the kernel stops the
+    /// interfaces for some milliseconds.
+    pub(crate) interrupts: bool,
     /// What the reason must name.
     pub(crate) said: &'static [&'static str],
 }
@@ -28,6 +31,7 @@ impl Situation {
             launcher: &[],
             prepared_by: &[],
             bpffs: true,
+            interrupts: false,
             said,
         }
     }
@@ -49,6 +53,11 @@ impl Situation {
 
     const fn without_bpffs(mut self) -> Self {
         self.bpffs = false;
+        self
+    }
+
+    const fn interrupting(mut self) -> Self {
+        self.interrupts = true;
         self
     }
 
@@ -106,7 +115,7 @@ pub(crate) const IMPOSSIBLE: &[Situation] = &[
         .refusing(&[Refusal::bpf_command(BpfCommand::ObjPin, Errno::EPERM)]),
     Situation::new(
         "attaching_refused",
-        &["lan0 egress", "TCX", "clsact", "ingress qdisc"],
+        &["lan0 ingress", "TCX", "clsact", "ingress qdisc"],
     )
     .refusing(&[Refusal::bpf_command(BpfCommand::LinkCreate, Errno::EPERM)])
     .after(&["tc qdisc add dev lan0 ingress"]),
@@ -130,7 +139,9 @@ pub(crate) const POSSIBLE: &[Situation] = &[
     Situation::new("few_capabilities", &[]).started_by(NETWORK_AND_BPF),
     Situation::new("kernel_btf_hidden", &[]).started_by(NO_KERNEL_BTF),
     Situation::new("tcx_refused", &["TCX", "not permitted", "clsact"])
-        .refusing(&[Refusal::bpf_command(BpfCommand::LinkCreate, Errno::EPERM)]),
+        .refusing(&[Refusal::bpf_command(BpfCommand::LinkCreate, Errno::EPERM)])
+        .interrupting(),
     Situation::new("tcx_full", &["TCX", "out of range", "clsact"])
-        .refusing(&[Refusal::bpf_command(BpfCommand::LinkCreate, Errno::ERANGE)]),
+        .refusing(&[Refusal::bpf_command(BpfCommand::LinkCreate, Errno::ERANGE)])
+        .interrupting(),
 ];

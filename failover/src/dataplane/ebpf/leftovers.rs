@@ -38,6 +38,17 @@ impl Leftovers {
 
     /// Takes all of it out. Goes on when something fails.
     pub async fn remove(&self) -> Vec<EbpfError> {
+        self.take(What::Everything).await
+    }
+
+    /// Takes out what would go on picking, while users' packets pass. The `clsact` qdiscs that were
+    /// made for our filters stay until [`Self::remove`]: empty they do nothing, and to remove one
+    /// stops the interface for some milliseconds.
+    pub async fn take_off(&self) -> Vec<EbpfError> {
+        self.take(What::AllButQdiscs).await
+    }
+
+    async fn take(&self, what: What) -> Vec<EbpfError> {
         let mut errors = Vec::new();
         let mut made = match Made::load(&self.store) {
             Ok(made) => Some(made),
@@ -63,18 +74,30 @@ impl Leftovers {
         if let Some(made) = &mut made
             && *made.facts() != EbpfFacts::default()
         {
-            for qdisc in &made.facts().clsact {
-                errors.extend(remove_qdisc(qdisc).await);
+            if what == What::Everything {
+                for qdisc in &made.facts().clsact {
+                    errors.extend(remove_qdisc(qdisc).await);
+                }
             }
             if let Some(mounted) = &made.facts().mounted {
                 mount::release(mounted);
             }
             if errors.is_empty() {
-                errors.extend(made.forget_all().err().map(EbpfError::Store));
+                let forgotten = match what {
+                    What::Everything => made.forget_all(),
+                    What::AllButQdiscs => made.forget_all_but_qdiscs(),
+                };
+                errors.extend(forgotten.err().map(EbpfError::Store));
             }
         }
         errors
     }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum What {
+    Everything,
+    AllButQdiscs,
 }
 
 /// Removes what is pinned below a configured folder, of all versions, and the folder itself unless

@@ -81,6 +81,19 @@ impl Made {
         Ok(())
     }
 
+    /// Nothing is left but the qdiscs.
+    ///
+    /// # Errors
+    /// When that cannot be noted.
+    pub fn forget_all_but_qdiscs(&mut self) -> Result<(), StoreError> {
+        let clsact = std::mem::take(&mut self.facts.clsact);
+        self.facts = EbpfFacts {
+            clsact,
+            ..EbpfFacts::default()
+        };
+        self.keep()
+    }
+
     /// Nothing is left of all that.
     ///
     /// # Errors

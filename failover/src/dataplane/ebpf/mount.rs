@@ -83,9 +83,15 @@ pub fn make(wanted: &MadeMount) -> Result<(), MountError> {
         MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC,
         Some("mode=0700"),
     )
-    .map_err(|error| MountError::Mount {
-        path: path(),
-        source: error.into(),
+    .map_err(|error| {
+        if wanted.made_folder {
+            // Empty, or no longer only ours.
+            fs::remove_dir(&wanted.place).ok();
+        }
+        MountError::Mount {
+            path: path(),
+            source: error.into(),
+        }
     })?;
     info!(place = %wanted.place.display(), "mounted a BPF file system");
     Ok(())

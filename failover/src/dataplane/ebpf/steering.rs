@@ -19,7 +19,7 @@ use super::support::{self, Unsupported};
 use crate::dataplane::Steering;
 use crate::family::Family;
 use crate::interface::InterfaceIndex;
-use crate::kernel::filters::{Filter, FilterError, TrafficFilters};
+use crate::kernel::filters::{Filter, FilterError, Qdisc, TrafficFilters};
 use crate::state::{EbpfFacts, Store, StoreError};
 use crate::uplink::UplinkId;
 use crate::wanted::PickedBy;
@@ -124,7 +124,7 @@ impl Ebpf {
         if settings.log_flows {
             log::follow(&mut started.programs.ebpf);
         }
-        for place in places(interfaces) {
+        for place in started.in_order(places(interfaces)).await? {
             match started.hang(&place).await {
                 // It went while this began: that says nothing about this kernel.
                 Err(error) if !place.exists() => debug!(%place, %error, "not attached"),
@@ -134,6 +134,22 @@ impl Ebpf {
         // Only now, so that there is no moment without programs.
         started.supersede().await;
         Ok(started)
+    }
+
+    /// Sees to it that what can be known to fail does so before anything is attached: loads the
+    /// programs, and begins with the places where `clsact` cannot be had. To add it to an interface
+    /// and to remove it again stops the interface for some milliseconds each time (`qdisc_graft` in
+    /// net/sched/sch_api.c), in which it loses packets.
+    async fn in_order(&mut self, mut places: Vec<Place>) -> Result<Vec<Place>, EbpfError> {
+        let mut taken = BTreeSet::new();
+        for place in &places {
+            self.programs.program(place.program())?;
+            if let Some(Qdisc::Other(_)) = self.filters.qdisc(place.interface).await? {
+                taken.insert(place.interface);
+            }
+        }
+        places.sort_by_key(|place| !taken.contains(&place.interface));
+        Ok(places)
     }
 
     /// Takes out what daemons of other versions or with other configurations left.
