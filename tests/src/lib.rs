@@ -59,7 +59,7 @@ pub use error::LabError;
 pub use eventually::{eventually, within};
 pub use isolation::isolate;
 pub use lab::{Lab, LabBuilder, Percent, RpFilter, Uplink};
-pub use node::{Node, Output, Program, ProgramSpec};
+pub use node::{Node, Output, Program, ProgramSpec, Refusal};
 pub use snapshot::KernelState;
 pub use traffic::{
     Answer, AskError, Flow, Flows, Host, Keep, KeptFlow, KeptFlows, Protocol, Tally, Traffic,

@@ -5,6 +5,7 @@
 
 pub(crate) mod links;
 mod program;
+mod refusal;
 mod settled;
 mod sysctl;
 
@@ -25,6 +26,7 @@ use tokio::task::LocalSet;
 use crate::error::LabError;
 
 pub use program::{Output, Program, ProgramSpec};
+pub use refusal::Refusal;
 
 type LocalFuture = Pin<Box<dyn Future<Output = ()>>>;
 type Task = Box<dyn FnOnce() -> LocalFuture + Send>;

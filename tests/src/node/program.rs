@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 use tokio::sync::{mpsc, watch};
 
-use super::Node;
+use super::{Node, Refusal};
 use crate::error::LabError;
 use crate::sys;
 
@@ -25,6 +25,7 @@ pub struct ProgramSpec {
     arguments: Vec<OsString>,
     environment: Vec<(OsString, OsString)>,
     input: Option<String>,
+    refusal: Option<Refusal>,
     limit: Duration,
 }
 
@@ -36,6 +37,7 @@ impl ProgramSpec {
             arguments: Vec::new(),
             environment: Vec::new(),
             input: None,
+            refusal: None,
             limit: DEFAULT_LIMIT,
         }
     }
@@ -71,6 +73,13 @@ impl ProgramSpec {
         self
     }
 
+    /// Has the kernel refuse it a system call.
+    #[must_use]
+    pub const fn refuse(mut self, refusal: Refusal) -> Self {
+        self.refusal = Some(refusal);
+        self
+    }
+
     /// How long it may run when it is waited for; 30 s by default.
     #[must_use]
     pub const fn limit(mut self, limit: Duration) -> Self {
@@ -98,6 +107,9 @@ impl ProgramSpec {
             .stderr(Stdio::piped())
             .kill_on_drop(true);
         sys::die_with_parent(&mut command);
+        if let Some(refusal) = self.refusal {
+            refusal.apply(&mut command);
+        }
         command
     }
 }
