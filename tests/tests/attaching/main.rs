@@ -7,12 +7,16 @@
 //! These tests need root and say so when they have none.
 
 mod choice;
+mod detached;
 mod hanging;
+mod interfaces;
+mod replacing;
 #[path = "../trial/mod.rs"]
 mod trial;
 mod users;
 
 use std::fmt;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -91,11 +95,23 @@ async fn started(failover: &Failover) -> Result<Daemon, LabError> {
     Ok(daemon)
 }
 
+/// The folder of maps and links.
+fn folder(lab: &Lab) -> PathBuf {
+    lab.bpffs()
+        .join("failover")
+        .join(format!("v{}", failover_common::LAYOUT_VERSION))
+}
+
 fn main() -> ExitCode {
     trial::run(|| {
-        let of_hooks = Hook::all()
-            .into_iter()
-            .flat_map(|hook| [choice::tests(hook)]);
+        let of_hooks = Hook::all().into_iter().flat_map(|hook| {
+            [
+                choice::tests(hook),
+                detached::tests(hook),
+                interfaces::tests(hook),
+                replacing::tests(hook),
+            ]
+        });
         of_hooks.flatten().collect()
     })
 }

@@ -240,7 +240,8 @@ impl Ebpf {
         if found.layer != place.layer {
             return Ok(false);
         }
-        if !self.suspect {
+        // An interface that is gone has no programs; the next look at the network tells of it.
+        if !self.suspect || !place.exists() {
             return Ok(true);
         }
         let hook = *hook;
@@ -299,6 +300,10 @@ impl Steering for Ebpf {
         let mut errors = self.take_off(&places).await;
         for place in &places {
             if let Err(error) = self.see_to(place).await {
+                if !place.exists() {
+                    debug!(%place, %error, "not attached");
+                    continue;
+                }
                 if self.told.insert(error.to_string()) {
                     warn!(%place, %error, "flows of this interface are steered by connection marks and routes alone");
                 }
