@@ -7,9 +7,11 @@
 //! These tests need root and say so when they have none.
 
 mod choice;
+mod clean;
 mod detached;
 mod hanging;
 mod interfaces;
+mod others;
 mod replacing;
 #[path = "../trial/mod.rs"]
 mod trial;
@@ -107,8 +109,10 @@ fn main() -> ExitCode {
         let of_hooks = Hook::all().into_iter().flat_map(|hook| {
             [
                 choice::tests(hook),
+                clean::tests(hook),
                 detached::tests(hook),
                 interfaces::tests(hook),
+                others::tests(hook),
                 replacing::tests(hook),
             ]
         });

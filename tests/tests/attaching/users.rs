@@ -11,7 +11,21 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 /// Counting programs, in the order in which they were attached. Those by TCX are gone with this.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
-    all: Vec<(String, Counter)>,
+    all: Vec<(Place, String, Counter)>,
+}
+
+/// An interface and its side.
+type Place = (String, String);
+
+/// What passed one of them.
+#[derive(Clone, Debug)]
+pub(crate) struct Passed {
+    /// Where it is.
+    pub(crate) place: Place,
+    /// How it hangs there.
+    pub(crate) name: String,
+    /// What passed it.
+    pub(crate) count: Count,
 }
 
 fn side(name: &str) -> TcAttachType {
@@ -41,8 +55,9 @@ impl Counters {
                 Ok::<_, ProgramsError>(counter)
             })
             .await??;
-        self.all
-            .push((format!("{interface} {at}: TCX, {order:?}"), counter));
+        let place = (interface.to_owned(), at.to_owned());
+        let name = format!("{interface} {at}: TCX, {order:?}");
+        self.all.push((place, name, counter));
         Ok(())
     }
 
@@ -65,18 +80,23 @@ impl Counters {
         );
         gateway.must(ProgramSpec::line(&command)).await?;
         std::fs::remove_file(&pin)?;
-        self.all.push((
-            format!("{interface} {at}: filter of priority {priority}"),
-            counter,
-        ));
+        let place = (interface.to_owned(), at.to_owned());
+        let name = format!("{interface} {at}: filter of priority {priority}");
+        self.all.push((place, name, counter));
         Ok(())
     }
 
     /// What has passed each so far.
-    pub(crate) fn passed(&self) -> Result<Vec<(String, Count)>> {
+    pub(crate) fn passed(&self) -> Result<Vec<Passed>> {
         self.all
             .iter()
-            .map(|(name, counter)| Ok((name.clone(), counter.passed()?)))
+            .map(|(place, name, counter)| {
+                Ok(Passed {
+                    place: place.clone(),
+                    name: name.clone(),
+                    count: counter.passed()?,
+                })
+            })
             .collect()
     }
 }
