@@ -11,14 +11,16 @@ mod clean;
 mod detached;
 mod hanging;
 mod interfaces;
+mod mounts;
 mod others;
+mod pins;
 mod replacing;
 #[path = "../trial/mod.rs"]
 mod trial;
 mod users;
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -97,6 +99,15 @@ async fn started(failover: &Failover) -> Result<Daemon, LabError> {
     Ok(daemon)
 }
 
+/// Has the configuration name another folder for maps and links.
+fn set_bpffs(failover: &Failover, folder: &Path) -> std::io::Result<()> {
+    let text = std::fs::read_to_string(failover.config())?;
+    let others = text.lines().filter(|line| !line.starts_with("bpffs:"));
+    let own = format!("bpffs: {}", folder.display());
+    let lines: Vec<&str> = others.chain([own.as_str()]).collect();
+    std::fs::write(failover.config(), lines.join("\n"))
+}
+
 /// The folder of maps and links.
 fn folder(lab: &Lab) -> PathBuf {
     lab.bpffs()
@@ -112,7 +123,9 @@ fn main() -> ExitCode {
                 clean::tests(hook),
                 detached::tests(hook),
                 interfaces::tests(hook),
+                mounts::tests(hook),
                 others::tests(hook),
+                pins::tests(hook),
                 replacing::tests(hook),
             ]
         });

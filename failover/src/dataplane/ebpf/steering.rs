@@ -67,6 +67,8 @@ pub struct Ebpf {
     published: Option<DataPlane>,
     /// Somebody may have taken programs off interfaces.
     suspect: bool,
+    /// What earlier daemons left elsewhere is out.
+    superseded: bool,
     /// What was already told of interfaces without program.
     told: BTreeSet<String>,
 }
@@ -116,6 +118,7 @@ impl Ebpf {
             attached: BTreeMap::new(),
             published: None,
             suspect: true,
+            superseded: false,
             told: BTreeSet::new(),
         };
         if settings.log_flows {
@@ -128,8 +131,6 @@ impl Ebpf {
                 other => other?,
             }
         }
-        // Only now, so that there is no moment without programs.
-        started.supersede().await;
         Ok(started)
     }
 
@@ -309,6 +310,10 @@ impl Steering for Ebpf {
                 }
                 errors.push(error);
             }
+        }
+        // Only now, so that there is no moment without programs that know what to do.
+        if !std::mem::replace(&mut self.superseded, true) {
+            self.supersede().await;
         }
         if errors.is_empty() {
             self.suspect = false;
