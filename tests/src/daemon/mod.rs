@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 use crate::error::LabError;
 use crate::eventually::eventually;
 use crate::lab::Lab;
-use crate::node::{Node, Output, Program, ProgramSpec};
+use crate::node::{Node, Output, Program, ProgramSpec, Refusal};
 
 pub use mode::Mode;
 pub use status::{FamilyStatus, FlowTable, State, Status, UplinkStatus};
@@ -41,6 +41,7 @@ pub struct Failover {
     binary: PathBuf,
     config: PathBuf,
     control: PathBuf,
+    refusal: Option<Refusal>,
 }
 
 impl Failover {
@@ -79,6 +80,7 @@ impl Failover {
             binary: binary.into(),
             config: path,
             control,
+            refusal: None,
         })
     }
 
@@ -99,6 +101,13 @@ impl Failover {
             return Err(LabError::NoBinary { looked_at });
         }
         Self::with_binary(lab, binary, config)
+    }
+
+    /// Has the kernel refuse the binary a system call, in all of its commands.
+    #[must_use]
+    pub const fn refused(mut self, refusal: Refusal) -> Self {
+        self.refusal = Some(refusal);
+        self
     }
 
     /// The configuration file, with the added keys.
@@ -129,11 +138,15 @@ impl Failover {
         } else {
             ("--control", &self.control)
         };
-        ProgramSpec::new(&self.binary)
+        let spec = ProgramSpec::new(&self.binary)
             .arguments(line.split_whitespace())
             .arguments([option])
             .arguments([path])
-            .limit(COMMAND_LIMIT)
+            .limit(COMMAND_LIMIT);
+        match self.refusal {
+            Some(refusal) => spec.refuse(refusal),
+            None => spec,
+        }
     }
 
     /// Runs such a [program](Self::program) in the gateway.

@@ -12,6 +12,9 @@ pub struct Status {
     pub mode: String,
     /// Since when the daemon runs.
     pub since: String,
+    /// What keeps the kernel from being in the wanted state, if anything does.
+    #[serde(default)]
+    pub problem: Option<String>,
     /// How full the flow table is, in eBPF mode.
     pub flow_table: Option<FlowTable>,
     /// The uplinks.

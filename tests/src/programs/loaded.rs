@@ -325,7 +325,7 @@ fn insert<const KEY: usize, const VALUE: usize>(
     map.insert(key, bytes, 0)
 }
 
-fn checked<T: CheckedBitPattern>(name: &str, bytes: &[u8]) -> Result<T, ProgramsError> {
+pub(super) fn checked<T: CheckedBitPattern>(name: &str, bytes: &[u8]) -> Result<T, ProgramsError> {
     bytemuck::checked::try_pod_read_unaligned(bytes).map_err(|_| ProgramsError::Nonsense {
         name: name.to_owned(),
         found: bytes.to_vec(),

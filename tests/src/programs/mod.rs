@@ -1,10 +1,12 @@
 //! The TC programs by themselves: loaded in a gateway, attached to nothing, given single packets by
 //! `BPF_PROG_TEST_RUN`.
 
+mod counter;
 mod loaded;
 mod run;
 mod stand;
 
+pub use counter::{Counter, Order};
 pub use loaded::{Loaded, Settings};
 pub use run::{Context, Run};
 pub use stand::{Stand, Wiring};

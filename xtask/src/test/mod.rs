@@ -157,7 +157,7 @@ impl Run<'_> {
         });
         if let Some(object) = fresh {
             let name = "kernel tests with the fresh object";
-            self.tests(name, &["--workspace", "--test", "ebpf_object"], |command| {
+            self.tests(name, &["--workspace", "--test", "packets"], |command| {
                 as_root(command, privilege, Some(object));
             });
         }

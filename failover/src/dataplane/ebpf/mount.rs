@@ -109,7 +109,7 @@ pub fn release(made: &MadeMount) {
         Ok(false) => return,
         Err(error) => return stays(&error),
     }
-    match fs::read_dir(&made.place).map(|mut inside| inside.next().is_none()) {
+    match is_empty(&made.place) {
         Ok(true) => {}
         Ok(false) => return stays(&"others have pinned something there"),
         Err(error) => return stays(&error),
@@ -122,6 +122,17 @@ pub fn release(made: &MadeMount) {
     {
         info!(folder = %made.place.display(), %error, "the folder stays");
     }
+}
+
+/// Whether nobody has pinned anything on a BPF file system. Names with a dot are the kernel's own
+/// (`bpf_lookup` in kernel/bpf/inode.c): some have `maps.debug` and `progs.debug` in each.
+fn is_empty(place: &Path) -> io::Result<bool> {
+    for entry in fs::read_dir(place)? {
+        if !entry?.file_name().to_string_lossy().contains('.') {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Whether the topmost file system at a place is one that we mounted (proc_pid_mountinfo(5)).

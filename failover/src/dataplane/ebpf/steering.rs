@@ -67,6 +67,8 @@ pub struct Ebpf {
     published: Option<DataPlane>,
     /// Somebody may have taken programs off interfaces.
     suspect: bool,
+    /// What earlier daemons left elsewhere is out.
+    superseded: bool,
     /// What was already told of interfaces without program.
     told: BTreeSet<String>,
     /// What was already told of interfaces where TCX is refused.
@@ -118,6 +120,7 @@ impl Ebpf {
             attached: BTreeMap::new(),
             published: None,
             suspect: true,
+            superseded: false,
             told: BTreeSet::new(),
             tcx_refused: BTreeSet::new(),
         };
@@ -131,8 +134,6 @@ impl Ebpf {
                 other => other?,
             }
         }
-        // Only now, so that there is no moment without programs.
-        started.supersede().await;
         Ok(started)
     }
 
@@ -268,7 +269,8 @@ impl Ebpf {
         if found.layer != place.layer {
             return Ok(false);
         }
-        if !self.suspect {
+        // An interface that is gone has no programs; the next look at the network tells of it.
+        if !self.suspect || !place.exists() {
             return Ok(true);
         }
         let hook = *hook;
@@ -335,11 +337,19 @@ impl Steering for Ebpf {
         let mut errors = self.take_off(&places).await;
         for place in &places {
             if let Err(error) = self.see_to(place).await {
+                if !place.exists() {
+                    debug!(%place, %error, "not attached");
+                    continue;
+                }
                 if self.told.insert(error.to_string()) {
                     warn!(%place, %error, "flows of this interface are steered by connection marks and routes alone");
                 }
                 errors.push(error);
             }
+        }
+        // Only now, so that there is no moment without programs that know what to do.
+        if !std::mem::replace(&mut self.superseded, true) {
+            self.supersede().await;
         }
         if errors.is_empty() {
             self.suspect = false;

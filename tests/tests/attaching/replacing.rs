@@ -1,0 +1,90 @@
+//! The daemon ends and begins again: programs are replaced where they hang, and no packet passes
+//! while there is none.
+
+use std::time::Duration;
+
+use failover_tests::{Keep, Lab, LabError, Node, ProgramSpec, eventually};
+
+use crate::hanging::{listed, usual};
+use crate::{Hook, SystemTest, TestResult, VERDICT};
+
+pub(crate) fn tests(hook: Hook) -> Vec<SystemTest> {
+    vec![SystemTest::new(
+        format!("{hook}_restarts_leave_no_packet_unmarked"),
+        move || unmarked(hook),
+    )]
+}
+
+/// Counts, before the daemon's own table sees them, packets to the servers that carry a mark of the
+/// programs and those that carry none.
+const COUNTERS: &str = r#"
+table inet users {
+    counter marked {}
+    counter unmarked {}
+    chain before {
+        type filter hook prerouting priority -310;
+        iifname != "lan0" return
+        ip daddr 203.0.113.11-203.0.113.14 goto count
+        ip6 daddr fd00:203::11-fd00:203::14 goto count
+    }
+    chain count {
+        meta mark & 0xff000000 == 0 counter name unmarked return
+        counter name marked
+    }
+}
+"#;
+
+async fn counted(node: &Node, counter: &str) -> Result<u64, LabError> {
+    let command = format!("nft list counter inet users {counter}");
+    let text = node.must(ProgramSpec::line(&command)).await?;
+    let mut words = text
+        .split_whitespace()
+        .skip_while(|word| *word != "packets");
+    let count = words.nth(1).and_then(|count| count.parse().ok());
+    count.ok_or(LabError::Io {
+        what: format!("find the count in what nft wrote: {text}"),
+        source: std::io::ErrorKind::InvalidData.into(),
+    })
+}
+
+async fn unmarked(hook: Hook) -> TestResult {
+    let lab = Lab::builder().build().await?;
+    let gateway = lab.gateway().node();
+    let mut daemon = hook.start(&lab).await?;
+    let failover = daemon.failover().clone();
+    gateway.nft(COUNTERS).await?;
+    let keep = Keep {
+        each: 4,
+        every: Duration::from_millis(2),
+    };
+    let flows = lab.client(1)?.keep(keep, &[]).await?;
+    let mut programs = listed(gateway).await?;
+    for restart in 0..5 {
+        let before = counted(gateway, "marked").await?;
+        daemon.kill().await?;
+        daemon = crate::started(&failover).await?;
+        let replaced = listed(gateway).await?;
+        assert_eq!(crate::hanging::places(gateway).await?, usual(hook));
+        let shared = programs
+            .iter()
+            .filter(|one| replaced.iter().any(|other| other.program == one.program));
+        assert_eq!(shared.count(), 0, "every program was replaced");
+        programs = replaced;
+        // So that there is traffic after each, too.
+        eventually("a thousand packets more", VERDICT, || async {
+            Ok((counted(gateway, "marked").await? > before + 1000).then_some(()))
+        })
+        .await?;
+        let missed = counted(gateway, "unmarked").await?;
+        assert_eq!(missed, 0, "packets without mark after restart {restart}");
+    }
+    for flow in flows.finish().await {
+        assert_eq!(
+            (flow.moves, flow.lost, &flow.ended),
+            (0, 0, &None),
+            "{flow:?}"
+        );
+    }
+    daemon.terminate().await?;
+    Ok(())
+}
