@@ -105,7 +105,7 @@ pub enum AttachError {
     },
     /// There is another queueing discipline in its place.
     #[error(
-        "cannot attach to {place} by clsact: the {found} qdisc is in its place; `tc qdisc replace dev {name} clsact` puts clsact there, which takes the same filters", name = place.name
+        "cannot attach to {place} by clsact: the {found} qdisc is in its place; put clsact there (`tc qdisc del dev {name} {found}`, `tc qdisc add dev {name} clsact`) and add its filters anew", name = place.name
     )]
     OtherQdisc {
         /// Where.
@@ -148,6 +148,18 @@ pub enum AttachError {
     /// What is to be made cannot be noted.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl AttachError {
+    /// Whether the kernel only refuses to tell what hangs there: it lets nobody look at programs
+    /// without CAP_SYS_ADMIN (`bpf_prog_get_fd_by_id` in kernel/bpf/syscall.c).
+    pub(super) fn is_not_told(&self) -> bool {
+        matches!(
+            self,
+            Self::Look { source: ProgramError::SyscallError(syscall), .. }
+                if syscall.io_error.raw_os_error() == Some(Errno::EPERM as i32)
+        )
+    }
 }
 
 /// Hangs a program on an interface of the calling thread's network namespace, beside those of others.

@@ -103,7 +103,7 @@ pub fn release(made: &MadeMount) {
         Ok(false) => return,
         Err(error) => return stays(&error),
     }
-    match fs::read_dir(&made.place).map(|mut inside| inside.next().is_none()) {
+    match is_unused(&made.place) {
         Ok(true) => {}
         Ok(false) => return stays(&"others have pinned something there"),
         Err(error) => return stays(&error),
@@ -116,6 +116,18 @@ pub fn release(made: &MadeMount) {
     {
         info!(folder = %made.place.display(), %error, "the folder stays");
     }
+}
+
+/// Whether nothing is pinned there. The kernel itself puts two files into each BPF file system
+/// (`populate_bpffs` in kernel/bpf/inode.c).
+fn is_unused(place: &Path) -> io::Result<bool> {
+    for entry in fs::read_dir(place)? {
+        let name = entry?.file_name();
+        if name != "maps.debug" && name != "progs.debug" {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Whether the topmost file system at a place is one that we mounted (proc_pid_mountinfo(5)).

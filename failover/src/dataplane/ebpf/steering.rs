@@ -182,9 +182,11 @@ impl Ebpf {
             ..
         } = self;
         let hook = attach::attach(programs, pins, filters, made, place).await?;
-        info!(%place, %hook, "attached {}", place.program());
         let key = (place.interface, place.point);
-        self.attached.insert(key, (place.clone(), hook));
+        // To attach it again is how it is looked after where the kernel does not tell.
+        if self.attached.insert(key, (place.clone(), hook)).is_none() {
+            info!(%place, %hook, "attached {}", place.program());
+        }
         Ok(())
     }
 
@@ -244,7 +246,12 @@ impl Ebpf {
             return Ok(true);
         }
         let hook = *hook;
-        let there = attach::is_attached(&mut self.programs, &mut self.filters, place, hook).await?;
+        let told = attach::is_attached(&mut self.programs, &mut self.filters, place, hook).await;
+        let there = match told {
+            // To replace the link's program by itself finds out as well, and is no gap.
+            Err(error) if error.is_not_told() => return Ok(false),
+            told => told?,
+        };
         if !there {
             warn!(%place, "somebody took our program off; it is attached again");
             if hook == Hook::Tcx {
