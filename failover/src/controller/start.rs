@@ -109,21 +109,25 @@ pub async fn start(config: Config) -> Result<(), StartError> {
     let changes = watch::start(kernel.routing.port())?;
     let mut observer = NetworkObserver::open()?;
     let view = observer.view().await?;
+    // Before anything is put into the kernel, since it can fail; answered when all is in place.
+    let control = config.control.clone();
+    let listener = server::listen(&control)?;
     let interfaces = attachments(&config, &identities.ids, &view);
-    let steering = dataplane::choose(&config, &store, &interfaces)
-        .await
-        .map_err(StartError::NoEbpf)?;
+    let steering = match dataplane::choose(&config, &store, &interfaces).await {
+        Ok(steering) => steering,
+        Err(reason) => {
+            server::forget(&control);
+            return Err(StartError::NoEbpf(reason));
+        }
+    };
     let picked_by = steering.picked_by();
     let applier = Applier::new(kernel, steering, store.clone(), config.marks)?;
     let now = Moment {
         at: std::time::Instant::now(),
         wall: Timestamp::now(),
     };
-    let control = config.control.clone();
     let engine = Engine::new(config, picked_by, &identities.ids, &health, view, now);
 
-    // Before anything is put into the kernel, since it can fail; answered when all is in place.
-    let listener = server::listen(&control)?;
     let (reports_in, reports) = mpsc::channel(REPORTS);
     let (questions_in, questions) = mpsc::channel(QUESTIONS);
     let mut daemon = Daemon::new(engine, applier, observer, Prober::new(reports_in), store);

@@ -8,6 +8,7 @@ mod containers;
 mod exchange;
 mod foreign;
 mod marks;
+mod pins;
 mod rules;
 mod setups;
 #[path = "../trial/mod.rs"]
@@ -70,6 +71,8 @@ fn main() -> ExitCode {
                 vpn::tests(mode),
             ]
         });
-        tests.into_iter().flatten().flatten().collect()
+        let mut tests: Vec<_> = tests.into_iter().flatten().flatten().collect();
+        tests.extend(pins::tests());
+        tests
     })
 }
