@@ -41,6 +41,10 @@ const FOLDERS: [&str; 7] = ["/dev", "/mnt", "/proc", "/root", "/run", "/sys", "/
 /// The variables that the tests heed, handed on if they are set.
 const VARIABLES: [&str; 3] = ["RUST_LOG", "RUST_BACKTRACE", "CI"];
 
+/// How many times as long as elsewhere the tests wait there for what has a limit: emulation takes ten
+/// times as long for system calls and new processes, and most limits are generous.
+const PATIENCE: &str = "FAILOVER_TEST_PATIENCE=4";
+
 /// Why the files could not be put together.
 #[derive(Debug, Error)]
 pub(crate) enum InitramfsError {
@@ -90,7 +94,7 @@ pub(super) fn make(
     let assignments = VARIABLES
         .iter()
         .filter_map(|name| Some(format!("{name}={}", std::env::var(name).ok()?)));
-    let environment = lines(assignments);
+    let environment = lines(assignments.chain([PATIENCE.to_owned()]));
     files
         .archive
         .file(Path::new("/tests/environment"), environment.as_bytes())?;
