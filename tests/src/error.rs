@@ -12,6 +12,14 @@ pub enum LabError {
     /// The process lacks the capabilities.
     #[error("the lab needs root (CAP_SYS_ADMIN, CAP_NET_ADMIN): run it with sudo")]
     NotRoot,
+    /// The factor for limits is not one.
+    #[error("{variable} is {value:?}: it must be a whole number from 1 to 100, or not set")]
+    Patience {
+        /// The variable.
+        variable: &'static str,
+        /// What it is set to.
+        value: String,
+    },
     /// [`isolate`](crate::isolate) came too late.
     #[error(
         "the process already has {threads} threads: call failover_tests::isolate() first thing in main, before any runtime is started"

@@ -12,6 +12,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::Uid;
 
 use crate::error::LabError;
+use crate::eventually::read_patience;
 
 /// Where the lab's files are; set once [`isolate`] has succeeded.
 static ROOT: OnceLock<PathBuf> = OnceLock::new();
@@ -29,11 +30,12 @@ const MOUNT_POINTS: [&str; 4] = ["/run", "/mnt", "/srv", "/media"];
 /// started. A second call does nothing.
 ///
 /// # Errors
-/// Without root, when the process has threads already, or when the kernel refuses a mount.
+/// Without root, when `FAILOVER_TEST_PATIENCE` is no factor, when the process has threads already, or when the kernel refuses a mount.
 pub fn isolate() -> Result<(), LabError> {
     if ROOT.get().is_some() {
         return Ok(());
     }
+    read_patience()?;
     if !Uid::effective().is_root() {
         return Err(LabError::NotRoot);
     }

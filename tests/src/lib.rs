@@ -56,7 +56,7 @@ pub mod tun;
 
 pub use daemon::{Daemon, Failover};
 pub use error::LabError;
-pub use eventually::{eventually, within};
+pub use eventually::{eventually, patient, within};
 pub use isolation::isolate;
 pub use lab::{Lab, LabBuilder, Percent, RpFilter, Uplink};
 pub use node::{BpfCommand, Node, Output, Program, ProgramSpec, Refusal};

@@ -40,6 +40,14 @@ pub(crate) enum CommandError {
         /// What was called.
         command: String,
     },
+    /// It wrote nothing for long, and was killed.
+    #[error("`{command}` wrote nothing for {} s and was killed", patience.as_secs())]
+    Silent {
+        /// What was called.
+        command: String,
+        /// How long it was waited for.
+        patience: Duration,
+    },
 }
 
 /// The program and its arguments as one would type them.
@@ -83,8 +91,13 @@ pub(crate) fn read(command: &mut Command) -> Result<String, CommandError> {
 }
 
 /// Runs a program to its end, shows both its outputs line by line as they come, and hands each line
-/// to `heed`, in the order in which they were written.
-pub(crate) fn follow(mut command: Command, mut heed: impl FnMut(&str)) -> Result<(), CommandError> {
+/// to `heed`, in the order in which they were written. With `patience` the program is killed when it
+/// has written nothing for so long.
+pub(crate) fn follow(
+    mut command: Command,
+    patience: Option<Duration>,
+    mut heed: impl FnMut(&str),
+) -> Result<(), CommandError> {
     let name = shown(&command);
     let start = |source| CommandError::Start {
         command: name.clone(),
@@ -113,14 +126,26 @@ pub(crate) fn follow(mut command: Command, mut heed: impl FnMut(&str)) -> Result
     });
 
     let mut ended: Option<Instant> = None;
+    let mut last = Instant::now();
     loop {
         match incoming.recv_timeout(Duration::from_millis(100)) {
             Ok(line) => {
                 eprintln!("{line}");
                 heed(&line);
+                last = Instant::now();
             }
             Err(RecvTimeoutError::Disconnected) => break,
             Err(RecvTimeoutError::Timeout) => {}
+        }
+        if let Some(patience) = patience
+            && last.elapsed() > patience
+        {
+            child.kill().map_err(start)?;
+            child.wait().map_err(start)?;
+            return Err(CommandError::Silent {
+                command: name,
+                patience,
+            });
         }
         if ended.is_none() {
             ended = child.try_wait().map_err(start)?.map(|_| Instant::now());
@@ -165,7 +190,7 @@ mod tests {
     #[test]
     fn lines_of_both_outputs_come_in_order() {
         let mut lines = Vec::new();
-        let ended = follow(shell("echo a; echo b >&2; echo c; exit 3"), |line| {
+        let ended = follow(shell("echo a; echo b >&2; echo c; exit 3"), None, |line| {
             lines.push(line.to_owned());
         });
         assert_eq!(lines, ["a", "b", "c"]);
@@ -177,11 +202,22 @@ mod tests {
     fn a_process_left_behind_is_told_of() {
         let mut left = String::new();
         // As long as the tests at most, in case nobody ends it.
-        let ended = follow(shell("sleep 60 & echo $!"), |line| {
+        let ended = follow(shell("sleep 60 & echo $!"), None, |line| {
             line.clone_into(&mut left);
         });
         run(Command::new("kill").arg(&left)).unwrap();
         assert!(matches!(ended, Err(CommandError::LeftBehind { .. })));
+    }
+
+    #[test]
+    fn what_is_silent_for_too_long_is_killed() {
+        let mut process = String::new();
+        let patience = Some(Duration::from_millis(300));
+        let ended = follow(shell("echo $$; exec sleep 60"), patience, |line| {
+            line.clone_into(&mut process);
+        });
+        assert!(matches!(ended, Err(CommandError::Silent { .. })));
+        assert!(run(Command::new("kill").args(["-0", &process])).is_err());
     }
 
     #[test]

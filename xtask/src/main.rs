@@ -7,6 +7,7 @@
 
 mod command;
 mod ebpf;
+mod kernels;
 mod lab;
 mod privilege;
 mod setup;
@@ -19,6 +20,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::ebpf::toolchain::Kind;
+use crate::kernels::Series;
 use crate::workspace::Workspace;
 
 /// Set-up, tests, demo and benchmarks of failover.
@@ -50,12 +52,17 @@ enum Command {
     },
     /// Sets up, checks and tests everything; the last line is `N passed, N failed`
     #[command(
-        after_help = "Examples:\n  cargo xtask test\n  cargo xtask test --filter silent   only tests whose names hold `silent`, and no checks"
+        after_help = "Examples:\n  cargo xtask test\n  cargo xtask test --filter silent   only tests whose names hold `silent`, and no checks\n  \
+                      cargo xtask test --kernel 6.12     what depends on the kernel, on Debian's 6.12\n\n\
+                      Other kernels run in an emulated machine; without options 6.1 is one of the steps."
     )]
     Test {
         /// Run only the tests whose names hold this text, and leave out the checks
         #[arg(long, value_name = "TEXT")]
         filter: Option<String>,
+        /// Run only what depends on the kernel, on Debian's kernel of this series
+        #[arg(long, value_enum)]
+        kernel: Option<Series>,
     },
     /// Shows failover at work: one of three uplinks dies and returns under real traffic
     #[command(
@@ -102,7 +109,7 @@ fn main() -> ExitCode {
         Command::BuildEbpf { toolchain } => ebpf::build(&workspace, toolchain)
             .map(|()| ExitCode::SUCCESS)
             .map_err(Into::into),
-        Command::Test { filter } => Ok(test::run(&workspace, filter.as_deref())),
+        Command::Test { filter, kernel } => Ok(test::run(&workspace, filter.as_deref(), kernel)),
         Command::Demo { arguments } => {
             lab::run(&workspace, lab::Show::Demo, &arguments).map_err(Into::into)
         }

@@ -64,17 +64,7 @@ pub(crate) enum SetupError {
 
 /// Installs whatever is missing, and says what.
 pub(crate) fn run(workspace: &Workspace) -> Result<(), SetupError> {
-    let mut packages: Vec<&str> = PROGRAMS
-        .iter()
-        .filter(|(program, _)| find_program(program).is_none())
-        .map(|(_, package)| *package)
-        .collect();
-    packages.dedup();
-    if packages.is_empty() {
-        eprintln!("set-up: all programs are there");
-    } else {
-        install(&packages)?;
-    }
+    programs(&PROGRAMS)?;
     for (subcommand, component) in COMPONENTS {
         let mut probe = workspace.cargo();
         if command::read(probe.args([subcommand, "--version"])).is_err() {
@@ -91,8 +81,43 @@ pub(crate) fn run(workspace: &Workspace) -> Result<(), SetupError> {
     Ok(())
 }
 
+/// Installs the packages of those programs that are missing, and says what.
+pub(crate) fn programs(programs: &[(&str, &str)]) -> Result<(), SetupError> {
+    let mut packages: Vec<&str> = programs
+        .iter()
+        .filter(|(program, _)| find_program(program).is_none())
+        .map(|(_, package)| *package)
+        .collect();
+    packages.dedup();
+    if packages.is_empty() {
+        eprintln!("set-up: all programs are there");
+        return Ok(());
+    }
+    install(&packages)
+}
+
 /// Installs Debian packages as root.
 pub(crate) fn install(packages: &[&str]) -> Result<(), SetupError> {
+    let mut install = vec!["install", "--no-install-recommends"];
+    install.extend(packages);
+
+    eprintln!("set-up: installing {}", packages.join(" "));
+    if have_package_lists() && apt(packages, &install).is_ok() {
+        return Ok(());
+    }
+    // Without lists, or with ones so old that they name files which are gone.
+    fetch_lists()?;
+    apt(packages, &install)
+}
+
+/// Fetches the lists of what Debian offers.
+pub(crate) fn fetch_lists() -> Result<(), SetupError> {
+    eprintln!("set-up: fetching the lists of packages");
+    apt(&["the lists of packages"], &["update"])
+}
+
+/// Runs apt-get as root, for the sake of these packages.
+fn apt(packages: &[&str], arguments: &[&str]) -> Result<(), SetupError> {
     let names = packages.join(" ");
     if find_program("apt-get").is_none() {
         return Err(SetupError::NoApt { packages: names });
@@ -102,32 +127,18 @@ pub(crate) fn install(packages: &[&str]) -> Result<(), SetupError> {
         source,
     })?;
     let path = path_of_root();
-    let apt = |arguments: &[&str]| {
-        let environment: [(&str, &OsStr); 2] = [
-            ("DEBIAN_FRONTEND", OsStr::new("noninteractive")),
-            // dpkg wants the programs of system administration in it.
-            ("PATH", &path),
-        ];
-        let mut command = privilege.command("apt-get", &environment);
-        command.args(["-q", "-y", "-o", "Dpkg::Use-Pty=0"]);
-        command.args(arguments);
-        command::run(&mut command)
-    };
-    let failed = |source| SetupError::Apt {
-        packages: names.clone(),
+    let environment: [(&str, &OsStr); 2] = [
+        ("DEBIAN_FRONTEND", OsStr::new("noninteractive")),
+        // dpkg wants the programs of system administration in it.
+        ("PATH", &path),
+    ];
+    let mut command = privilege.command("apt-get", &environment);
+    command.args(["-q", "-y", "-o", "Dpkg::Use-Pty=0"]);
+    command.args(arguments);
+    command::run(&mut command).map_err(|source| SetupError::Apt {
+        packages: names,
         source,
-    };
-    let mut install = vec!["install", "--no-install-recommends"];
-    install.extend(packages);
-
-    eprintln!("set-up: installing {names}");
-    if have_package_lists() && apt(&install).is_ok() {
-        return Ok(());
-    }
-    // Without lists, or with ones so old that they name files which are gone.
-    eprintln!("set-up: fetching the lists of packages");
-    apt(&["update"]).map_err(failed)?;
-    apt(&install).map_err(failed)
+    })
 }
 
 /// Whether apt knows any packages: images for containers come without lists.

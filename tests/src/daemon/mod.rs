@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 
 use crate::error::LabError;
-use crate::eventually::eventually;
+use crate::eventually::{eventually, patient};
 use crate::lab::Lab;
 use crate::node::{Node, Output, Program, ProgramSpec, Refusal};
 
@@ -247,6 +247,7 @@ impl Daemon {
         wanted: impl Fn(&Status) -> bool,
     ) -> Result<Status, LabError> {
         let start = Instant::now();
+        let limit = patient(limit);
         loop {
             let status = self.status().await?;
             if wanted(&status) {

@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, watch};
 use super::Node;
 use super::refusal::{Refusal, filter};
 use crate::error::LabError;
+use crate::eventually::patient;
 use crate::sys;
 
 /// How long a program that is run to its end may take.
@@ -338,6 +339,7 @@ impl Program {
     /// When it does not end in time.
     pub async fn wait(&self, limit: Duration) -> Result<ExitStatus, LabError> {
         let mut end = self.end.clone();
+        let limit = patient(limit);
         let ended = tokio::time::timeout(limit, end.wait_for(Option::is_some)).await;
         match ended {
             Ok(Ok(status)) => status.ok_or_else(|| self.node.gone()),

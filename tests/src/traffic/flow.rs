@@ -13,6 +13,7 @@ use tokio::net::{TcpSocket, TcpStream, UdpSocket};
 use tokio::time::timeout;
 
 use super::{Answer, AskError, Asked, Protocol};
+use crate::eventually::patient;
 use crate::internet::{EchoLog, MAGIC};
 
 /// Makes every question different from every other of the process, so that a late answer is never
@@ -85,7 +86,7 @@ impl Flow {
                 if route.source.is_some() {
                     socket.bind(from)?;
                 }
-                let stream = timeout(limit, socket.connect(route.server))
+                let stream = timeout(patient(limit), socket.connect(route.server))
                     .await
                     .map_err(|_elapsed| AskError::Timeout)??;
                 stream.set_nodelay(true)?;
@@ -149,14 +150,14 @@ impl Flow {
                 }
             }
         };
-        let seen = timeout(limit, exchange)
+        let seen = timeout(patient(limit), exchange)
             .await
             .map_err(|_elapsed| AskError::Timeout)??;
         let answered = Instant::now();
         let seen = match seen {
             Some(seen) => seen,
             None => {
-                let source = self.echoes.take(question, RECORD_LAG).await;
+                let source = self.echoes.take(question, patient(RECORD_LAG)).await;
                 let source = source.ok_or_else(|| {
                     AskError::Other("answered, but the internet has no record of it".to_owned())
                 })?;
@@ -191,7 +192,7 @@ impl Flow {
                 }
             }
         };
-        match timeout(limit, ended).await {
+        match timeout(patient(limit), ended).await {
             Ok(Ok(())) | Err(_) => Err(AskError::Timeout),
             Ok(Err(end)) => Ok(end),
         }

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use failover::family::Family;
 use failover_tests::daemon::State;
-use failover_tests::{Lab, Percent, Protocol};
+use failover_tests::{Lab, Percent, Protocol, patient};
 
 use crate::Outcome;
 use crate::case::Case;
@@ -49,7 +49,10 @@ pub(crate) async fn some(case: &Case) -> Outcome {
     let lossy = Cell::new(false);
     let start = Instant::now();
     while uplink.capture()?.probe_packets()? < before + ROUNDS * 8 {
-        assert!(start.elapsed() < LIMIT, "{ROUNDS} rounds took too long");
+        assert!(
+            start.elapsed() < patient(LIMIT),
+            "{ROUNDS} rounds took too long"
+        );
         scene
             .until("wan2 stays up", |status| {
                 let families = Family::ALL.map(|family| of(status, 2, family));

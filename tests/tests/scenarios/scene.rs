@@ -10,7 +10,7 @@ use failover::family::Family;
 use failover_tests::capture::SeenFlow;
 use failover_tests::daemon::{FamilyStatus, Mode, State, Status};
 use failover_tests::{
-    Daemon, Host, Lab, LabError, ProgramSpec, Protocol, Tally, Traffic, Uplink, eventually,
+    Daemon, Host, Lab, LabError, ProgramSpec, Protocol, Tally, Traffic, Uplink, eventually, patient,
 };
 
 use crate::Outcome;
@@ -27,7 +27,10 @@ pub(crate) const PATIENT: Duration = Duration::from_secs(5);
 pub(crate) const BRIEF: Duration = Duration::from_millis(700);
 
 /// Whom the daemon asks in the lab, as many as by default.
-const PROBES: &str = r#"probe: {targets: ["icmp://203.0.113.1", "icmp://203.0.113.2", "icmp://fd00:203::1", "icmp://fd00:203::2"]}"#;
+const TARGETS: &str =
+    r#"["icmp://203.0.113.1", "icmp://203.0.113.2", "icmp://fd00:203::1", "icmp://fd00:203::2"]"#;
+/// How long it waits for an answer, as by default.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Three uplinks of the same weight.
 pub(crate) const THREE: &str = "
@@ -70,7 +73,11 @@ impl Scene {
 
     /// Starts a daemon.
     pub(crate) async fn run_daemon(&self, config: &str) -> Outcome {
-        let config = format!("{config}\nmode: {}\n{PROBES}\n", self.mode);
+        let config = format!(
+            "{config}\nmode: {}\nprobe: {{targets: {TARGETS}, timeout: {}s}}\n",
+            self.mode,
+            patient(PROBE_TIMEOUT).as_secs(),
+        );
         let daemon = Daemon::start(&self.lab, &config).await?;
         let status = daemon.status().await?;
         assert_eq!(status.mode, self.mode.to_string());

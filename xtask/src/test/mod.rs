@@ -2,6 +2,7 @@
 //!
 //! A step that fails does not keep the others from running, so that one call tells everything.
 
+mod executables;
 mod report;
 mod tally;
 
@@ -16,6 +17,7 @@ use self::report::{Line, Outcome, Report};
 use self::tally::Tally;
 use crate::command;
 use crate::ebpf::{self, Unproven};
+use crate::kernels::{self, GuestError, KernelError, Series};
 use crate::privilege::Privilege;
 use crate::setup;
 use crate::workspace::{Workspace, path_of_root};
@@ -23,8 +25,12 @@ use crate::workspace::{Workspace, path_of_root};
 /// Tells the kernel tests which object to load; without it they take the embedded one.
 const OBJECT: &str = "FAILOVER_BPF_OBJECT";
 
-/// Runs everything, or with a filter only the tests whose names hold it, and prints the summary.
-pub(crate) fn run(workspace: &Workspace, filter: Option<&str>) -> ExitCode {
+/// The kernel that runs as one step of everything: the oldest that is supported.
+const OTHER_KERNEL: Series = Series::V6_1;
+
+/// Runs everything, or with a filter only the tests whose names hold it, or with a kernel only what
+/// depends on it, and prints the summary.
+pub(crate) fn run(workspace: &Workspace, filter: Option<&str>, kernel: Option<Series>) -> ExitCode {
     let mut run = Run {
         workspace,
         filter,
@@ -33,6 +39,12 @@ pub(crate) fn run(workspace: &Workspace, filter: Option<&str>) -> ExitCode {
         tests: 0,
     };
     run.check("set-up", || setup::run(workspace));
+    if let Some(series) = kernel {
+        if run.programs() {
+            run.other_kernel(series);
+        }
+        return run.finish();
+    }
     let fresh = if filter.is_none() {
         run.checks();
         run.fresh_object()
@@ -40,8 +52,22 @@ pub(crate) fn run(workspace: &Workspace, filter: Option<&str>) -> ExitCode {
         None
     };
     run.unit_tests();
-    run.root_tests(fresh.as_deref());
+    if run.programs() {
+        run.root_tests(fresh.as_deref());
+        if filter.is_none() {
+            run.other_kernel(OTHER_KERNEL);
+        }
+    }
     run.finish()
+}
+
+/// Why test programs ended badly.
+enum Bad {
+    /// Tests failed, which they tell themselves; if none does (they do not compile), it is a failure
+    /// of its own.
+    Tests(String),
+    /// What they ran on failed: always a failure of its own.
+    Machine(String),
 }
 
 struct Run<'a> {
@@ -126,6 +152,16 @@ impl Run<'_> {
         );
     }
 
+    /// What the tests start as a user would; returns whether it is there.
+    fn programs(&mut self) -> bool {
+        let workspace = self.workspace;
+        let built = self.check("programs for the tests", || {
+            let mut build = colourful(workspace.cargo());
+            command::run(build.args(["build", "--workspace", "--bins"]))
+        });
+        built.is_some()
+    }
+
     /// What needs root: every test target of the workspace, then those of the kernel once more with
     /// the fresh object.
     fn root_tests(&mut self, fresh: Option<&Path>) {
@@ -143,15 +179,6 @@ impl Run<'_> {
                 return;
             }
         };
-        let workspace = self.workspace;
-        // The tests start the daemon as a user would.
-        let built = self.check("programs for the tests", || {
-            let mut build = colourful(workspace.cargo());
-            command::run(build.args(["build", "--workspace", "--bins"]))
-        });
-        if built.is_none() {
-            return;
-        }
         self.tests("root tests", &["--workspace", "--test", "*"], |command| {
             as_root(command, privilege, None);
         });
@@ -163,18 +190,41 @@ impl Run<'_> {
         }
     }
 
-    /// Runs `cargo test` and counts. That it fails although no test did (it does not compile) is a
-    /// failure of its own.
+    /// What depends on the kernel, on another one.
+    fn other_kernel(&mut self, series: Series) {
+        let name = format!("Linux {series}");
+        let workspace = self.workspace;
+        let tests = self.check("test programs for other kernels", || {
+            executables::build(workspace, &kernels::TARGETS)
+        });
+        let Some(tests) = tests else { return };
+        let filter = self.filter;
+        self.count(&name, |heed| {
+            kernels::run(workspace, series, &tests, filter, heed).map_err(|error| match error {
+                KernelError::Guest(GuestError::Tests(_)) => Bad::Tests(error.to_string()),
+                _ => Bad::Machine(error.to_string()),
+            })
+        });
+    }
+
+    /// Runs `cargo test` and counts.
     fn tests(&mut self, name: &str, arguments: &[&str], prepare: impl FnOnce(&mut Command)) {
-        let began = announce(name);
         let mut command = colourful(self.workspace.cargo());
         command.args(["test", "--no-fail-fast"]).args(arguments);
         prepare(&mut command);
         if let Some(filter) = self.filter {
             command.args(["--", filter]);
         }
+        self.count(name, |heed| {
+            command::follow(command, None, heed).map_err(|error| Bad::Tests(error.to_string()))
+        });
+    }
+
+    /// Counts what test programs tell.
+    fn count(&mut self, name: &str, work: impl FnOnce(&mut dyn FnMut(&str)) -> Result<(), Bad>) {
+        let began = announce(name);
         let mut tally = Tally::default();
-        let ended = command::follow(command, |line| tally.heed(line, Instant::now()));
+        let ended = work(&mut |line| tally.heed(line, Instant::now()));
         let targets = tally.finish();
         let told = targets.iter().any(|target| target.failed > 0);
         for target in targets
@@ -200,11 +250,11 @@ impl Run<'_> {
             });
         }
         match ended {
-            Err(error) if !told => {
-                let notes = vec![error.to_string()];
-                self.record(Line::check(name, Outcome::Bad, began.elapsed(), notes));
+            Err(Bad::Tests(_)) if told => {}
+            Err(Bad::Tests(why) | Bad::Machine(why)) => {
+                self.record(Line::check(name, Outcome::Bad, began.elapsed(), vec![why]));
             }
-            Ok(()) | Err(_) => {}
+            Ok(()) => {}
         }
     }
 

@@ -19,6 +19,8 @@ pub(crate) struct Target {
     pub(crate) took: Duration,
     /// Whether it came to its end.
     pub(crate) ended: bool,
+    /// The name of the test that ended last.
+    last: Option<String>,
 }
 
 /// All test programs of one call of `cargo test`, in the order in which they ran.
@@ -56,6 +58,7 @@ impl Tally {
             .and_then(|rest| rest.rsplit_once(" ... "))
         {
             let name = name.trim_end().to_owned();
+            target.last = Some(name.clone());
             if outcome == "FAILED" {
                 target.failures.push(name);
             } else if outcome.starts_with("ignored") {
@@ -69,9 +72,12 @@ impl Tally {
     pub(crate) fn finish(mut self) -> Vec<Target> {
         for target in self.targets.iter_mut().filter(|target| !target.ended) {
             target.failed += 1;
-            target
-                .failures
-                .push("(it ended before its last test did)".to_owned());
+            target.failures.push(match target.last.as_deref() {
+                Some(last) => {
+                    format!("(it ended before its last test did; the last seen was {last})")
+                }
+                None => "(it ended before its first test did)".to_owned(),
+            });
         }
         self.targets
     }
@@ -122,7 +128,11 @@ mod tests {
         let mut tally = Tally::default();
         let now = Instant::now();
         output.lines().for_each(|line| tally.heed(line, now));
-        tally.finish()
+        let forget = |target| Target {
+            last: None,
+            ..target
+        };
+        tally.finish().into_iter().map(forget).collect()
     }
 
     fn target(name: &str, passed: usize, failures: &[&str], ended: bool) -> Target {
@@ -176,5 +186,18 @@ mod tests {
             panic!("one program ran");
         };
         assert_eq!((lab.passed, lab.failed), (0, 1));
+        assert_eq!(lab.failures, ["(it ended before its first test did)"]);
+    }
+
+    #[test]
+    fn a_crash_tells_the_last_test_before_it() {
+        let output = "     Running lab (/tests/deps/lab)\ntest a   ... ok\ntest b ... ok\n";
+        let [lab] = &tally(output)[..] else {
+            panic!("one program ran");
+        };
+        assert_eq!(
+            lab.failures,
+            ["(it ended before its last test did; the last seen was b)"]
+        );
     }
 }

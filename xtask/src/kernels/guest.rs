@@ -1,0 +1,146 @@
+//! The emulated machine: started, watched, ended.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use thiserror::Error;
+
+use super::package::Kernel;
+use crate::command::{self, CommandError};
+
+/// How long the machine may be silent: several times what its slowest test takes.
+const PATIENCE: Duration = Duration::from_mins(4);
+/// After this time it ends itself; everything together takes a fraction of it.
+const LIFETIME: Duration = Duration::from_hours(2);
+
+const MEMORY: &str = "2G";
+const PROCESSORS: &str = "2";
+
+/// How many lines of the console are told when the machine fails.
+const TOLD: usize = 30;
+
+/// What became of a machine that did not do its work.
+#[derive(Debug, Error)]
+pub(crate) enum GuestError {
+    /// Its files could not be written or read.
+    #[error("{path}: {source}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The emulator failed, or the machine hung and was killed.
+    #[error("{source}; the end of its console:\n{console}")]
+    Emulator {
+        /// What came of it.
+        source: CommandError,
+        /// The last lines of its console.
+        console: String,
+    },
+    /// It ended by itself before the tests did: its kernel panicked, most likely.
+    #[error("the emulated machine ended before the tests; the end of its console:\n{console}")]
+    Broke {
+        /// The last lines of its console.
+        console: String,
+    },
+    /// All ran, not all is good.
+    #[error("{0} test programs failed in the emulated machine")]
+    Tests(u32),
+}
+
+/// Boots the kernel with these files, and hands on each line that the tests write.
+pub(super) fn run(
+    kernel: &Kernel,
+    files: &[u8],
+    folder: &Path,
+    heed: impl FnMut(&str),
+) -> Result<(), GuestError> {
+    let at = |path: &Path| {
+        let path = path.to_owned();
+        move |source| GuestError::File { path, source }
+    };
+    let initramfs = folder.join(format!("{}.initramfs", kernel.release));
+    fs::write(&initramfs, files).map_err(at(&initramfs))?;
+    let console = folder.join(format!("{}.console", kernel.release));
+    let status = folder.join(format!("{}.status", kernel.release));
+    for path in [&console, &status] {
+        fs::write(path, "").map_err(at(path))?;
+    }
+    let ended = command::follow(
+        emulator(kernel, &initramfs, &console, &status),
+        Some(PATIENCE),
+        heed,
+    );
+    let told = || -> Result<String, GuestError> {
+        let text = fs::read(&console).map_err(at(&console))?;
+        Ok(last_lines(&String::from_utf8_lossy(&text)))
+    };
+    if let Err(source) = ended {
+        return Err(GuestError::Emulator {
+            source,
+            console: told()?,
+        });
+    }
+    let text = fs::read_to_string(&status).map_err(at(&status))?;
+    match text.trim().parse() {
+        Ok(0) => Ok(()),
+        Ok(failed) => Err(GuestError::Tests(failed)),
+        Err(_) => Err(GuestError::Broke { console: told()? }),
+    }
+}
+
+/// The call of the emulator. Serial ports: console, output of the tests, exit status.
+fn emulator(kernel: &Kernel, initramfs: &Path, console: &Path, status: &Path) -> Command {
+    let file = |path: &Path| format!("file:{}", path.display());
+    // Times are read often, and the slow clocks of such a machine would be chosen by default. What
+    // protects from speculation protects nothing here. A panic ends the machine at once.
+    let parameters = format!(
+        "console=ttyS0 quiet panic=-1 tsc=reliable mitigations=off -- {}",
+        LIFETIME.as_secs()
+    );
+    // The kernel kills the emulator together with this program, however that ends.
+    let mut command = Command::new("setpriv");
+    command
+        .args(["--pdeathsig", "KILL", "qemu-system-x86_64"])
+        // There need not be hardware for virtualisation, and often is not.
+        .args(["-accel", "tcg,thread=multi", "-cpu", "max"])
+        .args(["-smp", PROCESSORS, "-m", MEMORY])
+        .args(["-nodefaults", "-no-user-config", "-no-reboot"])
+        .args(["-display", "none", "-nic", "none"])
+        .arg("-kernel")
+        .arg(&kernel.image)
+        .arg("-initrd")
+        .arg(initramfs)
+        .args(["-append", &parameters])
+        .args(["-serial", &file(console), "-serial", "stdio"])
+        .args(["-serial", &file(status)]);
+    command
+}
+
+fn last_lines(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().map(str::trim_end).collect();
+    let skipped = lines.len().saturating_sub(TOLD);
+    lines
+        .into_iter()
+        .skip(skipped)
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_the_console_is_told() {
+        let text: String = (1..=50).map(|number| format!("{number}\r\n")).collect();
+        let told = last_lines(&text);
+        assert!(told.starts_with("21\n22\n"), "{told}");
+        assert!(told.ends_with("\n50"), "{told}");
+        assert_eq!(last_lines("panic"), "panic");
+    }
+}

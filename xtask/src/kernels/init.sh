@@ -1,0 +1,45 @@
+#!/bin/busybox sh
+# The first process of an emulated machine: runs the test programs and switches the machine off.
+# Their output goes to the second serial port, the sum of their exit statuses to the third.
+
+b=/bin/busybox
+$b mkdir -p /proc /sys /dev /tmp /run /mnt /root /etc /var
+$b mount -t proc proc /proc
+$b mount -t sysfs sys /sys
+$b mount -t devtmpfs dev /dev
+$b mount -t bpf bpf /sys/fs/bpf
+$b mount -t tmpfs tmp /tmp
+$b mount -t cgroup2 cgroup /sys/fs/cgroup
+
+exec </dev/null >/dev/ttyS1 2>&1
+# Lines end as the programs end them.
+$b stty -F /dev/ttyS1 -opost
+
+# Should whoever watches this machine be gone, it still does not run for ever.
+{ $b sleep "$1"; $b poweroff -f; } &
+
+# What the tests bring along comes before the programs of the same name in busybox.
+$b --install -s /bin 2>/dev/null
+export PATH=/sbin:/bin HOME=/root
+$b ip link set lo up
+read -r uptime _ </proc/uptime
+echo "Linux $(uname -r) has booted in $uptime s"
+
+cd /tests || exit 1
+while IFS= read -r assignment; do
+    export "$assignment"
+done </tests/environment
+
+failed=0
+for arguments in /tests/plan/*; do
+    # In the order of their numbers: 1-name, 2-name, ...
+    name=${arguments#*-}
+    set --
+    while IFS= read -r argument; do
+        set -- "$@" "$argument"
+    done <"$arguments"
+    echo "     Running $name (/tests/deps/$name)"
+    "/tests/deps/$name" "$@" || failed=$((failed + 1))
+done
+echo "$failed" >/dev/ttyS2
+$b poweroff -f

@@ -1,0 +1,131 @@
+//! The tests on other kernels: Debian's, each in an emulated machine that is gone afterwards.
+//!
+//! The machine has no disk and no network card. Its first file system holds the kernel's modules,
+//! the test programs, the daemon, and the programs that these call.
+
+mod archive;
+mod guest;
+mod initramfs;
+mod package;
+
+use std::fmt;
+use std::path::PathBuf;
+
+use clap::ValueEnum;
+use thiserror::Error;
+
+pub(crate) use self::guest::GuestError;
+use self::initramfs::InitramfsError;
+use self::package::{Kernel, PackageError};
+use crate::setup::{self, SetupError};
+use crate::workspace::Workspace;
+
+/// The test targets that run on other kernels, with the arguments of each besides the filter.
+pub(crate) const TARGETS: [&str; 1] = ["scenarios"];
+
+/// Only what depends on the kernel's version is worth the time: `classic/` uses nothing newer than
+/// the oldest kernel here, and runs only if the filter names it.
+const LEFT_OUT: &str = "classic/";
+
+/// What emulation and the emulated machine need, and Debian's packages of it.
+const PROGRAMS: [(&str, &str); 4] = [
+    ("qemu-system-x86_64", "qemu-system-x86"),
+    ("busybox", "busybox-static"),
+    ("depmod", "kmod"),
+    ("xz", "xz-utils"),
+];
+
+/// A series of kernels that Debian keeps for long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Series {
+    /// Of Debian 12: TC programs are attached to a clsact queueing discipline.
+    #[value(name = "6.1")]
+    V6_1,
+    /// Of Debian 13: TC programs are attached as TCX links.
+    #[value(name = "6.12")]
+    V6_12,
+}
+
+impl Series {
+    /// As in the names of packages.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::V6_1 => "6.1",
+            Self::V6_12 => "6.12",
+        }
+    }
+}
+
+impl fmt::Display for Series {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Why the tests did not run to their end on another kernel.
+#[derive(Debug, Error)]
+pub(crate) enum KernelError {
+    /// A program is missing and could not be installed.
+    #[error(transparent)]
+    Setup(#[from] SetupError),
+    /// There is no kernel.
+    #[error(transparent)]
+    Package(#[from] PackageError),
+    /// The machine's files could not be put together.
+    #[error(transparent)]
+    Initramfs(#[from] InitramfsError),
+    /// The machine failed.
+    #[error(transparent)]
+    Guest(#[from] GuestError),
+}
+
+/// A test program for the machine.
+#[derive(Debug)]
+pub(crate) struct TestProgram {
+    /// Its name in the report.
+    pub(crate) name: String,
+    /// Where it is.
+    pub(crate) file: PathBuf,
+}
+
+/// Runs test programs with this `failover` on the newest kernel of a series, and hands on each line
+/// that they write.
+///
+/// # Errors
+/// When the machine could not be made, or did not get to its end, or a test program failed.
+pub(crate) fn run(
+    workspace: &Workspace,
+    series: Series,
+    tests: &[TestProgram],
+    filter: Option<&str>,
+    heed: impl FnMut(&str),
+) -> Result<(), KernelError> {
+    setup::programs(&PROGRAMS)?;
+    let folder = workspace.target().join("kernels");
+    let kernel = Kernel::obtain(series, &folder)?;
+    let daemon = workspace.target().join("debug/failover");
+    let files = initramfs::make(&kernel, tests, &daemon, &arguments(filter))?;
+    eprintln!("kernel {series}: booting {}", kernel.release);
+    guest::run(&kernel, &files, &folder, heed)?;
+    Ok(())
+}
+
+/// The arguments of each test program.
+fn arguments(filter: Option<&str>) -> Vec<&str> {
+    match filter {
+        Some(filter) if filter.contains(LEFT_OUT) => vec![filter],
+        _ => filter.into_iter().chain(["--skip", LEFT_OUT]).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn classic_runs_only_if_it_is_asked_for() {
+        assert_eq!(arguments(None), ["--skip", "classic/"]);
+        assert_eq!(arguments(Some("dies")), ["dies", "--skip", "classic/"]);
+        assert_eq!(arguments(Some("classic/ipv4/")), ["classic/ipv4/"]);
+    }
+}
