@@ -22,8 +22,10 @@ pub(crate) fn trials() -> Vec<SystemTest> {
     trials
 }
 
+type Test = fn(&mut Gateway<'_>) -> Outcome;
+
 /// Masks of every width and place.
-const MASKS: [(u32, fn(&mut Gateway<'_>) -> Outcome); 8] = [
+const MASKS: [(u32, Test); 8] = [
     (0xff00_0000, |gateway| marks(gateway, 0xff00_0000)),
     (0x00ff_0000, |gateway| marks(gateway, 0x00ff_0000)),
     (0x0000_ff00, |gateway| marks(gateway, 0x0000_ff00)),
