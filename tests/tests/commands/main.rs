@@ -5,6 +5,7 @@
 
 #[path = "../../../failover/tests/configuration/broken.rs"]
 mod broken;
+mod flow_log;
 mod flows;
 mod permissions;
 mod refusals;
@@ -53,6 +54,7 @@ fn one_line(output: &Output, status: i32, parts: &[&str]) -> Result<(), String> 
 fn main() -> ExitCode {
     trial::run(|| {
         let tests = [
+            flow_log::tests(),
             flows::tests(),
             permissions::tests(),
             refusals::tests(),

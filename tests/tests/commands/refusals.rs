@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use failover_tests::{Daemon, Failover, KernelState, Lab, LabError, Node, Output, ProgramSpec};
+use failover_tests::{Failover, KernelState, Lab, LabError, Node, Output, ProgramSpec};
 
 use crate::broken::{Broken, TABLE, generated};
 use crate::{CONFIG, SystemTest, TestResult, one_line};
@@ -13,8 +13,6 @@ pub(crate) fn tests() -> Vec<SystemTest> {
         SystemTest::new("a_file_that_cannot_be_read_is_named", unreadable),
         SystemTest::new("a_wrong_command_line_ends_with_2", command_lines),
         SystemTest::new("status_without_a_daemon_ends_with_3", no_daemon),
-        SystemTest::new("mode_ebpf_is_refused", mode_ebpf),
-        SystemTest::new("mode_auto_says_once_that_it_goes_classic", mode_auto),
         SystemTest::new("a_missing_nft_is_named", no_nft),
         SystemTest::new("nft_is_found_where_a_path_lacks_it", short_path),
     ]
@@ -172,31 +170,6 @@ async fn no_daemon() -> TestResult {
     std::fs::write(failover.control(), "no socket")?;
     let output = failover.command("status").await?;
     one_line(&output, 3, &[&socket])?;
-    Ok(())
-}
-
-async fn mode_ebpf() -> TestResult {
-    let lab = Lab::builder().build().await?;
-    let node = lab.gateway().node();
-    let before = KernelState::of(node).await?;
-    let failover = Failover::new(&lab, &format!("{CONFIG}\nmode: ebpf\n"))?;
-    let output = failover.command("run").await?;
-    one_line(&output, 1, &["mode: ebpf", "mode: auto"])?;
-    unchanged(&before, &KernelState::of(node).await?)?;
-    Ok(())
-}
-
-async fn mode_auto() -> TestResult {
-    let lab = Lab::builder().build().await?;
-    let daemon = Daemon::start(&lab, &format!("{CONFIG}\nmode: auto\n")).await?;
-    assert_eq!(daemon.status().await?.mode, "classic");
-    let log = daemon.terminate().await?;
-    let lines: Vec<&str> = log
-        .lines()
-        .filter(|line| line.contains("classic"))
-        .collect();
-    assert_eq!(lines.len(), 1, "{lines:?}");
-    assert!(lines.iter().all(|line| line.contains("eBPF")), "{lines:?}");
     Ok(())
 }
 
