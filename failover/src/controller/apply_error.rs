@@ -32,7 +32,7 @@ pub enum ApplyError {
     #[error("cannot publish which uplinks new flows use")]
     Steering(#[source] Cause),
     /// A program does not hang where it should, or hangs where it should not.
-    #[error("not every eBPF program is where it should be")]
+    #[error("{0}")]
     Attach(#[source] Cause),
     /// Something of eBPF mode is left.
     #[error("cannot take out what eBPF mode left")]

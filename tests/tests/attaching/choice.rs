@@ -87,7 +87,7 @@ async fn ingress() -> TestResult {
         "mode: ebpf",
         "lan0",
         "ingress qdisc",
-        "tc qdisc replace dev lan0 clsact",
+        "tc qdisc del dev lan0 ingress",
     ] {
         assert!(output.stderr.contains(part), "{part}: {}", output.stderr);
     }

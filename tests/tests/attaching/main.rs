@@ -14,6 +14,7 @@ mod interfaces;
 mod mounts;
 mod others;
 mod pins;
+mod refused;
 mod replacing;
 #[path = "../trial/mod.rs"]
 mod trial;
@@ -126,6 +127,7 @@ fn main() -> ExitCode {
                 mounts::tests(hook),
                 others::tests(hook),
                 pins::tests(hook),
+                refused::tests(hook),
                 replacing::tests(hook),
             ]
         });
