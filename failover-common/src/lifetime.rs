@@ -46,3 +46,73 @@ pub const fn lifetime_ns(protocol: u8, phase: Phase) -> u64 {
 pub const fn is_alive(key: &FlowKey, flow: &Flow, now_ns: u64) -> bool {
     now_ns.saturating_sub(flow.seen_ns) <= lifetime_ns(key.protocol, flow.phase)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::protocol::{DCCP, ICMP, ICMPV6, SCTP, TCP, UDP, UDPLITE};
+    use super::*;
+    use crate::{Family, Reason};
+
+    const DAY_S: u64 = 86_400;
+
+    #[test]
+    fn a_flow_lives_for_its_protocols_and_phases_time() {
+        let gre = 47;
+        for (protocol, opening_s, established_s, closing_s) in [
+            (TCP, 120, 5 * DAY_S, 120),
+            (UDP, 30, 120, 120),
+            (UDPLITE, 30, 120, 120),
+            (ICMP, 30, 30, 30),
+            (ICMPV6, 30, 30, 30),
+            (SCTP, 600, 600, 600),
+            (DCCP, 600, 600, 600),
+            (gre, 600, 600, 600),
+        ] {
+            for (phase, seconds) in [
+                (Phase::Opening, opening_s),
+                (Phase::Established, established_s),
+                (Phase::Closing, closing_s),
+            ] {
+                let seen_ns = 77 * SECOND_NS;
+                let (key, flow) = seen(protocol, phase, seen_ns);
+                let end_ns = seen_ns + seconds * SECOND_NS;
+                let what = (protocol, phase);
+                assert!(is_alive(&key, &flow, end_ns), "{what:?}");
+                assert!(!is_alive(&key, &flow, end_ns + 1), "{what:?}");
+            }
+        }
+    }
+
+    /// The clock of a packet on another processor may be a tick behind.
+    #[test]
+    fn a_flow_that_was_seen_in_the_future_is_alive() {
+        let (key, flow) = seen(UDP, Phase::Opening, 100);
+        assert!(is_alive(&key, &flow, 99));
+    }
+
+    fn seen(protocol: u8, phase: Phase, seen_ns: u64) -> (FlowKey, Flow) {
+        let key = FlowKey {
+            inside: [1; 16],
+            outside: [2; 16],
+            inside_port: 3,
+            outside_port: 4,
+            protocol,
+            family: Family::Ipv6,
+            reserved: [0; 2],
+        };
+        let flow = Flow {
+            created_ns: 0,
+            seen_ns,
+            out_packets: 1,
+            out_bytes: 1,
+            in_packets: 1,
+            in_bytes: 1,
+            generation: 1,
+            uplink: 1,
+            reason: Reason::Hash,
+            phase,
+            confirmed: true,
+        };
+        (key, flow)
+    }
+}

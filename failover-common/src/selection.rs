@@ -93,3 +93,155 @@ fn mix(hash: u64, address: [u8; 16]) -> u64 {
     let hash = (hash ^ (hash >> 32) ^ second).wrapping_mul(FACTOR);
     hash ^ (hash >> 32)
 }
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use std::vec;
+    use std::vec::Vec;
+
+    use super::*;
+    use crate::lifetime::protocol::{TCP, UDP};
+
+    /// `SplitMix64`, as its authors published it into the public domain.
+    struct Random(u64);
+
+    impl Iterator for Random {
+        type Item = u64;
+
+        fn next(&mut self) -> Option<u64> {
+            self.0 = self.0.wrapping_add(FACTOR);
+            let mut value = self.0;
+            value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            Some(value ^ (value >> 31))
+        }
+    }
+
+    fn ipv4(number: u32) -> [u8; 16] {
+        let mut address = [0; 16];
+        address[..4].copy_from_slice(&number.to_be_bytes());
+        address
+    }
+
+    fn ipv6(network: u64, number: u64) -> [u8; 16] {
+        let mut address = [0; 16];
+        address[..8].copy_from_slice(&network.to_be_bytes());
+        address[8..].copy_from_slice(&number.to_be_bytes());
+        address
+    }
+
+    fn key(inside: [u8; 16], outside: [u8; 16], ports: (u16, u16)) -> FlowKey {
+        FlowKey {
+            inside,
+            outside,
+            inside_port: ports.0,
+            outside_port: ports.1,
+            protocol: TCP,
+            family: Family::Ipv4,
+            reserved: [0; 2],
+        }
+    }
+
+    fn counts(keys: impl Iterator<Item = FlowKey>, affinity: Affinity) -> Vec<u32> {
+        let mut counts = vec![0; SLOTS];
+        for key in keys {
+            counts[slot(&key, affinity)] += 1;
+        }
+        counts
+    }
+
+    /// No slot has less than half of its share or more than 1.6 times that. With about a hundred
+    /// flows to a slot, that is five times what chance makes of it (the square root).
+    fn assert_even(what: &str, counts: &[u32]) {
+        let flows: u32 = counts.iter().sum();
+        let share = f64::from(flows) / 1021.0;
+        assert!(share > 60.0, "{what}: too few flows to tell");
+        for (slot, count) in counts.iter().enumerate() {
+            let ratio = f64::from(*count) / share;
+            assert!(
+                (0.5..=1.6).contains(&ratio),
+                "{what}: slot {slot} has {count} flows, its share is {share:.0}"
+            );
+        }
+    }
+
+    #[test]
+    fn random_flows_are_spread_evenly() {
+        let mut random = Random(1);
+        let mut number = || random.next().expect("it never ends");
+        let keys: Vec<FlowKey> = (0..100_000)
+            .map(|_| {
+                let [a, b, c, d, ..] = number().to_ne_bytes();
+                key(
+                    ipv6(number(), number()),
+                    ipv6(number(), number()),
+                    (u16::from_ne_bytes([a, b]), u16::from_ne_bytes([c, d])),
+                )
+            })
+            .collect();
+        for affinity in [Affinity::Flow, Affinity::Pair, Affinity::Source] {
+            assert_even("random", &counts(keys.iter().copied(), affinity));
+        }
+    }
+
+    #[test]
+    fn flows_that_differ_little_are_spread_evenly() {
+        let (client, server) = (ipv4(0xc612_000a), ipv4(0xcb00_710b));
+        let ports = (1024..=u16::MAX).flat_map(|port| [(port, 80), (port, 443)]);
+        let one_pair = ports.map(|ports| key(client, server, ports));
+        assert_even("ports of a pair", &counts(one_pair, Affinity::Flow));
+        let server6 = ipv6(0xfd00_0203_0000_0000, 0x11);
+        let ports = (1024..=u16::MAX).map(|port| (port, 443));
+        let one_pair = ports.map(|ports| key(ipv6(0xfd00_0018_0000_0000, 0x10), server6, ports));
+        assert_even("IPv6 ports of a pair", &counts(one_pair, Affinity::Flow));
+        let clients =
+            || (0..100_000).map(|host| key(ipv4(0x0a00_0000 + host), server, (5000, 443)));
+        for affinity in [Affinity::Flow, Affinity::Pair, Affinity::Source] {
+            assert_even("IPv4 neighbours", &counts(clients(), affinity));
+        }
+        let clients = || {
+            (0..100_000).map(|host| key(ipv6(0xfd00_0018_0000_0000, host), server6, (5000, 443)))
+        };
+        for affinity in [Affinity::Flow, Affinity::Pair, Affinity::Source] {
+            assert_even("IPv6 neighbours", &counts(clients(), affinity));
+        }
+        let networks =
+            (0..100_000).map(|net| key(ipv6(0xfd00_0000_0000_0000 + net, 1), server6, (1, 1)));
+        assert_even("IPv6 networks", &counts(networks, Affinity::Source));
+        let servers = (0..100_000).map(|host| key(client, ipv4(0x0100_0000 + host), (0, 0)));
+        assert_even("servers of a client", &counts(servers, Affinity::Pair));
+    }
+
+    #[test]
+    fn affinity_says_what_counts() {
+        let one = key(ipv4(1), ipv4(2), (3, 4));
+        let other_port = key(ipv4(1), ipv4(2), (5, 4));
+        let other_server = key(ipv4(1), ipv4(9), (3, 4));
+        let other_protocol = FlowKey {
+            protocol: UDP,
+            ..one
+        };
+        for affinity in [Affinity::Pair, Affinity::Source] {
+            assert_eq!(slot(&one, affinity), slot(&other_port, affinity));
+            assert_eq!(slot(&one, affinity), slot(&other_protocol, affinity));
+        }
+        assert_eq!(
+            slot(&one, Affinity::Source),
+            slot(&other_server, Affinity::Source)
+        );
+        assert_ne!(
+            slot(&one, Affinity::Pair),
+            slot(&other_server, Affinity::Pair)
+        );
+        assert_ne!(
+            slot(&one, Affinity::Flow),
+            slot(&other_port, Affinity::Flow)
+        );
+        assert_ne!(
+            slot(&one, Affinity::Flow),
+            slot(&other_protocol, Affinity::Flow)
+        );
+    }
+}

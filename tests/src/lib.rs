@@ -59,7 +59,7 @@ pub use error::LabError;
 pub use eventually::{eventually, patient, within};
 pub use isolation::isolate;
 pub use lab::{Lab, LabBuilder, Percent, RpFilter, Uplink};
-pub use node::{BpfCommand, Node, Output, Program, ProgramSpec, Refusal};
+pub use node::{BpfCommand, Layout, Node, Output, Program, ProgramSpec, Refusal};
 pub use snapshot::KernelState;
 pub use traffic::{
     Answer, AskError, Flow, Flows, Host, Keep, KeptFlow, KeptFlows, Protocol, Tally, Traffic,

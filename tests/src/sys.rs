@@ -1,8 +1,10 @@
 //! The raw system calls of the lab, for which there is no safe wrapper.
 #![expect(
     unsafe_code,
-    reason = "pre_exec, PR_SET_SECCOMP, PACKET_STATISTICS, TUNSETIFF and AsyncFd::register have no safe form; everything else goes through nix and socket2"
+    reason = "pre_exec, PR_SET_SECCOMP, packet sockets, TUNSETIFF, AsyncFd::register and bpf(2) have no safe form; everything else goes through nix and socket2"
 )]
+
+pub(crate) mod bpf;
 
 use std::fs::File;
 use std::io;
@@ -136,6 +138,48 @@ pub(crate) fn packets_lost(socket: BorrowedFd<'_>) -> io::Result<u32> {
     // patterns are valid for its two integers.
     let statistics = unsafe { statistics.assume_init() };
     Ok(statistics.tp_drops)
+}
+
+/// Has an AF_PACKET socket send by one interface (`Documentation/networking/packet_mmap.rst`).
+pub(crate) fn bind_packet_socket(socket: BorrowedFd<'_>, interface: u32) -> io::Result<()> {
+    // SAFETY: the hazard is reading memory that was never written. It is zeroed, and all bit
+    // patterns are valid for `sockaddr_ll`, which holds integers.
+    let mut address = unsafe { MaybeUninit::<libc::sockaddr_ll>::zeroed().assume_init() };
+    address.sll_family = libc::c_ushort::try_from(libc::AF_PACKET).map_err(io::Error::other)?;
+    address.sll_ifindex = libc::c_int::try_from(interface).map_err(io::Error::other)?;
+    let size = size_of::<libc::sockaddr_ll>();
+    let length = libc::socklen_t::try_from(size).map_err(io::Error::other)?;
+    // SAFETY: the hazard is a read past the address. `length` is its size, and it outlives the call.
+    let result = unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), length) };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Has each frame for an AF_PACKET socket begin with a `struct virtio_net_hdr` (`PACKET_VNET_HDR`,
+/// include/uapi/linux/virtio_net.h), which says how it is laid out in memory.
+pub(crate) fn expect_layout(socket: BorrowedFd<'_>) -> io::Result<()> {
+    /// include/uapi/linux/if_packet.h
+    const PACKET_VNET_HDR: libc::c_int = 15;
+    let on: libc::c_int = 1;
+    let length = libc::socklen_t::try_from(size_of_val(&on)).map_err(io::Error::other)?;
+    // SAFETY: the hazard is a read past the value. `length` is its size, and it outlives the call.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_PACKET,
+            PACKET_VNET_HDR,
+            (&raw const on).cast(),
+            length,
+        )
+    };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 /// Makes the open `/dev/net/tun` an interface of that name, whose packets come without a header of

@@ -3,6 +3,7 @@
 mod distribution;
 pub mod failover;
 mod machine;
+pub mod program;
 
 pub use distribution::{Distribution, Histogram};
 pub use machine::Machine;

@@ -3,6 +3,7 @@
 //! The namespace exists as long as the thread, its sockets and the programs started from it; it has
 //! no name anywhere, so it vanishes with the process.
 
+mod frames;
 pub(crate) mod links;
 mod program;
 mod refusal;
@@ -25,6 +26,7 @@ use tokio::task::LocalSet;
 
 use crate::error::LabError;
 
+pub use frames::Layout;
 pub use program::{Output, Program, ProgramSpec};
 pub use refusal::{BpfCommand, Refusal};
 

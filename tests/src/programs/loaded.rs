@@ -247,7 +247,19 @@ impl Loaded {
         })
     }
 
-    pub(super) fn program(&self, name: &str) -> Result<&SchedClassifier, ProgramsError> {
+    /// A program as aya knows it.
+    ///
+    /// # Errors
+    /// When there is none of that name.
+    pub fn program_mut(&mut self, name: &str) -> Result<&mut SchedClassifier, ProgramsError> {
+        program(&mut self.ebpf, name)
+    }
+
+    /// A program as aya knows it.
+    ///
+    /// # Errors
+    /// When there is none of that name.
+    pub fn program(&self, name: &str) -> Result<&SchedClassifier, ProgramsError> {
         let missing = || ProgramsError::Missing(format!("program {name}"));
         let program = self.ebpf.program(name).ok_or_else(missing)?;
         program.try_into().map_err(|_| missing())

@@ -1,14 +1,18 @@
-//! The TC programs by themselves: loaded in a gateway, attached to nothing, given single packets by
-//! `BPF_PROG_TEST_RUN`.
+//! The TC programs by themselves, without a daemon: loaded in a gateway, given single packets by
+//! `BPF_PROG_TEST_RUN`, or attached to its interfaces.
 
+mod assembled;
+mod attach;
 mod counter;
 mod loaded;
 mod run;
 mod stand;
 
+pub use assembled::Assembled;
+pub use attach::{Direction, attach};
 pub use counter::{Counter, Order};
 pub use loaded::{Loaded, Settings};
-pub use run::{Context, Run};
+pub use run::{Context, Run, run};
 pub use stand::{Stand, Wiring};
 
 /// Why the programs could not be used.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use aya::programs::{TestRun as _, TestRunOptions};
+use aya::programs::{ProgramError, SchedClassifier, TestRun as _, TestRunOptions};
 
 use super::{Loaded, ProgramsError};
 
@@ -53,42 +53,52 @@ impl Loaded {
         context: Context,
         repeat: u32,
     ) -> Result<Run, ProgramsError> {
-        let mut context_in = [0_u8; offset::LENGTH];
-        for (at, value) in [
-            (offset::MARK, context.mark),
-            (offset::IFINDEX, context.ifindex),
-            (offset::INGRESS_IFINDEX, context.ingress_ifindex),
-            (offset::GSO_SEGS, context.gso_segs),
-        ] {
-            if let Some(field) = context_in.get_mut(at..at + 4) {
-                field.copy_from_slice(&value.to_ne_bytes());
-            }
-        }
-        let mut context_out = [0_u8; offset::LENGTH];
-        let mut frame_out = vec![0; frame.len()];
-        let result = self
-            .program(name)?
-            .test_run(TestRunOptions {
-                data_in: Some(frame),
-                data_out: Some(&mut frame_out),
-                ctx_in: Some(&context_in),
-                ctx_out: Some(&mut context_out),
-                repeat,
-                ..TestRunOptions::new()
-            })
-            .map_err(|source| ProgramsError::Program {
-                name: name.to_owned(),
-                source,
-            })?;
-        let mark = context_out
-            .get(offset::MARK..offset::MARK + 4)
-            .and_then(|bytes| bytes.try_into().ok())
-            .map_or(0, u32::from_ne_bytes);
-        Ok(Run {
-            returned: result.return_value.cast_signed(),
-            mark,
-            frame: frame_out,
-            took: result.duration,
+        run(self.program(name)?, frame, context, repeat).map_err(|source| ProgramsError::Program {
+            name: name.to_owned(),
+            source,
         })
     }
+}
+
+/// Gives a packet with its Ethernet header to any TC program, so many times.
+///
+/// # Errors
+/// When the kernel refuses the packet.
+pub fn run(
+    program: &SchedClassifier,
+    frame: &[u8],
+    context: Context,
+    repeat: u32,
+) -> Result<Run, ProgramError> {
+    let mut context_in = [0_u8; offset::LENGTH];
+    for (at, value) in [
+        (offset::MARK, context.mark),
+        (offset::IFINDEX, context.ifindex),
+        (offset::INGRESS_IFINDEX, context.ingress_ifindex),
+        (offset::GSO_SEGS, context.gso_segs),
+    ] {
+        if let Some(field) = context_in.get_mut(at..at + 4) {
+            field.copy_from_slice(&value.to_ne_bytes());
+        }
+    }
+    let mut context_out = [0_u8; offset::LENGTH];
+    let mut frame_out = vec![0; frame.len()];
+    let result = program.test_run(TestRunOptions {
+        data_in: Some(frame),
+        data_out: Some(&mut frame_out),
+        ctx_in: Some(&context_in),
+        ctx_out: Some(&mut context_out),
+        repeat,
+        ..TestRunOptions::new()
+    })?;
+    let mark = context_out
+        .get(offset::MARK..offset::MARK + 4)
+        .and_then(|bytes| bytes.try_into().ok())
+        .map_or(0, u32::from_ne_bytes);
+    Ok(Run {
+        returned: result.return_value.cast_signed(),
+        mark,
+        frame: frame_out,
+        took: result.duration,
+    })
 }

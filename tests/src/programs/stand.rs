@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use failover_common::{Affinity, Family, Interface, Role, Uplink, UplinkFamily, UplinkState};
 
-use super::{Loaded, ProgramsError, Settings};
+use super::{Direction, Loaded, ProgramsError, Settings, attach};
 use crate::{Lab, LabError};
 
 /// A lab whose gateway routes to its uplinks, without a daemon.
@@ -31,11 +31,15 @@ impl Stand {
     /// # Errors
     /// When that fails.
     pub async fn new(uplinks: u8) -> Result<Self, LabError> {
-        let lab = Lab::builder()
-            .uplinks(uplinks)
-            .capture(false)
-            .build()
-            .await?;
+        let lab = Lab::builder().uplinks(uplinks).capture(false);
+        Self::over(lab.build().await?).await
+    }
+
+    /// The same in a lab that is there already.
+    ///
+    /// # Errors
+    /// When it has no downlink.
+    pub async fn over(lab: Lab) -> Result<Self, LabError> {
         let gateway = lab.gateway().node();
         let mut wans = Vec::new();
         for uplink in lab.uplinks() {
@@ -55,6 +59,40 @@ impl Stand {
         &self.lab
     }
 
+    /// What tests need to know of the gateway.
+    #[must_use]
+    pub fn wiring(&self) -> &Wiring {
+        &self.wiring
+    }
+
+    /// Freshly loaded programs that know what those of [`Stand::with`] know, and are attached in the
+    /// gateway: each program to an interface in a direction.
+    ///
+    /// # Errors
+    /// When the programs cannot be loaded or attached.
+    pub async fn attached(
+        &self,
+        object: Vec<u8>,
+        hooks: Vec<(&'static str, String, Direction)>,
+    ) -> Result<Loaded, ProgramsError> {
+        let wiring = Arc::clone(&self.wiring);
+        let node = self.lab.gateway().node();
+        node.run(move || async move {
+            let mut loaded = Loaded::new(&object, Settings::default())?;
+            wire(&mut loaded, &wiring)?;
+            for (name, interface, direction) in hooks {
+                attach(loaded.program_mut(name)?, &interface, direction).map_err(|source| {
+                    ProgramsError::Program {
+                        name: name.to_owned(),
+                        source,
+                    }
+                })?;
+            }
+            Ok(loaded)
+        })
+        .await?
+    }
+
     /// Works with freshly loaded programs in the gateway's namespace. They know `lan0` as downlink,
     /// and uplink *i* on `wan`*i* as up, translating, of generation 1; a new flow goes to one of
     /// all uplinks, slot by slot.
@@ -68,19 +106,18 @@ impl Stand {
         W: FnOnce(&mut Loaded, &Wiring) -> Result<T, E> + Send + 'static,
     {
         let wiring = Arc::clone(&self.wiring);
-        self.lab
-            .gateway()
-            .node()
-            .run(move || async move {
-                let mut loaded = Loaded::new(&object, settings)?;
-                wire(&mut loaded, &wiring)?;
-                work(&mut loaded, &wiring)
-            })
-            .await
-            .map_err(ProgramsError::from)?
+        let node = self.lab.gateway().node();
+        node.run(move || async move {
+            let mut loaded = Loaded::new(&object, settings)?;
+            wire(&mut loaded, &wiring)?;
+            work(&mut loaded, &wiring)
+        })
+        .await
+        .map_err(ProgramsError::from)?
     }
 }
 
+/// Tells the programs who is who.
 fn wire(loaded: &mut Loaded, wiring: &Wiring) -> Result<(), ProgramsError> {
     let interface = |role, uplink| Interface {
         role,
