@@ -20,6 +20,8 @@ pub use status::{FamilyStatus, FlowTable, State, Status, UplinkStatus};
 const READY_WITHIN: Duration = Duration::from_secs(10);
 /// How long it may take to end after it was told to.
 const END_WITHIN: Duration = Duration::from_secs(10);
+/// How long to wait between two looks at the status, at least.
+const POLL: Duration = Duration::from_millis(20);
 /// How long a command may take.
 const COMMAND_LIMIT: Duration = Duration::from_secs(10);
 
@@ -249,6 +251,7 @@ impl Daemon {
         let start = Instant::now();
         let limit = patient(limit);
         loop {
+            let asked = Instant::now();
             let status = self.status().await?;
             if wanted(&status) {
                 return Ok(status);
@@ -260,7 +263,8 @@ impl Daemon {
                     detail: format!("\n{status}\nthe daemon's log:\n{}", self.log()),
                 });
             }
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            // Where a program takes long to start, asking must not be all that the machine does.
+            tokio::time::sleep(POLL.max(asked.elapsed() * 2)).await;
         }
     }
 

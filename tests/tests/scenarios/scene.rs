@@ -29,8 +29,10 @@ pub(crate) const BRIEF: Duration = Duration::from_millis(700);
 /// Whom the daemon asks in the lab, as many as by default.
 const TARGETS: &str =
     r#"["icmp://203.0.113.1", "icmp://203.0.113.2", "icmp://fd00:203::1", "icmp://fd00:203::2"]"#;
-/// How long it waits for an answer, as by default.
-const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
+/// How often it asks, and how long it waits for an answer, as by default. Both stretch together with
+/// the limits: what a scenario does before an uplink counts as down, it can do on slow machines too.
+const INTERVAL: Duration = Duration::from_millis(500);
+const TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Three uplinks of the same weight.
 pub(crate) const THREE: &str = "
@@ -74,9 +76,10 @@ impl Scene {
     /// Starts a daemon.
     pub(crate) async fn run_daemon(&self, config: &str) -> Outcome {
         let config = format!(
-            "{config}\nmode: {}\nprobe: {{targets: {TARGETS}, timeout: {}s}}\n",
+            "{config}\nmode: {}\nprobe: {{targets: {TARGETS}, interval: {}ms, timeout: {}ms}}\n",
             self.mode,
-            patient(PROBE_TIMEOUT).as_secs(),
+            patient(INTERVAL).as_millis(),
+            patient(TIMEOUT).as_millis(),
         );
         let daemon = Daemon::start(&self.lab, &config).await?;
         let status = daemon.status().await?;

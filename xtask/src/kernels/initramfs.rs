@@ -43,7 +43,7 @@ const VARIABLES: [&str; 3] = ["RUST_LOG", "RUST_BACKTRACE", "CI"];
 
 /// How many times as long as elsewhere the tests wait there for what has a limit: emulation takes ten
 /// times as long for system calls and new processes, and most limits are generous.
-const PATIENCE: &str = "FAILOVER_TEST_PATIENCE=4";
+const PATIENCE: &str = "FAILOVER_TEST_PATIENCE=3";
 
 /// Why the files could not be put together.
 #[derive(Debug, Error)]

@@ -20,8 +20,8 @@ use self::package::{Kernel, PackageError};
 use crate::setup::{self, SetupError};
 use crate::workspace::Workspace;
 
-/// The test targets that run on other kernels, with the arguments of each besides the filter.
-pub(crate) const TARGETS: [&str; 1] = ["scenarios"];
+/// The test targets that run on other kernels.
+pub(crate) const TARGETS: [&str; 2] = ["packets", "scenarios"];
 
 /// Only what depends on the kernel's version is worth the time: `classic/` uses nothing newer than
 /// the oldest kernel here, and runs only if the filter names it.
