@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use failover_common::LAYOUT_VERSION;
 use failover_tests::daemon::{Mode, State, Status};
 use failover_tests::{Daemon, Failover, Lab, ProgramSpec, eventually};
 
@@ -251,6 +252,20 @@ async fn few_capabilities() -> TestResult {
     assert_eq!(complaints, Vec::<&str>::new());
     let told = log.lines().filter(|line| line.contains("attached fo_"));
     assert_eq!(told.count(), ALL, "each program is told once: {log}");
+    // Somebody takes a program off, and its pin leads nowhere.
+    let index = node.interface_index("wan2").await?;
+    let links = lab
+        .bpffs()
+        .join(format!("failover/v{LAYOUT_VERSION}/links"));
+    let pin = links.join(format!("{index}-wan_in"));
+    let detach = format!("bpftool link detach pinned {}", pin.display());
+    node.must(ProgramSpec::line(&detach)).await?;
+    node.must(ProgramSpec::line("ip link set wan1 down"))
+        .await?;
+    let said = "somebody took our program off";
+    let noticed = || async { Ok(daemon.stderr().contains(said).then_some(())) };
+    eventually("the daemon has noticed", VERDICT, noticed).await?;
+    expect_attached(&lab, ALL).await?;
     daemon.signal(nix::sys::signal::Signal::SIGTERM);
     daemon.wait(VERDICT).await?;
     clean(&failover).await

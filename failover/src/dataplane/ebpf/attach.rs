@@ -241,9 +241,11 @@ pub async fn is_attached(
             match SchedClassifier::query_tcx(place.name.as_str(), place.point.side()) {
                 Ok((_, there)) => Ok(there.iter().any(|program| program.id() == own)),
                 // To open programs by their numbers, of others too, takes CAP_SYS_ADMIN. Without it
-                // only the pin can be looked at: a link that was detached and not unpinned is missed.
+                // the link is given the program that it has: that changes nothing, and the kernel
+                // refuses it where the link leads nowhere.
                 Err(error) if errno(&error) == Some(Errno::EPERM) => {
-                    Ok(is_pinned(&pins.link(place.interface, place.point), own))
+                    let pin = pins.link(place.interface, place.point);
+                    Ok(replace_link(program, &pin).is_ok())
                 }
                 Err(error) => Err(failed(error)),
             }
@@ -323,10 +325,4 @@ fn errno(error: &ProgramError) -> Option<Errno> {
         ProgramError::SyscallError(syscall) => syscall.io_error.raw_os_error().map(Errno::from_raw),
         _ => None,
     }
-}
-
-/// Whether a pinned link is one of a program.
-fn is_pinned(pin: &Path, program: u32) -> bool {
-    let info = PinnedLink::from_pin(pin).and_then(|link| FdLink::from(link).info());
-    info.is_ok_and(|link| link.program_id() == program)
 }
