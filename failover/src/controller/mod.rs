@@ -12,5 +12,6 @@ mod family_state;
 mod listing;
 pub mod run;
 pub mod start;
+mod timers;
 mod told;
 mod uplink;

@@ -27,6 +27,7 @@ use crate::controller::apply_error::ApplyErrors;
 use crate::controller::counts::Counts;
 use crate::controller::engine::{Engine, Forget, Moment};
 use crate::controller::listing::Listing;
+use crate::controller::timers::{Timers, due};
 use crate::controller::uplink::Notice;
 use crate::dataplane::Steering;
 use crate::interface::InterfaceName;
@@ -79,35 +80,6 @@ pub struct Daemon<K, S> {
     again: BTreeSet<Forget>,
 }
 
-/// When something is due that no event announces.
-#[derive(Debug)]
-struct Timers {
-    look: Option<Instant>,
-    inspect_firewall: Option<Instant>,
-    retry: Option<Instant>,
-    second_deletion: Option<Instant>,
-    audit: Instant,
-}
-
-impl Timers {
-    fn next(&self) -> Instant {
-        [
-            self.look,
-            self.inspect_firewall,
-            self.retry,
-            self.second_deletion,
-        ]
-        .into_iter()
-        .flatten()
-        .fold(self.audit, Instant::min)
-    }
-}
-
-/// Takes a moment that has come.
-fn due(timer: &mut Option<Instant>, now: Instant) -> bool {
-    timer.take_if(|moment| *moment <= now).is_some()
-}
-
 fn moment() -> Moment {
     Moment {
         at: Instant::now(),
@@ -131,13 +103,7 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
             prober,
             store,
             remembered: RememberedHealth::new(),
-            timers: Timers {
-                look: None,
-                inspect_firewall: None,
-                retry: None,
-                second_deletion: None,
-                audit: Instant::now() + AUDIT,
-            },
+            timers: Timers::new(Instant::now() + AUDIT),
             wanted: Wanted::default(),
             forget: BTreeSet::new(),
             suspect: true,
@@ -150,8 +116,8 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
     /// Brings the kernel into the wanted state for the first time.
     ///
     /// # Errors
-    /// When that fails. What another daemon left in place stays; where there was nothing, nothing
-    /// is left.
+    /// When that fails, other than for single programs, which are tried again. What another daemon
+    /// left in place stays; where there was nothing, nothing is left.
     pub async fn begin(&mut self) -> Result<(), ApplyErrors> {
         let untouched = self.applier.nothing_installed().await;
         self.decide();

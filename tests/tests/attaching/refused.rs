@@ -196,6 +196,9 @@ async fn without(hook: Hook) -> TestResult {
     daemon.wait_until("one is up", VERDICT, up).await?;
 
     let log = daemon.log();
+    // For each family, and not again with each try at the program.
+    let forgotten = log.matches("forgot flows that others took").count();
+    assert_eq!(forgotten, 2, "{log}");
     let warned = log
         .lines()
         .filter(|line| line.contains("WARN") && line.contains("place=lan1 ingress") && told(line));

@@ -1,0 +1,49 @@
+//! The moments that the daemon's loop waits for.
+
+use std::time::Instant;
+
+/// When something is due that no event announces.
+#[derive(Debug)]
+pub(super) struct Timers {
+    /// To look at the network.
+    pub(super) look: Option<Instant>,
+    /// To look at the own nftables table.
+    pub(super) inspect_firewall: Option<Instant>,
+    /// To try again what failed.
+    pub(super) retry: Option<Instant>,
+    /// To forget flows once more.
+    pub(super) second_deletion: Option<Instant>,
+    /// To look at everything.
+    pub(super) audit: Instant,
+}
+
+impl Timers {
+    /// Nothing but the first look at everything.
+    pub(super) const fn new(audit: Instant) -> Self {
+        Self {
+            look: None,
+            inspect_firewall: None,
+            retry: None,
+            second_deletion: None,
+            audit,
+        }
+    }
+
+    /// When the next is due.
+    pub(super) fn next(&self) -> Instant {
+        [
+            self.look,
+            self.inspect_firewall,
+            self.retry,
+            self.second_deletion,
+        ]
+        .into_iter()
+        .flatten()
+        .fold(self.audit, Instant::min)
+    }
+}
+
+/// Takes a moment that has come.
+pub(super) fn due(timer: &mut Option<Instant>, now: Instant) -> bool {
+    timer.take_if(|moment| *moment <= now).is_some()
+}
