@@ -29,14 +29,10 @@ pub enum BpfCommand {
     ProgLoad = 5,
     /// Pins a map, program or link.
     ObjPin = 6,
-    /// Opens a program by its number, for which CAP_SYS_ADMIN is needed.
-    ProgGetFdById = 13,
     /// Gives the kernel type information.
     BtfLoad = 18,
     /// Attaches a program by TCX.
     LinkCreate = 28,
-    /// Replaces the program of a link.
-    LinkUpdate = 29,
 }
 
 impl Refusal {
