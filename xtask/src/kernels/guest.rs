@@ -33,7 +33,16 @@ pub(crate) enum GuestError {
         /// What the system said.
         source: io::Error,
     },
-    /// The emulator failed, or the machine hung and was killed.
+    /// The machine did nothing any more.
+    #[error(
+        "the emulated machine wrote nothing for {} s and was killed; the end of its console:\n{console}",
+        PATIENCE.as_secs()
+    )]
+    Hung {
+        /// The last lines of its console.
+        console: String,
+    },
+    /// The emulator failed.
     #[error("{source}; the end of its console:\n{console}")]
     Emulator {
         /// What came of it.
@@ -75,15 +84,21 @@ pub(super) fn run(
         Some(PATIENCE),
         heed,
     );
+    // It is made anew each time, and large.
+    fs::remove_file(&initramfs).map_err(at(&initramfs))?;
     let told = || -> Result<String, GuestError> {
         let text = fs::read(&console).map_err(at(&console))?;
         Ok(last_lines(&String::from_utf8_lossy(&text)))
     };
-    if let Err(source) = ended {
-        return Err(GuestError::Emulator {
-            source,
-            console: told()?,
-        });
+    match ended {
+        Ok(()) => {}
+        Err(CommandError::Silent { .. }) => return Err(GuestError::Hung { console: told()? }),
+        Err(source) => {
+            return Err(GuestError::Emulator {
+                source,
+                console: told()?,
+            });
+        }
     }
     let text = fs::read_to_string(&status).map_err(at(&status))?;
     match text.trim().parse() {
@@ -96,10 +111,11 @@ pub(super) fn run(
 /// The call of the emulator. Serial ports: console, output of the tests, exit status.
 fn emulator(kernel: &Kernel, initramfs: &Path, console: &Path, status: &Path) -> Command {
     let file = |path: &Path| format!("file:{}", path.display());
-    // Times are read often, and the slow clocks of such a machine would be chosen by default. What
-    // protects from speculation protects nothing here. A panic ends the machine at once.
+    // How fast the processor's own clock goes would be measured at boot, and wrongly where other
+    // processes get in between. What protects from speculation protects nothing here. A panic ends the
+    // machine at once.
     let parameters = format!(
-        "console=ttyS0 quiet panic=-1 tsc=reliable mitigations=off -- {}",
+        "console=ttyS0 quiet panic=-1 tsc=unstable clocksource=hpet mitigations=off -- {}",
         LIFETIME.as_secs()
     );
     // The kernel kills the emulator together with this program, however that ends.
