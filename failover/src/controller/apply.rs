@@ -147,6 +147,7 @@ impl<K: Kernel, S: Steering> Applier<K, S> {
         match published {
             Ok(()) => {
                 for flows in forget {
+                    errors.extend(self.pick_anew(*flows).await.err());
                     errors.extend(self.forget(*flows).await.err());
                 }
             }
@@ -159,6 +160,21 @@ impl<K: Kernel, S: Steering> Applier<K, S> {
         }
     }
 
+    /// Has the flows of an uplink picked anew. Before connection tracking forgets them, so that none
+    /// goes on to the dead uplink with a new entry.
+    async fn pick_anew(&mut self, flows: Forget) -> Result<(), ApplyError> {
+        let Forget::Uplink(id, family) = flows else {
+            return Ok(());
+        };
+        self.steering
+            .forget(id, family)
+            .await
+            .map_err(|error| ApplyError::Forget {
+                flows,
+                source: error.into(),
+            })
+    }
+
     /// Deletes the connection tracking entries of some flows.
     ///
     /// # Errors
@@ -166,17 +182,11 @@ impl<K: Kernel, S: Steering> Applier<K, S> {
     pub async fn forget(&mut self, flows: Forget) -> Result<(), ApplyError> {
         let failed = |source: Cause| ApplyError::Forget { flows, source };
         match flows {
-            Forget::Uplink(id, family) => {
-                // First, so that no known flow goes on to the dead uplink with a new entry.
-                self.steering
-                    .forget(id, family)
-                    .await
-                    .map_err(|error| failed(error.into()))?;
-                self.kernel
-                    .forget_uplink(family, self.marks.flow(id), self.marks)
-                    .await
-                    .map_err(|error| failed(error.into()))
-            }
+            Forget::Uplink(id, family) => self
+                .kernel
+                .forget_uplink(family, self.marks.flow(id), self.marks)
+                .await
+                .map_err(|error| failed(error.into())),
             Forget::Unmarked(address) => {
                 let count = self
                     .kernel
