@@ -104,8 +104,7 @@ fn leaves_by_an_uplink<const HEADER: usize>(packet: &Packet<'_, HEADER>, tuple: 
     };
     let pointer = (&raw mut question).cast::<FibLookup>();
     // SAFETY: context and structure are valid for the call, and the length is the structure's.
-    let answer =
-        unsafe { bpf_fib_lookup(packet.context().as_ptr(), pointer, LENGTH as i32, 0) };
+    let answer = unsafe { bpf_fib_lookup(packet.context().as_ptr(), pointer, LENGTH as i32, 0) };
     // Without a neighbour, or too long for the output: the route was found all the same.
     let found = [
         BPF_FIB_LKUP_RET_SUCCESS,
