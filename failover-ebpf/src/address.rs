@@ -1,24 +1,20 @@
 //! Addresses as words, as they stand in headers and in the flow table.
 
-/// An address in network order; an IPv4 address is the first word, the others are zero.
+/// An address in network order; an IPv4 address is the first four bytes, the others are zero.
 #[derive(Clone, Copy)]
-pub(crate) struct Address([u32; 4]);
+#[repr(transparent)]
+pub(crate) struct Address([u64; 2]);
 
 impl Address {
     #[inline(always)]
-    pub(crate) const fn new(words: [u32; 4]) -> Self {
+    pub(crate) const fn new(words: [u64; 2]) -> Self {
         Self(words)
     }
 
     #[inline(always)]
     pub(crate) const fn from_ipv4(word: u32) -> Self {
-        Self([word, 0, 0, 0])
-    }
-
-    /// The words.
-    #[inline(always)]
-    pub(crate) const fn words(self) -> [u32; 4] {
-        self.0
+        // The first bytes are the low ones of a word: the programs are for little-endian machines.
+        Self([word as u64, 0])
     }
 
     /// The bytes in their order on the wire.
@@ -39,7 +35,7 @@ pub(crate) const fn is_unsteerable_ipv4(destination: u32) -> bool {
 /// Multicast (`ff00::/8`) and link-local (`fe80::/10`) addresses, which no router passes on to
 /// another network (RFC 4291), by their first word.
 #[inline(always)]
-pub(crate) const fn is_unsteerable_ipv6(destination: u32) -> bool {
+pub(crate) const fn is_unsteerable_ipv6(destination: u64) -> bool {
     let [first, second, ..] = destination.to_ne_bytes();
     first == 0xff || (first == 0xfe && second & 0xc0 == 0x80)
 }

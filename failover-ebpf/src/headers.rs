@@ -160,7 +160,7 @@ pub(crate) fn read<const HEADER: usize>(packet: &Packet<'_, HEADER>) -> Headers 
 
 #[inline(always)]
 fn read_ipv4<const HEADER: usize>(packet: &Packet<'_, HEADER>, at: usize) -> Internet {
-    let Some([first, second, third, source, destination]) = packet.words(at) else {
+    let Some([first, second, third, source, destination]) = packet.words::<u32, 5>(at) else {
         return Internet::Unread;
     };
     let [version_and_length, traffic_class, _, _] = first.to_ne_bytes();
@@ -186,15 +186,13 @@ fn read_ipv4<const HEADER: usize>(packet: &Packet<'_, HEADER>, at: usize) -> Int
 
 #[inline(always)]
 fn read_ipv6<const HEADER: usize>(packet: &Packet<'_, HEADER>, at: usize) -> Internet {
-    let Some([first, second, s0, s1, s2, s3, d0, d1, d2, d3]) = packet.words(at) else {
+    let Some([first, s0, s1, d0, d1]) = packet.words::<u64, 5>(at) else {
         return Internet::Unread;
     };
-    let [version, class, _, _] = first.to_ne_bytes();
-    let [_, _, next, _] = second.to_ne_bytes();
+    let [version, class, _, _, _, _, next, _] = first.to_ne_bytes();
     if version >> 4 != 6 {
         return Internet::Unread;
     }
-    let destination = Address::new([d0, d1, d2, d3]);
     if is_unsteerable_ipv6(d0) {
         return Internet::Other;
     }
@@ -202,15 +200,15 @@ fn read_ipv6<const HEADER: usize>(packet: &Packet<'_, HEADER>, at: usize) -> Int
         family: Family::Ipv6,
         protocol: next,
         traffic_class: version << 4 | class >> 4,
-        source: Address::new([s0, s1, s2, s3]),
-        destination,
+        source: Address::new([s0, s1]),
+        destination: Address::new([d0, d1]),
         at: packet.any_offset(at + 40),
     };
     for _ in 0..EXTENSION_HEADERS {
         if !is_extension(upper.protocol) {
             return Internet::Upper(upper);
         }
-        let Some([word]) = packet.words(upper.at) else {
+        let Some([word]) = packet.words::<u32, 1>(upper.at) else {
             return Internet::Unread;
         };
         let [next, length, offset_high, offset_low] = word.to_ne_bytes();
@@ -251,12 +249,12 @@ fn read_tuple<const HEADER: usize>(
 ) -> Option<Tuple> {
     let mut tuple = by_addresses(upper);
     if matches!(upper.protocol, TCP | UDP | UDPLITE | SCTP | DCCP) {
-        let [ports] = packet.words(upper.at)?;
+        let [ports] = packet.words::<u32, 1>(upper.at)?;
         let ports = u32::from_be(ports);
         tuple.source_port = (ports >> 16) as u16;
         tuple.destination_port = ports as u16;
         if whole && upper.protocol == TCP {
-            let [fourth] = packet.words(upper.at + 12)?;
+            let [fourth] = packet.words::<u32, 1>(upper.at + 12)?;
             let [_, flags, _, _] = u32::to_ne_bytes(fourth);
             tuple.tcp = TcpFlags(flags);
         }
@@ -290,7 +288,7 @@ const fn classify(family: Family, kind: u8) -> Icmp {
 
 #[inline(always)]
 fn read_icmp<const HEADER: usize>(packet: &Packet<'_, HEADER>, upper: &Upper) -> Headers {
-    let Some([first, second]) = packet.words(upper.at) else {
+    let Some([first, second]) = packet.words::<u32, 2>(upper.at) else {
         return Headers::Unread;
     };
     let [kind, ..] = first.to_ne_bytes();
@@ -344,7 +342,7 @@ pub(crate) fn read_about<const HEADER: usize>(
     };
     match (upper.protocol, upper.family) {
         (ICMP, Family::Ipv4) | (ICMPV6, Family::Ipv6) => {
-            let [_, second] = packet.words(upper.at)?;
+            let [_, second] = packet.words::<u32, 2>(upper.at)?;
             Some(echo(&upper, second))
         }
         _ => read_tuple(packet, &upper, false),

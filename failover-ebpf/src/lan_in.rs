@@ -6,7 +6,7 @@ use failover_common::{Flow, FlowKey, Phase, Reason};
 
 use crate::headers::{self, Headers, Tuple};
 use crate::log;
-use crate::maps::{FLOWS, add, count, total, uplink};
+use crate::maps::{FLOWS, add, count, total, uplink, zero};
 use crate::mark::{self, Certainty};
 use crate::packet::Packet;
 use crate::pick::{Picked, pick};
@@ -177,14 +177,15 @@ fn enter<const HEADER: usize>(
 
 /// A flow that begins now, on no uplink yet.
 #[inline(always)]
-pub(crate) const fn begun(now_ns: u64) -> Flow {
+pub(crate) fn begun(now_ns: u64) -> Flow {
+    let none = zero();
     Flow {
         created_ns: now_ns,
         seen_ns: now_ns,
-        out_packets: 0,
-        out_bytes: 0,
-        in_packets: 0,
-        in_bytes: 0,
+        out_packets: none,
+        out_bytes: none,
+        in_packets: none,
+        in_bytes: none,
         generation: 0,
         uplink: 0,
         reason: Reason::Hash,

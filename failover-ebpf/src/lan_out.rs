@@ -1,6 +1,6 @@
 //! A packet to users: it tells by which uplink its flow comes back.
 
-use failover_common::{Flow, FlowKey, Phase, Reason, Role, Uplink};
+use failover_common::{Flow, FlowKey, Phase, Reason, Role};
 
 use crate::headers::{self, Headers, Tuple};
 use crate::lan_in::{begun, now_ns};
@@ -38,22 +38,20 @@ pub(crate) fn handle<const HEADER: usize>(packet: &Packet<'_, HEADER>) {
 
 #[inline(always)]
 fn learn<const HEADER: usize>(packet: &Packet<'_, HEADER>, tuple: &Tuple, id: u8) {
-    let Some(uplink) = uplink(id) else {
-        return;
-    };
     let key = tuple.inward();
     let now_ns = now_ns();
     let Some(flow) = FLOWS.get_ptr_mut(key) else {
         if !tuple.tcp.resets() {
-            enter(packet, tuple, &key, uplink, id, now_ns);
+            enter(packet, tuple, &key, id, now_ns);
         }
         return;
     };
     // SAFETY: as for an entry that a packet from users found: the memory stays while the program
     // runs, fields are written one by one, and a mixture is corrected by the connection mark.
     let flow = unsafe { &mut *flow };
-    if !tuple.tcp.resets() {
-        agree(flow, &key, uplink, id);
+    let agreed = flow.confirmed && flow.uplink == id;
+    if !agreed && !tuple.tcp.resets() {
+        agree(flow, &key, id);
     }
     if tuple.tcp.closes() {
         flow.phase = Phase::Closing;
@@ -68,15 +66,17 @@ fn learn<const HEADER: usize>(packet: &Packet<'_, HEADER>, tuple: &Tuple, id: u8
 }
 
 /// What comes back by the flow's uplink confirms it. What comes back by another one that translates
-/// can belong to no other than that: it corrects it. A late packet by an uplink that is down does
-/// neither.
+/// can belong to no other than that: it corrects it. A late packet by an uplink that is down takes no
+/// flow there, and neither does one of a confirmed flow whose uplink's flows were forgotten: its
+/// generation stays the old one, so that the next packet from inside is picked anew.
 #[inline(always)]
-fn agree(flow: &mut Flow, key: &FlowKey, uplink: &Uplink, id: u8) {
+fn agree(flow: &mut Flow, key: &FlowKey, id: u8) {
+    let Some(uplink) = uplink(id) else {
+        return;
+    };
     let family = uplink.family(key.family);
     if flow.uplink == id && flow.generation == family.generation {
-        if !flow.confirmed {
-            flow.confirmed = true;
-        }
+        flow.confirmed = true;
     } else if family.state.teaches() && family.translates {
         flow.confirmed = true;
         flow.reason = Reason::Restored;
@@ -94,10 +94,12 @@ fn enter<const HEADER: usize>(
     packet: &Packet<'_, HEADER>,
     tuple: &Tuple,
     key: &FlowKey,
-    uplink: &Uplink,
     id: u8,
     now_ns: u64,
 ) {
+    let Some(uplink) = uplink(id) else {
+        return;
+    };
     let family = uplink.family(key.family);
     let begins = mark::asks(packet);
     if !family.state.teaches() || !(begins || family.translates) {

@@ -123,48 +123,79 @@ impl<'c, const HEADER: usize> Packet<'c, HEADER> {
         self.length() >= (HEADER + offset) as u64
     }
 
-    /// Reads 32-bit words, in network order, at an offset from the IP header. `None` where the packet
-    /// ends before, or at more than 32 kB.
+    /// Reads words, in network order, at an offset from the IP header. `None` where the packet ends
+    /// before, or at more than 32 kB.
     #[inline(always)]
-    pub(crate) fn words<const COUNT: usize>(&self, offset: usize) -> Option<[u32; COUNT]> {
+    pub(crate) fn words<W: Word, const COUNT: usize>(&self, offset: usize) -> Option<[W; COUNT]> {
         // So that the verifier knows a bound.
         if offset > 0x7fff {
             return None;
         }
         let offset = HEADER + offset;
         let first = self.context.data() + offset;
-        if first + 4 * COUNT > self.context.data_end() {
+        if first + size_of::<[W; COUNT]>() > self.context.data_end() {
             // Not in the linear part: many drivers, and sockets that send whole frames, leave no
             // more than the Ethernet header there.
             return self.context.load(offset).ok();
         }
-        let mut words = [0; COUNT];
+        let mut words = [W::ZERO; COUNT];
         for (index, word) in words.iter_mut().enumerate() {
             // SAFETY: the word lies within the packet, by the comparison above.
-            *word = unsafe { load(first + 4 * index) };
+            *word = unsafe { W::load(first + size_of::<W>() * index) };
         }
         Some(words)
     }
 }
 
-/// Loads a word from an address that need not be aligned: behind an Ethernet header an IP header is
-/// not, on most processors. The compiler would load it byte by byte; the kernel allows a word
-/// wherever the processor can do that.
-///
-/// # Safety
-/// The four bytes must lie within the packet. The hazard is a read beyond it, which the kernel's
-/// verifier refuses.
-#[inline(always)]
-unsafe fn load(address: usize) -> u32 {
-    let word: u64;
-    // SAFETY: by the caller's promise; the instruction reads memory and nothing else.
-    unsafe {
-        asm!(
-            "{word} = *(u32 *)({address} + 0)",
-            word = lateout(reg) word,
-            address = in(reg) address,
-            options(nostack, readonly, pure)
-        );
+/// What a packet is read by.
+pub(crate) trait Word: Copy {
+    /// Any value.
+    const ZERO: Self;
+
+    /// Loads a word from an address that need not be aligned: behind an Ethernet header an IP header
+    /// is not, on most processors. The compiler would load it byte by byte; the kernel allows a word
+    /// wherever the processor can do that.
+    ///
+    /// # Safety
+    /// The bytes must lie within the packet. The hazard is a read beyond it, which the kernel's
+    /// verifier refuses.
+    unsafe fn load(address: usize) -> Self;
+}
+
+impl Word for u32 {
+    const ZERO: Self = 0;
+
+    #[inline(always)]
+    unsafe fn load(address: usize) -> Self {
+        let word: u64;
+        // SAFETY: by the caller's promise; the instruction reads memory and nothing else.
+        unsafe {
+            asm!(
+                "{word} = *(u32 *)({address} + 0)",
+                word = lateout(reg) word,
+                address = in(reg) address,
+                options(nostack, readonly, pure)
+            );
+        }
+        word as Self
     }
-    word as u32
+}
+
+impl Word for u64 {
+    const ZERO: Self = 0;
+
+    #[inline(always)]
+    unsafe fn load(address: usize) -> Self {
+        let word: Self;
+        // SAFETY: by the caller's promise; the instruction reads memory and nothing else.
+        unsafe {
+            asm!(
+                "{word} = *(u64 *)({address} + 0)",
+                word = lateout(reg) word,
+                address = in(reg) address,
+                options(nostack, readonly, pure)
+            );
+        }
+        word
+    }
 }

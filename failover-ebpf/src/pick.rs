@@ -3,17 +3,16 @@
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::bindings::{
     BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_SUCCESS,
-    bpf_fib_lookup as FibLookup, bpf_fib_lookup__bindgen_ty_1 as Length,
-    bpf_fib_lookup__bindgen_ty_2 as Class, bpf_fib_lookup__bindgen_ty_3 as Source,
-    bpf_fib_lookup__bindgen_ty_4 as Destination, bpf_fib_lookup__bindgen_ty_5 as Table,
+    bpf_fib_lookup as FibLookup,
 };
 use aya_ebpf::helpers::generated::bpf_fib_lookup;
 use failover_common::lifetime::protocol::{TCP, UDP};
 use failover_common::selection::slot;
 use failover_common::{Family, FlowKey, Role, SelectionKey};
 
+use crate::address::Address;
 use crate::headers::Tuple;
-use crate::maps::{SELECTION, interface, total, uplink};
+use crate::maps::{SELECTION, interface, total, uplink, zero};
 use crate::packet::Packet;
 
 /// The address families of sockets (include/linux/socket.h).
@@ -59,6 +58,24 @@ fn select(key: &FlowKey) -> Option<Picked> {
     })
 }
 
+/// `struct bpf_fib_lookup` (include/uapi/linux/bpf.h) by its words, which are written one by one.
+#[repr(C, align(8))]
+struct Question {
+    /// From the low byte on: the family, the protocol, the ports in network order, and no length.
+    what: u64,
+    /// Where the packet came in; after the call, where it goes.
+    ifindex: u32,
+    /// The traffic class: for IPv4 the first byte, for IPv6 as in the header.
+    class: u32,
+    source: Address,
+    destination: Address,
+    /// Table, and hardware addresses of the answer.
+    rest: [u64; 2],
+}
+
+const LENGTH: usize = size_of::<Question>();
+const _: () = assert!(LENGTH == size_of::<FibLookup>());
+
 /// Whether the kernel's own answer for the packet, by all rules and tables, is an uplink. What a
 /// VPN's or the user's rules send elsewhere is left alone, and so is what is for this host or
 /// another downlink.
@@ -70,39 +87,24 @@ fn leaves_by_an_uplink<const HEADER: usize>(packet: &Packet<'_, HEADER>, tuple: 
         _ => (0, 0),
     };
     let (family, class) = match tuple.family {
-        Family::Ipv4 => {
-            let tos = Class {
-                tos: tuple.traffic_class,
-            };
-            (AF_INET, tos)
-        }
-        Family::Ipv6 => {
-            let flowinfo = (u32::from(tuple.traffic_class) << 20).to_be();
-            (AF_INET6, Class { flowinfo })
-        }
+        Family::Ipv4 => (AF_INET, u32::from(tuple.traffic_class)),
+        Family::Ipv6 => (AF_INET6, (u32::from(tuple.traffic_class) << 20).to_be()),
     };
-    // Field by field: a zeroed structure would be filled by a loop, byte after byte.
-    let mut lookup = FibLookup {
-        family,
-        l4_protocol: tuple.protocol,
-        sport,
-        dport,
-        __bindgen_anon_1: Length { tot_len: 0 },
+    let zero = zero();
+    let mut question = Question {
+        what: u64::from(family)
+            | u64::from(tuple.protocol) << 8
+            | u64::from(sport) << 16
+            | u64::from(dport) << 32,
         ifindex: packet.ifindex(),
-        __bindgen_anon_2: class,
-        __bindgen_anon_3: Source {
-            ipv6_src: tuple.source.words(),
-        },
-        __bindgen_anon_4: Destination {
-            ipv6_dst: tuple.destination.words(),
-        },
-        __bindgen_anon_5: Table { tbid: 0 },
-        smac: [0; 6],
-        dmac: [0; 6],
+        class,
+        source: tuple.source,
+        destination: tuple.destination,
+        rest: [zero; 2],
     };
-    const LENGTH: i32 = size_of::<FibLookup>() as i32;
+    let pointer = (&raw mut question).cast::<FibLookup>();
     // SAFETY: context and structure are valid for the call, and the length is the structure's.
-    let answer = unsafe { bpf_fib_lookup(packet.context().as_ptr(), &raw mut lookup, LENGTH, 0) };
+    let answer = unsafe { bpf_fib_lookup(packet.context().as_ptr(), pointer, LENGTH as i32, 0) };
     // Without a neighbour, or too long for the output: the route was found all the same.
     let found = [
         BPF_FIB_LKUP_RET_SUCCESS,
@@ -112,6 +114,6 @@ fn leaves_by_an_uplink<const HEADER: usize>(packet: &Packet<'_, HEADER>, tuple: 
     .into_iter()
     .any(|routed| answer == i64::from(routed));
     found
-        && interface(lookup.ifindex)
+        && interface(question.ifindex)
             .is_some_and(|out| matches!(out.role, Role::Uplink | Role::SharedUplink))
 }

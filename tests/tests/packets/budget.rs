@@ -24,10 +24,10 @@ pub(crate) fn trials() -> Vec<SystemTest> {
 /// fifths more for other kernels and compilers. It stops at a million; what comes near takes long
 /// to load, and fails on kernels whose verifier prunes less.
 const BUDGETS: [(&str, u32); 6] = [
-    ("fo_lan_in", 13_200),
-    ("fo_lan_in_l3", 13_200),
-    ("fo_lan_out", 8_200),
-    ("fo_lan_out_l3", 8_200),
+    ("fo_lan_in", 10_500),
+    ("fo_lan_in_l3", 10_500),
+    ("fo_lan_out", 7_000),
+    ("fo_lan_out_l3", 7_000),
     ("fo_wan_in", 66),
     ("fo_wan_in_l3", 66),
 ];
