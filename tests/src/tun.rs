@@ -66,11 +66,14 @@ async fn pump(
     let sending = async {
         let mut buffer = vec![0_u8; LONGEST_PACKET];
         loop {
-            let packet = device
-                .async_io(tokio::io::Interest::READABLE, |mut file| {
-                    file.read(&mut buffer)
-                })
-                .await;
+            let read = device.async_io(tokio::io::Interest::READABLE, |mut file| {
+                file.read(&mut buffer)
+            });
+            let packet = tokio::select! {
+                packet = read => packet,
+                // Nobody wants packets any more, also while none come.
+                () = to_us.closed() => return,
+            };
             match packet {
                 Ok(length) => {
                     let packet = buffer.get(..length).unwrap_or_default();
