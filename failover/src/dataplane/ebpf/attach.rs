@@ -1,4 +1,4 @@
-//! Hangs a program on an interface, by TCX where the kernel has it, else by [`clsact`], and takes it
+//! Hangs a program on an interface, by TCX where the kernel has it, else by `clsact`, and takes it
 //! off.
 
 use std::fmt;

@@ -12,7 +12,7 @@
 //! | [`maps`] | reads and writes the maps |
 //! | [`publish`] | brings them into the wanted state |
 //! | [`attach`] | hangs a program on an interface |
-//! | [`clsact`] | the same on kernels without TCX |
+//! | `clsact` | the same on kernels without TCX |
 //! | [`leftovers`] | takes everything out, whichever version put it there |
 //! | [`log`] | passes on what the programs log |
 //! | [`table`] | reads the flow table, for people |

@@ -69,12 +69,17 @@ async fn quiet(lab: &Lab, daemon: &Daemon) -> Result<(Vec<Entry>, Tracked), Erro
     }
 }
 
+/// The mark of a probe's connection, as `conntrack` prints it.
+const PROBE: &str = " mark=2147483648 ";
+
 async fn tracked(gateway: &Node) -> Result<Tracked, Error> {
     let mut tracked = Tracked::new();
     for family in Family::ALL {
         for protocol in Protocol::ALL {
             let lines = conntrack(gateway, family, word(protocol, family)).await?;
-            let kept = lines.iter().map(|line| {
+            // Probes never rest.
+            let users = lines.iter().filter(|line| !line.contains(PROBE));
+            let kept = users.map(|line| {
                 let words = line.split_whitespace();
                 let kept = words.filter(|word| word.contains('=') && !word.contains("time="));
                 kept.collect::<Vec<_>>().join(" ")
