@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::net::IpAddr;
 
-use failover_common::lifetime::protocol::UDP;
+use failover_common::lifetime::protocol::{TCP, UDP};
 use failover_common::{Family, Role, Totals};
 use failover_tests::programs::{Settings, Stand};
 use failover_tests::{LabError, ProgramSpec};
@@ -148,8 +148,8 @@ async fn users_routes(family: Family) -> Result<(), Box<dyn Error>> {
         format!("{ip} route add unreachable {unreachable}"),
         format!("{ip} route add prohibit {prohibited}"),
         format!("{ip} route add default via {via} dev lan0 table 77"),
-        format!("{ip} rule add ipproto udp sport {PORT} lookup 77"),
-        format!("{ip} rule add ipproto tcp dport {PORT} lookup 77"),
+        format!("{ip} rule add ipproto {UDP} sport {PORT} lookup 77"),
+        format!("{ip} rule add ipproto {TCP} dport {PORT} lookup 77"),
         format!("{ip} rule add ipproto {GRE} lookup 77"),
         format!("{ip} rule add tos {CLASS:#x} lookup 77"),
         format!("{ip} rule add from {source} iif lan0 lookup 77"),

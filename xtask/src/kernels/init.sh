@@ -7,6 +7,9 @@ $b mkdir -p /proc /sys /dev /tmp /run /mnt /root /etc /var
 $b mount -t proc proc /proc
 $b mount -t sysfs sys /sys
 $b mount -t devtmpfs dev /dev
+# The kernel loads the module of TUN when this is opened.
+$b mkdir -p /dev/net
+$b mknod /dev/net/tun c 10 200
 $b mount -t bpf bpf /sys/fs/bpf
 $b mount -t tmpfs tmp /tmp
 $b mount -t cgroup2 cgroup /sys/fs/cgroup
