@@ -66,8 +66,8 @@ fn learn<const HEADER: usize>(packet: &Packet<'_, HEADER>, tuple: &Tuple, id: u8
 }
 
 /// What comes back by the flow's uplink confirms it. What comes back by another one that translates
-/// can belong to no other than that: it corrects it. A late packet by an uplink that is down takes no
-/// flow there, and neither does one of a confirmed flow whose uplink's flows were forgotten: its
+/// can belong to no other than that: it corrects it. A late packet by an uplink that is down does
+/// neither. A late one of a confirmed flow whose uplink's flows were forgotten does not get here: the
 /// generation stays the old one, so that the next packet from inside is picked anew.
 #[inline(always)]
 fn agree(flow: &mut Flow, key: &FlowKey, id: u8) {
@@ -75,9 +75,12 @@ fn agree(flow: &mut Flow, key: &FlowKey, id: u8) {
         return;
     };
     let family = uplink.family(key.family);
+    if !family.state.teaches() {
+        return;
+    }
     if flow.uplink == id && flow.generation == family.generation {
         flow.confirmed = true;
-    } else if family.state.teaches() && family.translates {
+    } else if family.translates {
         flow.confirmed = true;
         flow.reason = Reason::Restored;
         flow.uplink = id;

@@ -76,6 +76,7 @@ enum Command {
     /// Measures, with the release build
     #[command(
         after_help = "Examples:\n  cargo xtask bench failover --trials 20 --json failover.json\n  \
+                      cargo xtask bench program\n  \
                       cargo xtask bench -- --help   which benchmarks there are"
     )]
     Bench {

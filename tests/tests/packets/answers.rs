@@ -14,7 +14,7 @@ pub(crate) fn trials() -> Vec<SystemTest> {
             "an_answer_corrects_a_confirmed_flow_too",
             corrects_confirmed,
         ),
-        both("every_uplink_that_can_carry_packets_corrects", states),
+        both("answers_teach_by_uplinks_that_can_carry_packets", states),
         both(
             "an_answer_without_translation_corrects_nothing",
             untranslated,
@@ -104,11 +104,18 @@ fn states(gateway: &mut Gateway<'_>) -> Outcome {
         (UplinkState::Down, false),
         (UplinkState::Disabled, false),
     ] {
-        open(gateway)?;
-        gateway.set_state(2, state)?;
-        answer(gateway, 2)?;
-        let expected = if teaches { Mark::Sure(2) } else { Mark::Ask(1) };
-        assert_eq!(next(gateway)?, expected, "{state:?}");
+        for by in [1, 2] {
+            open(gateway)?;
+            gateway.set_state(by, state)?;
+            answer(gateway, by)?;
+            let expected = if teaches {
+                Mark::Sure(by)
+            } else {
+                Mark::Ask(1)
+            };
+            assert_eq!(next(gateway)?, expected, "{state:?}, by uplink {by}");
+            gateway.set_state(by, UplinkState::Up)?;
+        }
     }
     Ok(())
 }
