@@ -27,19 +27,27 @@ pub fn show(terminal: &Terminal, measured: &Measured) {
     terminal.line(table(measured));
     for series in &measured.series {
         if let Some(demand) = series.demand() {
-            let family = series
-                .family
-                .map_or_else(String::new, |family| family.to_string());
-            terminal.verdict(
-                series.holds(),
-                format!(
-                    "{} {family}: median up to {} ns",
-                    series.meeting,
-                    demand.as_nanos()
-                ),
+            let demand = demand.as_nanos();
+            let what = format!(
+                "{} {}, {} {} routes: median up to {demand} ns",
+                series.program,
+                series.meeting,
+                family(series),
+                routes(series)
             );
+            terminal.verdict(series.holds(), what);
         }
     }
+}
+
+fn family(series: &Series) -> String {
+    series
+        .family
+        .map_or_else(|| "-".to_owned(), |family| family.to_string())
+}
+
+const fn routes(series: &Series) -> &'static str {
+    if series.rules { "daemon" } else { "own" }
 }
 
 fn table(measured: &Measured) -> Table {
@@ -70,10 +78,8 @@ fn table(measured: &Measured) -> Table {
         table.row([
             series.program.to_owned(),
             series.meeting.to_string(),
-            series
-                .family
-                .map_or_else(|| "-".to_owned(), |family| family.to_string()),
-            if series.rules { "daemon" } else { "own" }.to_owned(),
+            family(series),
+            routes(series).to_owned(),
             nanos(series.median()),
             nanos(runs().min().unwrap_or_default()),
             nanos(runs().max().unwrap_or_default()),
