@@ -41,6 +41,18 @@ table inet users {
 }
 "#;
 
+/// Hosts repeat for seconds which multicast groups they have joined, and look for routers.
+const SILENCE: &str = r#"
+table ip6 silence {
+    chain output {
+        type filter hook output priority filter; policy accept;
+        icmpv6 type {
+            mld-listener-report, mld2-listener-report, mld-listener-done, nd-router-solicit
+        } drop
+    }
+}
+"#;
+
 /// Where programs of the user's stand.
 const SIDES: [(&str, &str); 4] = [
     ("lan0", "ingress"),
@@ -146,10 +158,14 @@ async fn traffic(client: &Host) -> TestResult {
     Ok(())
 }
 
-/// Neighbours that are known for good are never asked for, which would be packets, too.
+/// Only the client talks: neighbours that are known for good are never asked for, and what hosts tell
+/// of themselves does not get out.
 async fn quiet(lab: &Lab) -> Result<(), LabError> {
     let (gateway, client) = (lab.gateway().node(), lab.client(1)?.node());
     let provider = lab.uplink(1)?.provider();
+    for node in [gateway, client, provider] {
+        node.nft(SILENCE).await?;
+    }
     let links: [(&Node, &str, &Node, &str); 2] = [
         (gateway, "lan0", client, "eth0"),
         (gateway, "wan1", provider, "access"),
