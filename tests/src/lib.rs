@@ -58,7 +58,7 @@ pub use daemon::{Daemon, Failover};
 pub use error::LabError;
 pub use eventually::{eventually, patient, within};
 pub use isolation::isolate;
-pub use lab::{Lab, LabBuilder, Percent, RpFilter, Uplink};
+pub use lab::{LABS_AT_ONCE, Lab, LabBuilder, Percent, RpFilter, Uplink};
 pub use node::{BpfCommand, Layout, Node, Output, Program, ProgramSpec, Refusal};
 pub use snapshot::KernelState;
 pub use traffic::{

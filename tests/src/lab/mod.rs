@@ -7,6 +7,8 @@ mod uplink;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use failover::dataplane::ebpf::pins::Pins;
+
 use crate::addressing;
 use crate::error::LabError;
 use crate::internet::Internet;
@@ -18,6 +20,10 @@ pub(crate) use builder::internet_addresses;
 pub use builder::{LabBuilder, RpFilter};
 pub use fault::Percent;
 pub use uplink::Uplink;
+
+/// How many labs are played in at once where nobody says how many. Each has a dozen threads, which
+/// wait most of the time.
+pub const LABS_AT_ONCE: usize = 4;
 
 /// A lab. With it everything in it vanishes.
 #[derive(Debug)]
@@ -111,6 +117,13 @@ impl Lab {
     #[must_use]
     pub fn bpffs(&self) -> PathBuf {
         self.directory.bpffs.clone()
+    }
+
+    /// Where daemons of this lab pin maps and links, unless a test has their configuration name
+    /// another folder.
+    #[must_use]
+    pub fn pins(&self) -> Pins {
+        Pins::new(&self.directory.bpffs.join("failover"))
     }
 }
 

@@ -30,6 +30,7 @@ mod translation;
 
 use std::process::ExitCode;
 
+use failover_tests::LABS_AT_ONCE;
 use libtest_mimic::Arguments;
 
 /// What a scenario returns; assertions panic.
@@ -38,8 +39,7 @@ type Outcome = Result<(), Box<dyn std::error::Error>>;
 fn main() -> ExitCode {
     let isolated = failover_tests::isolate();
     let mut arguments = Arguments::from_args();
-    // Every lab has a dozen threads and works hard for seconds.
-    arguments.test_threads.get_or_insert(2);
+    arguments.test_threads.get_or_insert(LABS_AT_ONCE);
     let refusal = isolated.err().map(|error| error.to_string());
     let trials = table::table()
         .into_iter()

@@ -4,6 +4,7 @@
 use std::future::Future;
 use std::process::ExitCode;
 
+use failover_tests::LABS_AT_ONCE;
 use libtest_mimic::{Arguments, Trial};
 
 /// What a test returns; assertions panic.
@@ -41,8 +42,7 @@ pub(crate) fn run(tests: impl FnOnce() -> Vec<SystemTest>) -> ExitCode {
         .err()
         .map(|error| error.to_string());
     let mut arguments = Arguments::from_args();
-    // Every lab has a dozen threads and works hard for seconds.
-    arguments.test_threads.get_or_insert(2);
+    arguments.test_threads.get_or_insert(LABS_AT_ONCE);
     let trials = tests()
         .into_iter()
         .map(|test| {
