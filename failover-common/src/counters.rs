@@ -14,6 +14,17 @@ pub struct Counters {
     pub bytes: u64,
 }
 
+impl Counters {
+    /// Both together.
+    #[must_use]
+    pub const fn plus(self, other: Self) -> Self {
+        Self {
+            packets: self.packets.saturating_add(other.packets),
+            bytes: self.bytes.saturating_add(other.bytes),
+        }
+    }
+}
+
 /// What went by of one uplink.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "user", derive(NoUninit, CheckedBitPattern))]
@@ -25,6 +36,18 @@ pub struct UplinkCounters {
     pub wan_in: Counters,
     /// Came by this uplink and went to users.
     pub lan_out: Counters,
+}
+
+impl UplinkCounters {
+    /// Both together.
+    #[must_use]
+    pub const fn plus(self, other: Self) -> Self {
+        Self {
+            lan_in: self.lan_in.plus(other.lan_in),
+            wan_in: self.wan_in.plus(other.wan_in),
+            lan_out: self.lan_out.plus(other.lan_out),
+        }
+    }
 }
 
 /// What became of packets that no known flow decided.
@@ -47,4 +70,20 @@ pub struct Totals {
     pub unpicked: u64,
     /// Packets whose headers make no sense, or go on beyond what is looked at.
     pub unread: u64,
+}
+
+impl Totals {
+    /// Both together.
+    #[must_use]
+    pub const fn plus(self, other: Self) -> Self {
+        Self {
+            entered: self.entered.saturating_add(other.entered),
+            refused: self.refused.saturating_add(other.refused),
+            renewed: self.renewed.saturating_add(other.renewed),
+            corrected: self.corrected.saturating_add(other.corrected),
+            elsewhere: self.elsewhere.saturating_add(other.elsewhere),
+            unpicked: self.unpicked.saturating_add(other.unpicked),
+            unread: self.unread.saturating_add(other.unread),
+        }
+    }
 }

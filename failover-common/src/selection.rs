@@ -5,9 +5,9 @@ use bytemuck::{CheckedBitPattern, NoUninit};
 
 use crate::{Family, FlowKey};
 
-/// The number of slots of a selection. Prime, as the table's permutations need it.
-pub const SLOTS: usize = 1021;
-const SLOT_COUNT: u64 = SLOTS as u64;
+/// The number of slots of a selection: prime, as Maglev's permutations need it, and small enough for
+/// nftables to replace a whole table in about 15 ms.
+pub const SLOTS: u16 = 1021;
 
 /// What makes flows go together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +57,7 @@ pub struct Selection {
     /// Zero.
     pub reserved: [u8; 2],
     /// The id of the uplink of each slot.
-    pub slots: [u8; SLOTS],
+    pub slots: [u8; SLOTS as usize],
 }
 
 /// The slot of a flow, less than [`SLOTS`].
@@ -76,7 +76,7 @@ pub fn slot(key: &FlowKey, affinity: Affinity) -> usize {
     // The high bits depend on all bits below them. A multiplication spreads them over the slots like
     // a division would, and the kernel's verifier sees that the result is less than their number.
     let high = hash >> 32;
-    ((high * SLOT_COUNT) >> 32) as usize
+    ((high * SLOTS as u64) >> 32) as usize
 }
 
 /// Odd, with its bits spread evenly (the golden ratio in 64 bits).
@@ -145,7 +145,7 @@ mod tests {
     }
 
     fn counts(keys: impl Iterator<Item = FlowKey>, affinity: Affinity) -> Vec<u32> {
-        let mut counts = vec![0; SLOTS];
+        let mut counts = vec![0; usize::from(SLOTS)];
         for key in keys {
             counts[slot(&key, affinity)] += 1;
         }
@@ -156,7 +156,7 @@ mod tests {
     /// flows to a slot, that is five times what chance makes of it (the square root).
     fn assert_even(what: &str, counts: &[u32]) {
         let flows: u32 = counts.iter().sum();
-        let share = f64::from(flows) / 1021.0;
+        let share = f64::from(flows) / f64::from(SLOTS);
         assert!(share > 60.0, "{what}: too few flows to tell");
         for (slot, count) in counts.iter().enumerate() {
             let ratio = f64::from(*count) / share;

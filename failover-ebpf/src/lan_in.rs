@@ -1,18 +1,15 @@
 //! A packet from users: it is given the uplink of its flow.
 
-use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
 use failover_common::lifetime::is_alive;
 use failover_common::{Flow, FlowKey, Phase, Reason};
 
+use crate::flow::{begun, enter, first_phase, is_current, now_ns, touch};
 use crate::headers::{self, Headers, Tuple};
 use crate::log;
-use crate::maps::{FLOWS, add, count, total, uplink, zero};
+use crate::maps::{FLOWS, add, count, total};
 use crate::mark::{self, Certainty};
 use crate::packet::Packet;
 use crate::pick::{Picked, pick};
-
-/// How stale the time of a flow's last packet may be.
-const REFRESH_NS: u64 = 1_000_000_000;
 
 /// Gives a packet from users its uplink.
 #[inline(always)]
@@ -52,8 +49,7 @@ fn known(key: &FlowKey, tuple: &Tuple, now_ns: u64) -> Known {
     // an entry holds is corrected by the connection mark: an unconfirmed entry asks it, and an
     // answer by another uplink than the entry's corrects that.
     let flow = unsafe { &mut *flow };
-    let current = uplink(flow.uplink)
-        .is_some_and(|uplink| uplink.family(key.family).generation == flow.generation);
+    let current = is_current(flow, key.family);
     let ended =
         !is_alive(key, flow, now_ns) || (tuple.tcp.opens() && matches!(flow.phase, Phase::Closing));
     if current && !ended {
@@ -98,7 +94,7 @@ fn steer<const HEADER: usize>(packet: &Packet<'_, HEADER>, tuple: &Tuple) {
             };
             // A reset ends a flow; it begins none.
             if !tuple.tcp.resets() {
-                enter(packet, tuple, &key, picked, now_ns);
+                enter(&key, first(packet, tuple, picked, now_ns));
                 log::new_flow(packet, &key, picked.uplink, Reason::Hash);
             }
             mark::give(packet, picked.uplink, Certainty::Ask);
@@ -122,9 +118,7 @@ fn carry<const HEADER: usize>(
     certainty: Certainty,
 ) {
     mark::give(packet, flow.uplink, certainty);
-    if now_ns.wrapping_sub(flow.seen_ns) >= REFRESH_NS {
-        flow.seen_ns = now_ns;
-    }
+    touch(flow, now_ns);
     if tuple.tcp.closes() {
         flow.phase = Phase::Closing;
     }
@@ -142,61 +136,25 @@ fn follow<const HEADER: usize>(packet: &Packet<'_, HEADER>, key: &FlowKey) {
     let Some(flow) = (unsafe { FLOWS.get(key) }) else {
         return;
     };
-    let current = uplink(flow.uplink)
-        .is_some_and(|uplink| uplink.family(key.family).generation == flow.generation);
-    if current && flow.confirmed {
+    if flow.confirmed && is_current(flow, key.family) {
         mark::give(packet, flow.uplink, Certainty::Confirmed);
     }
 }
 
+/// A flow as its first packet begins it.
 #[inline(always)]
-fn enter<const HEADER: usize>(
+fn first<const HEADER: usize>(
     packet: &Packet<'_, HEADER>,
     tuple: &Tuple,
-    key: &FlowKey,
     picked: Picked,
     now_ns: u64,
-) {
-    let flow = Flow {
+) -> Flow {
+    Flow {
         out_packets: packet.segments(),
         out_bytes: packet.length(),
         generation: picked.generation,
         uplink: picked.uplink,
-        phase: if tuple.tcp.closes() {
-            Phase::Closing
-        } else {
-            Phase::Opening
-        },
+        phase: first_phase(tuple.tcp),
         ..begun(now_ns)
-    };
-    match FLOWS.insert(key, flow, 0) {
-        Ok(()) => total(|totals| &mut totals.entered),
-        Err(_) => total(|totals| &mut totals.refused),
     }
-}
-
-/// A flow that begins now, on no uplink yet.
-#[inline(always)]
-pub(crate) fn begun(now_ns: u64) -> Flow {
-    let none = zero();
-    Flow {
-        created_ns: now_ns,
-        seen_ns: now_ns,
-        out_packets: none,
-        out_bytes: none,
-        in_packets: none,
-        in_bytes: none,
-        generation: 0,
-        uplink: 0,
-        reason: Reason::Hash,
-        phase: Phase::Opening,
-        confirmed: false,
-    }
-}
-
-/// The monotonic clock, as of the last timer tick: asking for more costs more than all else here.
-#[inline(always)]
-pub(crate) fn now_ns() -> u64 {
-    // SAFETY: the helper takes nothing and has no effect.
-    unsafe { bpf_ktime_get_coarse_ns() }
 }

@@ -2,14 +2,11 @@
 
 use failover_common::{Flow, FlowKey, Phase, Reason, Role};
 
+use crate::flow::{self, begun, first_phase, now_ns, touch};
 use crate::headers::{self, Headers, Tuple};
-use crate::lan_in::{begun, now_ns};
 use crate::maps::{FLOWS, add, count, interface, total, uplink};
 use crate::packet::Packet;
 use crate::{log, mark};
-
-/// How stale the time of a flow's last packet may be.
-const REFRESH_NS: u64 = 1_000_000_000;
 
 /// Learns from a packet that came in by an uplink and goes to users.
 #[inline(always)]
@@ -58,9 +55,7 @@ fn learn<const HEADER: usize>(packet: &Packet<'_, HEADER>, tuple: &Tuple, id: u8
     } else if matches!(flow.phase, Phase::Opening) && flow.out_packets != 0 {
         flow.phase = Phase::Established;
     }
-    if now_ns.wrapping_sub(flow.seen_ns) >= REFRESH_NS {
-        flow.seen_ns = now_ns;
-    }
+    touch(flow, now_ns);
     add(&mut flow.in_packets, packet.segments());
     add(&mut flow.in_bytes, packet.length());
 }
@@ -119,19 +114,11 @@ fn enter<const HEADER: usize>(
         generation: family.generation,
         uplink: id,
         reason,
-        phase: if tuple.tcp.closes() {
-            Phase::Closing
-        } else {
-            Phase::Opening
-        },
+        phase: first_phase(tuple.tcp),
         confirmed: true,
         ..begun(now_ns)
     };
-    match FLOWS.insert(key, flow, 0) {
-        Ok(()) => {
-            total(|totals| &mut totals.entered);
-            log::new_flow(packet, key, id, reason);
-        }
-        Err(_) => total(|totals| &mut totals.refused),
+    if flow::enter(key, flow) {
+        log::new_flow(packet, key, id, reason);
     }
 }

@@ -6,7 +6,7 @@ use aya_log_ebpf::debug;
 use aya_log_ebpf::macro_support::{Level, level_enabled};
 use failover_common::{Family, FlowKey, Reason};
 
-use crate::lan_in::now_ns;
+use crate::flow::now_ns;
 use crate::packet::Packet;
 
 /// How many lines a processor may write in a second.

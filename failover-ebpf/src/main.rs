@@ -18,6 +18,7 @@
 #![feature(asm_experimental_arch)]
 
 mod address;
+mod flow;
 mod headers;
 mod lan_in;
 mod lan_out;

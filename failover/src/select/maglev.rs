@@ -9,11 +9,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::uplink::UplinkId;
+use failover_common::SLOTS;
 
-/// The number of slots: prime, as Maglev's permutations need it, and small enough for nftables to
-/// replace a whole table in about 15 ms.
-pub const SLOTS: u16 = 1021;
+use crate::uplink::UplinkId;
 
 /// A member of a pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

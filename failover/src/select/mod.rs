@@ -3,5 +3,5 @@
 pub mod maglev;
 mod pool;
 
-pub use maglev::{SLOTS, SlotTable};
+pub use maglev::SlotTable;
 pub use pool::{Candidate, Pool, Standing, Tier, select};

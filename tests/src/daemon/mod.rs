@@ -74,7 +74,7 @@ impl Failover {
             config.trim_end(),
             control.display(),
             files.join("state").display(),
-            lab.bpffs().join("failover").display(),
+            lab.pins().root().display(),
         );
         std::fs::write(&path, text).map_err(LabError::io(format!("write {}", path.display())))?;
         Ok(Self {

@@ -5,7 +5,7 @@ use aya::programs::SchedClassifier;
 use aya::{Ebpf, EbpfLoader};
 use bytemuck::{CheckedBitPattern, NoUninit};
 use failover_common::{
-    Affinity, Counters, Family, Flow, FlowKey, Interface, Selection, SelectionKey, Totals, Uplink,
+    Affinity, Family, Flow, FlowKey, Interface, Selection, SelectionKey, Totals, Uplink,
     UplinkCounters, globals, maps,
 };
 
@@ -137,7 +137,7 @@ impl Loaded {
         affinity: Affinity,
         uplinks: &[u8],
     ) -> Result<(), ProgramsError> {
-        let mut slots = [0; failover_common::SLOTS];
+        let mut slots = [0; failover_common::SLOTS as usize];
         for (slot, uplink) in slots.iter_mut().zip(uplinks.iter().cycle()) {
             *slot = *uplink;
         }
@@ -209,19 +209,10 @@ impl Loaded {
         let map: PerCpuArray<_, Bytes<{ size_of::<UplinkCounters>() }>> =
             PerCpuArray::try_from(self.map(maps::COUNTERS)?).map_err(failed(maps::COUNTERS))?;
         let values = map.get(&id.into(), 0).map_err(failed(maps::COUNTERS))?;
-        let add = |sum: Counters, one: Counters| Counters {
-            packets: sum.packets + one.packets,
-            bytes: sum.bytes + one.bytes,
-        };
         values
             .iter()
             .try_fold(UplinkCounters::default(), |sum, bytes| {
-                let one: UplinkCounters = checked(maps::COUNTERS, bytes)?;
-                Ok(UplinkCounters {
-                    lan_in: add(sum.lan_in, one.lan_in),
-                    wan_in: add(sum.wan_in, one.wan_in),
-                    lan_out: add(sum.lan_out, one.lan_out),
-                })
+                Ok(sum.plus(checked(maps::COUNTERS, bytes)?))
             })
     }
 
@@ -234,16 +225,7 @@ impl Loaded {
             PerCpuArray::try_from(self.map(maps::TOTALS)?).map_err(failed(maps::TOTALS))?;
         let values = map.get(&0, 0).map_err(failed(maps::TOTALS))?;
         values.iter().try_fold(Totals::default(), |sum, bytes| {
-            let one: Totals = checked(maps::TOTALS, bytes)?;
-            Ok(Totals {
-                entered: sum.entered + one.entered,
-                refused: sum.refused + one.refused,
-                renewed: sum.renewed + one.renewed,
-                corrected: sum.corrected + one.corrected,
-                elsewhere: sum.elsewhere + one.elsewhere,
-                unpicked: sum.unpicked + one.unpicked,
-                unread: sum.unread + one.unread,
-            })
+            Ok(sum.plus(checked(maps::TOTALS, bytes)?))
         })
     }
 

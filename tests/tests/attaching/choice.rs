@@ -93,7 +93,7 @@ async fn ingress() -> TestResult {
     }
     let after = failover_tests::KernelState::of(gateway).await?;
     assert_eq!(before.difference(&after), None, "nothing is left of it");
-    assert!(!lab.bpffs().join("failover").exists());
+    assert!(!lab.pins().root().exists());
 
     let auto = CONFIG.replace("mode: ebpf", "mode: auto");
     let failover: Failover = Hook::Clsact.failover(&lab, &auto)?;

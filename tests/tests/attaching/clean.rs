@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use failover_common::maps;
 use failover_tests::{Daemon, Failover, KernelState, Lab, LabError, ProgramSpec};
 
 use crate::hanging::{downlink, places, until, uplink, usual, wanted};
@@ -59,7 +60,7 @@ async fn nothing(hook: Hook, kill: bool) -> TestResult {
     let failover = daemon.failover().clone();
     end(daemon, kill).await?;
     assert_eq!(places(gateway).await?, usual(hook));
-    assert!(crate::folder(&lab).join("flows").exists());
+    assert!(lab.pins().map(maps::FLOWS).exists());
 
     for _ in 0..2 {
         clean(&failover).await?;
@@ -107,7 +108,7 @@ async fn classic(hook: Hook) -> TestResult {
     let daemon = hook.failover(&lab, &classic)?.run().await?;
     assert_eq!(daemon.status().await?.mode, "classic");
     assert!(places(gateway).await?.is_empty());
-    assert!(!lab.bpffs().join("failover").exists());
+    assert!(!lab.pins().root().exists());
     daemon.terminate().await?;
 
     // And on again.

@@ -65,7 +65,7 @@ impl Means {
 
 async fn pin(lab: &Lab) -> Result<PathBuf, LabError> {
     let index = lab.gateway().node().interface_index("lan0").await?;
-    let links = crate::folder(lab).join("links");
+    let links = lab.pins().links();
     Ok(links.join(format!("{index}-lan_in")))
 }
 

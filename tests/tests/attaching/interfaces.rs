@@ -75,7 +75,7 @@ async fn uplink_again(hook: Hook) -> TestResult {
     assert!(!log.contains("took our program off"), "nobody did: {log}");
     // A pin of an interface that is gone is gone, too.
     if hook == Hook::Tcx {
-        let links = std::fs::read_dir(crate::folder(&lab).join("links"))?;
+        let links = std::fs::read_dir(lab.pins().links())?;
         assert_eq!(links.count(), 4);
     }
     daemon.terminate().await?;

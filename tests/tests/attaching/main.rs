@@ -21,7 +21,7 @@ mod trial;
 mod users;
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -107,13 +107,6 @@ fn set_bpffs(failover: &Failover, folder: &Path) -> std::io::Result<()> {
     let own = format!("bpffs: {}", folder.display());
     let lines: Vec<&str> = others.chain([own.as_str()]).collect();
     std::fs::write(failover.config(), lines.join("\n"))
-}
-
-/// The folder of maps and links.
-fn folder(lab: &Lab) -> PathBuf {
-    lab.bpffs()
-        .join("failover")
-        .join(format!("v{}", failover_common::LAYOUT_VERSION))
 }
 
 fn main() -> ExitCode {

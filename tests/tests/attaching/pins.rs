@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use aya::maps::{HashMap, Map, MapData};
 use failover::dataplane::ebpf::object::EMBEDDED;
+use failover::dataplane::ebpf::pins::Pins;
 use failover::family::Family;
 use failover_common::{LAYOUT_VERSION, Uplink, maps};
 use failover_tests::programs::Counter;
 use failover_tests::{Answer, AskError, Lab, ProgramSpec, Protocol, Traffic};
 
 use crate::hanging::{listed, places, usual};
-use crate::{CONFIG, Hook, SystemTest, TestResult, VERDICT, folder, started};
+use crate::{CONFIG, Hook, SystemTest, TestResult, VERDICT, started};
 
 pub(crate) fn tests(hook: Hook) -> Vec<SystemTest> {
     vec![
@@ -54,7 +55,7 @@ fn map_ids(lab: &Lab) -> Result<Vec<(&'static str, u32)>, Failure> {
     maps::ALL
         .iter()
         .map(|name| {
-            let map = MapData::from_pin(folder(lab).join(name))?;
+            let map = MapData::from_pin(lab.pins().map(name))?;
             Ok((*name, map.info()?.id()))
         })
         .collect()
@@ -63,7 +64,7 @@ fn map_ids(lab: &Lab) -> Result<Vec<(&'static str, u32)>, Failure> {
 /// The generations of both families of all uplinks.
 fn generations(lab: &Lab) -> Result<Vec<(u32, u32)>, Failure> {
     const LENGTH: usize = size_of::<Uplink>();
-    let map = Map::HashMap(MapData::from_pin(folder(lab).join(maps::UPLINKS))?);
+    let map = Map::HashMap(MapData::from_pin(lab.pins().map(maps::UPLINKS))?);
     let map = HashMap::<_, u32, [u8; LENGTH]>::try_from(map)?;
     let mut all = Vec::new();
     for id in [1, 2] {
@@ -164,14 +165,14 @@ async fn replaced(hook: Hook) -> TestResult {
     daemon.terminate().await?;
     let ids = map_ids(&lab)?;
     let create = |name: &str, kind: &str| {
-        let path = folder(&lab).join(name);
+        let path = lab.pins().map(name);
         format!(
             "bpftool map create {} type {kind} name other",
             path.display()
         )
     };
     for name in [maps::INTERFACES, maps::UPLINKS, maps::SELECTION] {
-        fs::remove_file(folder(&lab).join(name))?;
+        fs::remove_file(lab.pins().map(name))?;
     }
     let key = "key 4 value 4 entries 256";
     for command in [
@@ -180,7 +181,7 @@ async fn replaced(hook: Hook) -> TestResult {
     ] {
         gateway.must(ProgramSpec::line(&command)).await?;
     }
-    Counter::new(EMBEDDED, 1)?.pin(&folder(&lab).join(maps::SELECTION))?;
+    Counter::new(EMBEDDED, 1)?.pin(&lab.pins().map(maps::SELECTION))?;
 
     let daemon = started(&failover).await?;
     assert_eq!(places(gateway).await?, usual(hook));
@@ -206,7 +207,7 @@ async fn replaced(hook: Hook) -> TestResult {
 
     // In the places of links, too.
     if hook == Hook::Tcx {
-        for link in fs::read_dir(folder(&lab).join("links"))? {
+        for link in fs::read_dir(lab.pins().links())? {
             let link = link?.path();
             fs::remove_file(&link)?;
             Counter::new(EMBEDDED, 1)?.pin(&link)?;
@@ -222,7 +223,7 @@ async fn replaced(hook: Hook) -> TestResult {
 async fn named(hook: Hook) -> TestResult {
     let lab = Lab::builder().build().await?;
     let gateway = lab.gateway().node();
-    let map = folder(&lab).join(maps::FLOWS);
+    let map = lab.pins().map(maps::FLOWS);
     fs::create_dir_all(&map)?;
     let failover = hook.failover(&lab, CONFIG)?;
     let output = failover.command("run --quiet").await?;
@@ -249,11 +250,8 @@ async fn version(hook: Hook) -> TestResult {
     let daemon = hook.start(&lab).await?;
     let failover = daemon.failover().clone();
     daemon.terminate().await?;
-    let other = lab
-        .bpffs()
-        .join("failover")
-        .join(format!("v{}", LAYOUT_VERSION + 7));
-    fs::rename(folder(&lab), &other)?;
+    let other = lab.pins().root().join(format!("v{}", LAYOUT_VERSION + 7));
+    fs::rename(lab.pins().folder(), &other)?;
     let before = listed(gateway).await?;
     let traffic = Traffic::new(Protocol::Udp, Family::Ipv4, 50);
     let flows = lab.client(1)?.open(traffic).await?;
@@ -290,7 +288,7 @@ async fn version(hook: Hook) -> TestResult {
 async fn beside(hook: Hook) -> TestResult {
     let lab = Lab::builder().build().await?;
     let gateway = lab.gateway().node();
-    let theirs = lab.bpffs().join("failover");
+    let theirs = lab.pins().root().to_owned();
     fs::create_dir_all(theirs.join("v2x"))?;
     let pins = [theirs.join("map"), theirs.join("v2x").join("map")];
     for pin in &pins {
@@ -308,7 +306,7 @@ async fn beside(hook: Hook) -> TestResult {
     let output = failover.command("clean").await?;
     assert!(output.status.success(), "{output:?}");
     assert!(there());
-    assert!(!folder(&lab).exists() && places(gateway).await?.is_empty());
+    assert!(!lab.pins().folder().exists() && places(gateway).await?.is_empty());
     Ok(())
 }
 
@@ -318,7 +316,7 @@ async fn moved(hook: Hook) -> TestResult {
     let gateway = lab.gateway().node();
     let daemon = hook.start(&lab).await?;
     daemon.terminate().await?;
-    let old = lab.bpffs().join("failover");
+    let old = lab.pins().root().to_owned();
     let new = lab.bpffs().join("elsewhere");
     let failover = hook.failover(&lab, CONFIG)?;
     crate::set_bpffs(&failover, &new)?;
@@ -338,7 +336,5 @@ async fn moved(hook: Hook) -> TestResult {
 }
 
 fn pinned(root: &Path) -> bool {
-    root.join(format!("v{LAYOUT_VERSION}"))
-        .join(maps::FLOWS)
-        .exists()
+    Pins::new(root).map(maps::FLOWS).exists()
 }

@@ -113,10 +113,10 @@ async fn taken_over(hook: Hook) -> TestResult {
         every: Duration::from_millis(2),
     };
     let flows = lab.client(1)?.keep(keep, &[]).await?;
-    let other = lab.bpffs().join("failover").join("v0");
+    let other = lab.pins().root().join("v0");
     for _ in 0..3 {
         daemon.kill().await?;
-        std::fs::rename(crate::folder(&lab), &other)?;
+        std::fs::rename(lab.pins().folder(), &other)?;
         daemon = crate::started(&failover).await?;
         assert!(!other.exists());
         until(gateway, VERDICT, &usual(hook)).await?;

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use failover::dataplane::ebpf::pins::Pins;
 use failover_tests::daemon::State;
 use failover_tests::{Daemon, Failover, KernelState, Lab, LabError, ProgramSpec};
 
@@ -36,7 +37,7 @@ impl Scene {
             lab.gateway().node().must(ProgramSpec::line(line)).await?;
         }
         let bpffs = if situation.bpffs {
-            lab.bpffs().join("failover")
+            lab.pins().root().to_owned()
         } else {
             lab.files().join("pins")
         };
@@ -100,8 +101,7 @@ impl Scene {
 
     /// Where maps and links are pinned.
     pub(crate) fn pinned(&self) -> PathBuf {
-        self.bpffs
-            .join(format!("v{}", failover_common::LAYOUT_VERSION))
+        Pins::new(&self.bpffs).folder()
     }
 
     /// The folder that the configuration names.

@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use failover_common::LAYOUT_VERSION;
 use failover_tests::daemon::{Mode, State, Status};
 use failover_tests::{Daemon, Failover, Lab, ProgramSpec, eventually};
 
@@ -254,10 +253,7 @@ async fn few_capabilities() -> TestResult {
     assert_eq!(told.count(), ALL, "each program is told once: {log}");
     // Somebody takes a program off, and its pin leads nowhere.
     let index = node.interface_index("wan2").await?;
-    let links = lab
-        .bpffs()
-        .join(format!("failover/v{LAYOUT_VERSION}/links"));
-    let pin = links.join(format!("{index}-wan_in"));
+    let pin = lab.pins().links().join(format!("{index}-wan_in"));
     let detach = format!("bpftool link detach pinned {}", pin.display());
     node.must(ProgramSpec::line(&detach)).await?;
     node.must(ProgramSpec::line("ip link set wan1 down"))

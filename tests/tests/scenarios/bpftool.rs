@@ -1,7 +1,7 @@
 //! What people see who look into the maps with bpftool: names, not numbers.
 
 use failover::family::Family;
-use failover_common::{LAYOUT_VERSION, maps};
+use failover_common::maps;
 use failover_tests::daemon::State;
 use failover_tests::{Lab, ProgramSpec, Protocol};
 use serde_json::Value;
@@ -79,11 +79,9 @@ fn entry<'e>(
 
 /// What bpftool prints of a map, as scripts read it.
 async fn dump(scene: &Scene, map: &str) -> Result<Entries, Box<dyn std::error::Error>> {
-    let pin = scene.lab.bpffs().join("failover");
-    let pin = pin.join(format!("v{LAYOUT_VERSION}")).join(map);
     let command = ProgramSpec::new("bpftool")
         .arguments(["--json", "map", "dump", "pinned"])
-        .arguments([pin]);
+        .arguments([scene.lab.pins().map(map)]);
     let printed = scene.lab.gateway().node().must(command).await?;
     let entries: Vec<Value> = serde_json::from_str(&printed)?;
     Ok(entries

@@ -1,13 +1,10 @@
 //! Nothing depends on the programs' maps: whatever happens to them, flows stay where they are.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use aya::maps::{HashMap, Map, MapData, MapError};
 use failover::family::Family;
-use failover_common::{
-    Flow, FlowKey, Interface, LAYOUT_VERSION, Selection, SelectionKey, Uplink, maps,
-};
+use failover_common::{Flow, FlowKey, Interface, Selection, SelectionKey, Uplink, maps};
 use failover_tests::{Lab, Protocol, chance::Chance};
 
 use crate::Outcome;
@@ -115,13 +112,8 @@ async fn expect_no_moves_in_the_table(scene: &Scene, flows: &Conversations) -> O
 
 type FlowMap = HashMap<MapData, [u8; size_of::<FlowKey>()], [u8; size_of::<Flow>()]>;
 
-fn pin(scene: &Scene, map: &str) -> PathBuf {
-    let folder = scene.lab.bpffs().join("failover");
-    folder.join(format!("v{LAYOUT_VERSION}")).join(map)
-}
-
 fn flow_map(scene: &Scene) -> Result<FlowMap, MapError> {
-    let map = MapData::from_pin(pin(scene, maps::FLOWS))?;
+    let map = MapData::from_pin(scene.lab.pins().map(maps::FLOWS))?;
     HashMap::try_from(Map::LruHashMap(map))
 }
 
@@ -174,7 +166,7 @@ fn hash<const KEY: usize, const VALUE: usize>(
     scene: &Scene,
     map: &str,
 ) -> Result<HashMap<MapData, [u8; KEY], [u8; VALUE]>, MapError> {
-    HashMap::try_from(Map::HashMap(MapData::from_pin(pin(scene, map))?))
+    HashMap::try_from(Map::HashMap(MapData::from_pin(scene.lab.pins().map(map))?))
 }
 
 fn empty<const KEY: usize, const VALUE: usize>(

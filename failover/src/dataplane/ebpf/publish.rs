@@ -147,7 +147,7 @@ fn selection(entry: &SelectionEntry) -> Option<Selection> {
     if entry.table.is_empty() {
         return None;
     }
-    let mut slots = [0; SLOTS];
+    let mut slots = [0; SLOTS as usize];
     for (slot, (_, id)) in slots.iter_mut().zip(entry.table.iter()) {
         *slot = id.get();
     }

@@ -10,10 +10,11 @@ use std::path::{Path, PathBuf};
 
 use aya::maps::{Map, MapData, MapError, PerCpuArray};
 use bytemuck::checked::{CheckedBitPattern, try_pod_read_unaligned};
-use failover_common::{Flow, FlowKey, LAYOUT_VERSION, Totals, Uplink, maps};
+use failover_common::{Flow, FlowKey, Totals, Uplink, maps};
 use nix::time::ClockId;
 use thiserror::Error;
 
+use super::pins::Pins;
 use crate::flows::Lives;
 use crate::sys::read_batch;
 
@@ -24,7 +25,7 @@ const BATCH: usize = 4096;
 #[derive(Debug)]
 pub struct FlowTable {
     flows: MapData,
-    folder: PathBuf,
+    pins: Pins,
 }
 
 /// Why the flow table cannot be read.
@@ -75,9 +76,9 @@ impl FlowTable {
     /// # Errors
     /// When it is not there, or is another one's.
     pub fn open(bpffs: &Path) -> Result<Self, TableError> {
-        let folder = bpffs.join(format!("v{LAYOUT_VERSION}"));
-        let flows = open::<FlowKey, Flow>(&folder.join(maps::FLOWS))?;
-        Ok(Self { flows, folder })
+        let pins = Pins::new(bpffs);
+        let flows = open::<FlowKey, Flow>(&pins.map(maps::FLOWS))?;
+        Ok(Self { flows, pins })
     }
 
     /// How many entries fit.
@@ -85,7 +86,7 @@ impl FlowTable {
     /// # Errors
     /// When the kernel does not say.
     pub fn capacity(&self) -> Result<u32, TableError> {
-        let path = self.folder.join(maps::FLOWS);
+        let path = self.pins.map(maps::FLOWS);
         match self.flows.info() {
             Ok(info) => Ok(info.max_entries()),
             Err(source) => Err(TableError::Open { path, source }),
@@ -102,7 +103,7 @@ impl FlowTable {
         take: impl FnMut(&FlowKey, &Flow) -> ControlFlow<()>,
     ) -> Result<Walked, TableError> {
         walk(&self.flows, take).map_err(|source| TableError::Read {
-            path: self.folder.join(maps::FLOWS),
+            path: self.pins.map(maps::FLOWS),
             source,
         })
     }
@@ -124,7 +125,7 @@ impl FlowTable {
 
     /// The uplinks as the programs know them, by id.
     fn uplinks(&self) -> Result<BTreeMap<u32, Uplink>, TableError> {
-        let path = self.folder.join(maps::UPLINKS);
+        let path = self.pins.map(maps::UPLINKS);
         let map = open::<u32, Uplink>(&path)?;
         let mut uplinks = BTreeMap::new();
         let read = walk(&map, |id: &u32, uplink: &Uplink| {
@@ -142,7 +143,7 @@ impl FlowTable {
     /// # Errors
     /// When the map cannot be read.
     pub fn totals(&self) -> Result<Totals, TableError> {
-        let path = self.folder.join(maps::TOTALS);
+        let path = self.pins.map(maps::TOTALS);
         let failed = |source| TableError::Open {
             path: path.clone(),
             source,
@@ -152,19 +153,11 @@ impl FlowTable {
             .map_err(failed)?;
         let array = PerCpuArray::<_, [u8; size_of::<Totals>()]>::try_from(map).map_err(failed)?;
         let values = array.get(&0, 0).map_err(failed)?;
-        let mut sum = Totals::default();
-        for bytes in values.iter() {
+        values.iter().try_fold(Totals::default(), |sum, bytes| {
             let one: Totals = try_pod_read_unaligned(bytes)
                 .map_err(|_| TableError::Layout { path: path.clone() })?;
-            sum.entered = sum.entered.saturating_add(one.entered);
-            sum.refused = sum.refused.saturating_add(one.refused);
-            sum.renewed = sum.renewed.saturating_add(one.renewed);
-            sum.corrected = sum.corrected.saturating_add(one.corrected);
-            sum.elsewhere = sum.elsewhere.saturating_add(one.elsewhere);
-            sum.unpicked = sum.unpicked.saturating_add(one.unpicked);
-            sum.unread = sum.unread.saturating_add(one.unread);
-        }
-        Ok(sum)
+            Ok(sum.plus(one))
+        })
     }
 }
 

@@ -2,10 +2,11 @@
 
 use std::fmt::{self, Formatter};
 
+use failover_common::SLOTS;
+
 use super::{Ruleset, names, nfproto, pick_name, slots_name};
 use crate::config::Affinity;
 use crate::family::Family;
-use crate::select::SLOTS;
 
 impl Ruleset<'_> {
     pub(super) fn slots(&self, f: &mut Formatter<'_>, family: Family) -> fmt::Result {
