@@ -14,7 +14,7 @@ use crate::command::{self, CommandError};
 /// How long the machine may be silent: several times what its slowest test takes.
 const PATIENCE: Duration = Duration::from_mins(4);
 /// After this time it ends itself; everything together takes a fraction of it.
-const LIFETIME: Duration = Duration::from_hours(2);
+const LIFETIME: Duration = Duration::from_hours(1);
 
 const MEMORY: &str = "2G";
 const PROCESSORS: &str = "2";
@@ -113,9 +113,9 @@ fn emulator(kernel: &Kernel, initramfs: &Path, console: &Path, status: &Path) ->
     let file = |path: &Path| format!("file:{}", path.display());
     // How fast the processor's own clock goes would be measured at boot, and wrongly where other
     // processes get in between. What protects from speculation protects nothing here. A panic ends the
-    // machine at once.
+    // machine at once, and so does an oops: what comes after it proves nothing.
     let parameters = format!(
-        "console=ttyS0 quiet panic=-1 tsc=unstable clocksource=hpet mitigations=off -- {}",
+        "console=ttyS0 quiet panic=-1 oops=panic tsc=unstable clocksource=hpet mitigations=off -- {}",
         LIFETIME.as_secs()
     );
     // The kernel kills the emulator together with this program, however that ends.

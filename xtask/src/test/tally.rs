@@ -19,6 +19,8 @@ pub(crate) struct Target {
     pub(crate) took: Duration,
     /// Whether it came to its end.
     pub(crate) ended: bool,
+    /// How many tests were good so far; what counts once it has ended is what it says then.
+    good: usize,
     /// The name of the test that ended last.
     last: Option<String>,
 }
@@ -59,7 +61,9 @@ impl Tally {
         {
             let name = name.trim_end().to_owned();
             target.last = Some(name.clone());
-            if outcome == "FAILED" {
+            if outcome == "ok" {
+                target.good += 1;
+            } else if outcome == "FAILED" {
                 target.failures.push(name);
             } else if outcome.starts_with("ignored") {
                 target.ignored.push(name);
@@ -71,7 +75,8 @@ impl Tally {
     /// more than it told of.
     pub(crate) fn finish(mut self) -> Vec<Target> {
         for target in self.targets.iter_mut().filter(|target| !target.ended) {
-            target.failed += 1;
+            target.passed = target.good;
+            target.failed = target.failures.len() + 1;
             target.failures.push(match target.last.as_deref() {
                 Some(last) => {
                     format!("(it ended before its last test did; the last seen was {last})")
@@ -129,6 +134,7 @@ mod tests {
         let now = Instant::now();
         output.lines().for_each(|line| tally.heed(line, now));
         let forget = |target| Target {
+            good: 0,
             last: None,
             ..target
         };
@@ -195,6 +201,7 @@ mod tests {
         let [lab] = &tally(output)[..] else {
             panic!("one program ran");
         };
+        assert_eq!((lab.passed, lab.failed), (2, 1));
         assert_eq!(
             lab.failures,
             ["(it ended before its last test did; the last seen was b)"]
