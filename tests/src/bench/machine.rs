@@ -1,6 +1,6 @@
 //! On what something was measured: figures of one machine say little about another.
 
-use std::fs;
+use std::{fmt, fs};
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -30,6 +30,18 @@ impl Machine {
             cpu: model(&cpuinfo).to_owned(),
             cpus: std::thread::available_parallelism().map_or(0, usize::from),
         }
+    }
+}
+
+/// For the line below a heading.
+impl fmt::Display for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let date = self.date.strftime("%Y-%m-%d");
+        write!(
+            f,
+            "Linux {}, {} × {}, {date}",
+            self.kernel, self.cpus, self.cpu
+        )
     }
 }
 

@@ -53,17 +53,19 @@ async fn counted(node: &Node, counter: &str) -> Result<u64, LabError> {
     })
 }
 
+/// Flows that are there all the time.
+const KEEP: Keep = Keep {
+    each: 4,
+    every: Duration::from_millis(2),
+};
+
 async fn unmarked(hook: Hook) -> TestResult {
     let lab = Lab::builder().build().await?;
     let gateway = lab.gateway().node();
     let mut daemon = hook.start(&lab).await?;
     let failover = daemon.failover().clone();
     gateway.nft(COUNTERS).await?;
-    let keep = Keep {
-        each: 4,
-        every: Duration::from_millis(2),
-    };
-    let flows = lab.client(1)?.keep(keep, &[]).await?;
+    let flows = lab.client(1)?.keep(KEEP, &[]).await?;
     let mut programs = listed(gateway).await?;
     for restart in 0..5 {
         let before = counted(gateway, "marked").await?;
@@ -108,11 +110,7 @@ async fn taken_over(hook: Hook) -> TestResult {
     let mut daemon = hook.start(&lab).await?;
     let failover = daemon.failover().clone();
     gateway.nft(COUNTERS).await?;
-    let keep = Keep {
-        each: 4,
-        every: Duration::from_millis(2),
-    };
-    let flows = lab.client(1)?.keep(keep, &[]).await?;
+    let flows = lab.client(1)?.keep(KEEP, &[]).await?;
     let other = lab.pins().root().join("v0");
     for _ in 0..3 {
         daemon.kill().await?;

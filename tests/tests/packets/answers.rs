@@ -4,7 +4,7 @@ use failover_common::lifetime::protocol::{TCP, UDP};
 use failover_common::{Affinity, Flow, FlowKey, Phase, Reason, Totals, UplinkState};
 
 use crate::frames::{ACK, Message, RST, SYN};
-use crate::gateway::{Failure, Gateway, Mark, Outcome, both, length};
+use crate::gateway::{Failure, Gateway, Mark, Outcome, TEACHING, both, length};
 use crate::trial::SystemTest;
 
 pub(crate) fn trials() -> Vec<SystemTest> {
@@ -96,14 +96,7 @@ fn corrects_confirmed(gateway: &mut Gateway<'_>) -> Outcome {
 }
 
 fn states(gateway: &mut Gateway<'_>) -> Outcome {
-    for (state, teaches) in [
-        (UplinkState::Absent, false),
-        (UplinkState::Unknown, true),
-        (UplinkState::Up, true),
-        (UplinkState::Degraded, true),
-        (UplinkState::Down, false),
-        (UplinkState::Disabled, false),
-    ] {
+    for (state, teaches) in TEACHING {
         for by in [1, 2] {
             open(gateway)?;
             gateway.set_state(by, state)?;

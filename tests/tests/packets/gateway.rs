@@ -32,6 +32,16 @@ const OTHERS: u32 = 0x00a5_1234;
 const MASK: u32 = 0xff00_0000;
 const ASK: u32 = 0x8000_0000;
 
+/// Whether what comes in by an uplink in a state tells that its flow is on it.
+pub(crate) const TEACHING: [(UplinkState, bool); 6] = [
+    (UplinkState::Absent, false),
+    (UplinkState::Unknown, true),
+    (UplinkState::Up, true),
+    (UplinkState::Degraded, true),
+    (UplinkState::Down, false),
+    (UplinkState::Disabled, false),
+];
+
 /// Programs that were just loaded and know nobody, in a gateway with three uplinks that are up and
 /// translate; new flows go to one of them, slot by slot.
 pub(crate) struct Gateway<'g> {

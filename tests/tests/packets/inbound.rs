@@ -2,10 +2,10 @@
 //! their entry.
 
 use failover_common::lifetime::protocol::{TCP, UDP};
-use failover_common::{Flow, Phase, Reason, Role, Totals, UplinkCounters, UplinkState};
+use failover_common::{Flow, Phase, Reason, Role, Totals, UplinkCounters};
 
 use crate::frames::{ACK, FIN, Message, RST, SYN};
-use crate::gateway::{Failure, Gateway, Mark, Outcome, both, counted, length};
+use crate::gateway::{Failure, Gateway, Mark, Outcome, TEACHING, both, counted, length};
 use crate::kinds::kinds;
 use crate::trial::SystemTest;
 
@@ -127,14 +127,7 @@ fn untranslated(gateway: &mut Gateway<'_>) -> Outcome {
 }
 
 fn states(gateway: &mut Gateway<'_>) -> Outcome {
-    for (state, teaches) in [
-        (UplinkState::Absent, false),
-        (UplinkState::Unknown, true),
-        (UplinkState::Up, true),
-        (UplinkState::Degraded, true),
-        (UplinkState::Down, false),
-        (UplinkState::Disabled, false),
-    ] {
+    for (state, teaches) in TEACHING {
         gateway.set_state(1, state)?;
         for first in [true, false] {
             let entered = learnt(gateway, 1, first)?.is_some();

@@ -9,18 +9,14 @@ use crate::terminal::{Align, Style, Table, Terminal};
 
 /// Shows the result.
 pub fn show(terminal: &Terminal, measured: &Measured) {
-    let machine = &measured.machine;
     terminal.heading("What the TC programs cost per packet, in ns");
     terminal.line(terminal.styled(
         Style::Faint,
         format!(
-            "Linux {}, {} × {}, {}; BPF_PROG_TEST_RUN, mean of each run, median of all runs;\n\
+            "{}; BPF_PROG_TEST_RUN, mean of each run, median of all runs;\n\
              \"loop\" is what the same loop takes around a program that does nothing, \"net\" the median without\n\
              it; \"daemon\" are the rules and tables that the daemon puts beside the gateway's own routes",
-            machine.kernel,
-            machine.cpus,
-            machine.cpu,
-            machine.date.strftime("%Y-%m-%d"),
+            measured.machine
         ),
     ));
     terminal.line("");
