@@ -3,7 +3,10 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use aya::maps::{HashMap, Map, MapData, MapError};
+use failover::dataplane::ebpf::pins::Pins;
 use failover::family::Family;
+use failover_common::{Flow, FlowKey, maps};
 
 use super::{Fault, Measured, Series, Trial};
 use crate::bench::Machine;
@@ -161,6 +164,10 @@ impl Bench<'_> {
             .node()
             .must(ProgramSpec::line("conntrack -F"))
             .await?;
+        forget_flows(&self.lab.pins()).map_err(|error| LabError::Io {
+            what: "empty the flow table".to_owned(),
+            source: std::io::Error::other(error),
+        })?;
         let client = self.lab.client(1)?;
         let traffic = Traffic::new(Protocol::Udp, family, BEFORE).within(ANSWER_WITHIN);
         eventually("new flows go by the main uplink", HEALED_WITHIN, || async {
@@ -186,4 +193,24 @@ impl Bench<'_> {
             Fault::Interface => uplink.remake_interface().await,
         }
     }
+}
+
+/// Empties the programs' flow table. In classic mode there is none.
+fn forget_flows(pins: &Pins) -> Result<(), MapError> {
+    let path = pins.map(maps::FLOWS);
+    if !path.exists() {
+        return Ok(());
+    }
+    let map = Map::LruHashMap(MapData::from_pin(path)?);
+    let mut flows =
+        HashMap::<_, [u8; size_of::<FlowKey>()], [u8; size_of::<Flow>()]>::try_from(map)?;
+    let keys: Vec<_> = flows.keys().collect::<Result<_, _>>()?;
+    for key in keys {
+        match flows.remove(&key) {
+            // It may have been evicted meanwhile.
+            Ok(()) | Err(MapError::KeyNotFound) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
