@@ -1,10 +1,11 @@
 //! The TC programs by themselves, without a daemon: loaded in a gateway, given single packets by
-//! `BPF_PROG_TEST_RUN`, or attached to its interfaces.
+//! `BPF_PROG_TEST_RUN`, or attached to its interfaces. And the maps that a daemon has pinned.
 
 mod assembled;
 mod attach;
 mod counter;
 mod loaded;
+mod pinned;
 mod run;
 mod stand;
 
@@ -12,6 +13,7 @@ pub use assembled::Assembled;
 pub use attach::{Direction, attach};
 pub use counter::{Counter, Order};
 pub use loaded::{Loaded, Settings};
+pub use pinned::{FlowMap, empty, flow_map};
 pub use run::{Context, Run, run};
 pub use stand::{Stand, Wiring};
 

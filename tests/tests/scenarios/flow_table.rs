@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use aya::maps::{HashMap, Map, MapData, MapError};
 use failover::family::Family;
-use failover_common::{Flow, FlowKey, Interface, Selection, SelectionKey, Uplink, maps};
+use failover_common::{Flow, Interface, Selection, SelectionKey, Uplink, maps};
+use failover_tests::programs::{empty, flow_map};
 use failover_tests::{Lab, Protocol, chance::Chance};
 
 use crate::Outcome;
@@ -85,7 +86,7 @@ pub(crate) async fn is_lost_with_the_daemon(case: &Case, family: Family) -> Outc
 
 /// Each flow that was asked is in the table, on the uplink where it is.
 async fn expect_no_moves_in_the_table(scene: &Scene, flows: &Conversations) -> Outcome {
-    let table = flow_map(scene)?;
+    let table = flow_map(&scene.lab.pins())?;
     let status = scene.daemon()?.status().await?;
     for uplink in 1..=3 {
         let interface = format!("wan{uplink}");
@@ -110,19 +111,12 @@ async fn expect_no_moves_in_the_table(scene: &Scene, flows: &Conversations) -> O
     Ok(())
 }
 
-type FlowMap = HashMap<MapData, [u8; size_of::<FlowKey>()], [u8; size_of::<Flow>()]>;
-
-fn flow_map(scene: &Scene) -> Result<FlowMap, MapError> {
-    let map = MapData::from_pin(scene.lab.pins().map(maps::FLOWS))?;
-    HashMap::try_from(Map::LruHashMap(map))
-}
-
 /// Deletes every other entry, more or less, and gives packets a chance in between.
 async fn delete_at_random(
     scene: &Scene,
     chance: &mut Chance,
 ) -> Result<usize, Box<dyn std::error::Error>> {
-    let mut table = flow_map(scene)?;
+    let mut table = flow_map(&scene.lab.pins())?;
     let keys: Vec<_> = table.keys().collect::<Result<_, _>>()?;
     let mut deleted = 0;
     for key in keys {
@@ -140,7 +134,7 @@ async fn delete_at_random(
 fn delete_all(scene: &Scene, map: &str) -> Result<usize, MapError> {
     const KEY: usize = size_of::<u32>();
     match map {
-        maps::FLOWS => empty(flow_map(scene)?),
+        maps::FLOWS => empty(flow_map(&scene.lab.pins())?),
         maps::UPLINKS => empty(hash::<KEY, { size_of::<Uplink>() }>(scene, map)?),
         maps::INTERFACES => empty(hash::<KEY, { size_of::<Interface>() }>(scene, map)?),
         _ => empty(hash::<
@@ -167,17 +161,4 @@ fn hash<const KEY: usize, const VALUE: usize>(
     map: &str,
 ) -> Result<HashMap<MapData, [u8; KEY], [u8; VALUE]>, MapError> {
     HashMap::try_from(Map::HashMap(MapData::from_pin(scene.lab.pins().map(map))?))
-}
-
-fn empty<const KEY: usize, const VALUE: usize>(
-    mut map: HashMap<MapData, [u8; KEY], [u8; VALUE]>,
-) -> Result<usize, MapError> {
-    let keys: Vec<[u8; KEY]> = map.keys().collect::<Result<_, _>>()?;
-    for key in &keys {
-        match map.remove(key) {
-            Ok(()) | Err(MapError::KeyNotFound) => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(keys.len())
 }

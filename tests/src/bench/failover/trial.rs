@@ -3,10 +3,8 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use aya::maps::{HashMap, Map, MapData, MapError};
-use failover::dataplane::ebpf::pins::Pins;
 use failover::family::Family;
-use failover_common::{Flow, FlowKey, maps};
+use failover_common::maps;
 
 use super::{Fault, Measured, Series, Trial};
 use crate::bench::Machine;
@@ -16,6 +14,7 @@ use crate::error::LabError;
 use crate::eventually::eventually;
 use crate::lab::Lab;
 use crate::node::ProgramSpec;
+use crate::programs::{empty, flow_map};
 use crate::terminal::{Short, Terminal};
 use crate::traffic::{Protocol, Tally, Traffic};
 
@@ -164,10 +163,16 @@ impl Bench<'_> {
             .node()
             .must(ProgramSpec::line("conntrack -F"))
             .await?;
-        forget_flows(&self.lab.pins()).map_err(|error| LabError::Io {
-            what: "empty the flow table".to_owned(),
-            source: std::io::Error::other(error),
-        })?;
+        let pins = self.lab.pins();
+        // In classic mode there is none.
+        if pins.map(maps::FLOWS).exists() {
+            flow_map(&pins)
+                .and_then(empty)
+                .map_err(|error| LabError::Io {
+                    what: "empty the flow table".to_owned(),
+                    source: std::io::Error::other(error),
+                })?;
+        }
         let client = self.lab.client(1)?;
         let traffic = Traffic::new(Protocol::Udp, family, BEFORE).within(ANSWER_WITHIN);
         eventually("new flows go by the main uplink", HEALED_WITHIN, || async {
@@ -193,24 +198,4 @@ impl Bench<'_> {
             Fault::Interface => uplink.remake_interface().await,
         }
     }
-}
-
-/// Empties the programs' flow table. In classic mode there is none.
-fn forget_flows(pins: &Pins) -> Result<(), MapError> {
-    let path = pins.map(maps::FLOWS);
-    if !path.exists() {
-        return Ok(());
-    }
-    let map = Map::LruHashMap(MapData::from_pin(path)?);
-    let mut flows =
-        HashMap::<_, [u8; size_of::<FlowKey>()], [u8; size_of::<Flow>()]>::try_from(map)?;
-    let keys: Vec<_> = flows.keys().collect::<Result<_, _>>()?;
-    for key in keys {
-        match flows.remove(&key) {
-            // It may have been evicted meanwhile.
-            Ok(()) | Err(MapError::KeyNotFound) => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
 }
