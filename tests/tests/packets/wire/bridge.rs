@@ -41,8 +41,8 @@ async fn bridge() -> TestResult {
     gateway.nft(MASQUERADE).await?;
     let mut attached = Attached::on(Stand::over(lab).await?, usual_hooks("br0")).await?;
     attached.know("br0", Role::Downlink, 0).await?;
-    let mut flows = 0;
     for family in BOTH {
+        let mut flows = 0;
         attached.programs.select(family, Affinity::Flow, &[1])?;
         for (protocol, number) in [
             (Protocol::Udp, UDP),
@@ -61,20 +61,17 @@ async fn bridge() -> TestResult {
                 assert_eq!(Tally::of(&answers).on(1), FLOWS, "{traffic}");
                 flows += FLOWS;
             }
-            let keys = attached.programs.flows()?;
-            assert_eq!(keys.len(), flows, "each flow has its entry");
+            // The end of a connection of the other family may come late, and is entered again.
+            let mut keys = attached.programs.flows()?;
+            keys.retain(|key| key.family == family);
+            assert_eq!(keys.len(), flows, "each flow has its entry: {keys:#?}");
             for key in keys.iter().filter(|key| key.protocol == number) {
                 let flow = attached
                     .flow_that("is confirmed", key, |flow| flow.confirmed)
                     .await?;
                 assert_eq!((flow.uplink, flow.reason), (1, Reason::Hash));
-                assert_eq!(key.family, family);
             }
         }
-        for key in attached.programs.flows()? {
-            attached.programs.remove_flow(&key)?;
-        }
-        flows = 0;
     }
     Ok(())
 }
