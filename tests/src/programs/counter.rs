@@ -125,10 +125,7 @@ impl Counter {
         let values = map.get(&u32::from(UPLINK), 0).map_err(map_failed)?;
         values.iter().try_fold(Counters::default(), |sum, bytes| {
             let one: UplinkCounters = checked(name, bytes)?;
-            Ok(Counters {
-                packets: sum.packets + one.wan_in.packets,
-                bytes: sum.bytes + one.wan_in.bytes,
-            })
+            Ok(sum.plus(one.wan_in))
         })
     }
 

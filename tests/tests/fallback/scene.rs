@@ -26,7 +26,7 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 /// A lab through which flows go already.
 pub(crate) struct Scene {
     pub(crate) lab: Lab,
-    bpffs: PathBuf,
+    pins: Pins,
 }
 
 impl Scene {
@@ -36,12 +36,12 @@ impl Scene {
         for line in situation.prepared_by {
             lab.gateway().node().must(ProgramSpec::line(line)).await?;
         }
-        let bpffs = if situation.bpffs {
-            lab.pins().root().to_owned()
+        let pins = if situation.bpffs {
+            lab.pins()
         } else {
-            lab.files().join("pins")
+            Pins::new(&lab.files().join("pins"))
         };
-        Ok(Self { lab, bpffs })
+        Ok(Self { lab, pins })
     }
 
     /// The daemon's binary with a mode and a folder for pins.
@@ -52,7 +52,7 @@ impl Scene {
             .lines()
             .filter(|line| !line.starts_with("bpffs:"))
             .map(str::to_owned)
-            .chain([format!("bpffs: {}\n", self.bpffs.display())])
+            .chain([format!("bpffs: {}\n", self.pins.root().display())])
             .collect();
         std::fs::write(path, text.join("\n"))?;
         Ok(failover)
@@ -101,11 +101,11 @@ impl Scene {
 
     /// Where maps and links are pinned.
     pub(crate) fn pinned(&self) -> PathBuf {
-        Pins::new(&self.bpffs).folder()
+        self.pins.folder()
     }
 
     /// The folder that the configuration names.
     pub(crate) fn bpffs(&self) -> &std::path::Path {
-        &self.bpffs
+        self.pins.root()
     }
 }

@@ -102,13 +102,11 @@ impl Series {
     /// Whether what is demanded holds, the loop included; a series without runs shows nothing.
     #[must_use]
     pub fn holds(&self) -> bool {
-        !self.runs.is_empty() && self.demand().is_none_or(|demand| self.median() <= demand)
-    }
-
-    /// What is demanded.
-    #[must_use]
-    pub fn demand(&self) -> Option<Duration> {
-        self.meeting.demand()
+        !self.runs.is_empty()
+            && self
+                .meeting
+                .demand()
+                .is_none_or(|demand| self.median() <= demand)
     }
 }
 
