@@ -83,6 +83,8 @@ fn steer<const HEADER: usize>(packet: &Packet<'_, HEADER>, tuple: &Tuple) {
             total(|totals| &mut totals.renewed);
             flow.confirmed = false;
             flow.reason = Reason::Hash;
+            // Until it is answered there: a reset ends it first where it cannot go on.
+            flow.phase = first_phase(tuple.tcp);
             flow.uplink = picked.uplink;
             flow.generation = picked.generation;
             log::new_flow(packet, &key, picked.uplink, Reason::Hash);

@@ -1,8 +1,8 @@
-//! What libraries have no safe form for: two promises about descriptors, and reading a map of the
-//! kernel in batches. The only module of the daemon with unsafe code.
+//! What libraries have no safe form for: two promises about descriptors, the address of a packet
+//! socket, and reading a map of the kernel in batches. The only module of the daemon with unsafe code.
 #![expect(
     unsafe_code,
-    reason = "tokio and surge-ping have no safe form of their calls, aya has none at all of the third"
+    reason = "tokio and surge-ping have no safe form of their calls, socket2 and aya have none at all of the others"
 )]
 
 use std::io;
@@ -11,6 +11,7 @@ use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
 use aya::maps::{MapData, MapType};
 use nix::errno::Errno;
 use nix::libc;
+use socket2::{SockAddr, SockAddrStorage};
 use surge_ping::AsyncSocket;
 use tokio::io::unix::AsyncFd;
 
@@ -31,6 +32,34 @@ pub(crate) fn lend<T>(socket: &AsyncSocket, work: impl FnOnce(BorrowedFd<'_>) ->
     // nothing takes the descriptor out of it.
     let descriptor = unsafe { BorrowedFd::borrow_raw(number) };
     work(descriptor)
+}
+
+/// The family of packet sockets as addresses hold it, and the length of their addresses.
+const AF_PACKET: libc::sa_family_t = 17;
+const PACKET_ADDRESS_LENGTH: libc::socklen_t = 20;
+const _: () = assert!(AF_PACKET as libc::c_int == libc::AF_PACKET);
+const _: () = assert!(PACKET_ADDRESS_LENGTH as usize == size_of::<libc::sockaddr_ll>());
+
+/// The address of the host that has this hardware address, or of the other end where there are none,
+/// on an interface, for packets of an Ethernet protocol number (`struct sockaddr_ll`, packet(7)).
+pub(crate) fn packet_address(interface: u32, protocol: u16, hardware: Option<[u8; 6]>) -> SockAddr {
+    let mut storage = SockAddrStorage::zeroed();
+    // SAFETY: the hazard is a structure that is larger than the storage, or has another alignment.
+    // The storage is made for addresses of every family, `sockaddr_ll` among them, and all bytes of
+    // it are initialised; any of them are a valid `sockaddr_ll`.
+    let address = unsafe { storage.view_as::<libc::sockaddr_ll>() };
+    address.sll_family = AF_PACKET;
+    address.sll_protocol = protocol.to_be();
+    address.sll_ifindex = interface.cast_signed();
+    if let Some(hardware) = hardware {
+        address.sll_halen = 6;
+        for (place, byte) in address.sll_addr.iter_mut().zip(hardware) {
+            *place = byte;
+        }
+    }
+    // SAFETY: the hazard is a length that reaches beyond what was written, or a family that does not
+    // fit it. It is that of the structure that was just filled in.
+    unsafe { SockAddr::new(storage, PACKET_ADDRESS_LENGTH) }
 }
 
 /// `BPF_MAP_LOOKUP_BATCH` of `enum bpf_cmd` (`include/uapi/linux/bpf.h`).

@@ -14,8 +14,9 @@ use tracing::{debug, info};
 use crate::controller::apply_error::{ApplyError, ApplyErrors, Cause};
 use crate::controller::engine::Forget;
 use crate::dataplane::Steering;
+use crate::flows::TrackedFlow;
 use crate::interface::InterfaceName;
-use crate::kernel::{Conntrack, Firewall, RoutingTables, Sysctls};
+use crate::kernel::{Conntrack, Firewall, Forgotten, RoutingTables, Sysctls};
 use crate::mark::MarkMask;
 use crate::state::{ChangedSysctl, InstalledFacts, Store, StoreError};
 use crate::wanted::Wanted;
@@ -42,6 +43,8 @@ pub struct Applier<K, S> {
     ruleset: Option<String>,
     /// The settings were looked at, for these interfaces.
     settled: BTreeSet<InterfaceName>,
+    /// TCP connections that were forgotten since this was last asked.
+    connections: Vec<TrackedFlow>,
 }
 
 impl<K: Kernel, S: Steering> Applier<K, S> {
@@ -63,6 +66,7 @@ impl<K: Kernel, S: Steering> Applier<K, S> {
             installed: None,
             ruleset: None,
             settled: BTreeSet::new(),
+            connections: Vec::new(),
         })
     }
 
@@ -182,30 +186,41 @@ impl<K: Kernel, S: Steering> Applier<K, S> {
     pub async fn forget(&mut self, flows: Forget) -> Result<(), ApplyError> {
         let failed = |source: Cause| ApplyError::Forget { flows, source };
         match flows {
-            Forget::Uplink(id, family) => self
-                .kernel
-                .forget_uplink(family, self.marks.flow(id), self.marks)
-                .await
-                .map_err(|error| failed(error.into())),
+            Forget::Uplink(id, family) => {
+                let connections = self
+                    .kernel
+                    .forget_uplink(family, self.marks.flow(id), self.marks)
+                    .await
+                    .map_err(|error| failed(error.into()))?;
+                self.connections.extend(connections);
+                Ok(())
+            }
             Forget::Unmarked(address) => {
-                let count = self
+                let Forgotten { count, connections } = self
                     .kernel
                     .forget_unmarked(address, self.marks)
                     .await
                     .map_err(|error| failed(error.into()))?;
+                self.connections.extend(connections);
                 debug!(%address, count, "forgot flows that others took the mark from");
                 Ok(())
             }
             Forget::Translated(address) => {
-                let count = self
+                let Forgotten { count, connections } = self
                     .kernel
                     .forget_translated(address)
                     .await
                     .map_err(|error| failed(error.into()))?;
+                self.connections.extend(connections);
                 info!(%address, count, "forgot flows that were translated to an address that is gone");
                 Ok(())
             }
         }
+    }
+
+    /// The TCP connections that were forgotten since this was last asked.
+    pub fn take_connections(&mut self) -> Vec<TrackedFlow> {
+        std::mem::take(&mut self.connections)
     }
 
     /// Takes everything of ours out of the kernel, whoever put it there and under whichever

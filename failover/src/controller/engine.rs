@@ -21,7 +21,7 @@ use crate::discover::{Gateways, addresses_of, own_prefixes6};
 use crate::family::{Family, PerFamily};
 use crate::flows::{Surroundings, Uplinks};
 use crate::health::{Round, Transition};
-use crate::interface::InterfaceName;
+use crate::interface::{InterfaceIndex, InterfaceName};
 use crate::network::{Link, NetworkView};
 use crate::probe::ProbePlan;
 use crate::select::{Candidate, Pool, Tier, select};
@@ -138,6 +138,15 @@ impl Engine {
         Surroundings::new(&self.config, &self.view)
     }
 
+    /// The interfaces by which nobody inside is reached.
+    #[must_use]
+    pub fn outside(&self) -> BTreeSet<InterfaceIndex> {
+        self.interfaces()
+            .filter(|name| !self.config.downlinks.contains(name))
+            .filter_map(|name| Some(self.view.links.get(name)?.index))
+            .collect()
+    }
+
     /// Takes in a new look at the whole network.
     pub fn network(&mut self, view: NetworkView, now: Moment) {
         self.stale |= view != self.view;
@@ -176,7 +185,7 @@ impl Engine {
             let doubtful = machine.is_doubtful();
             let transition = machine.round(now.at, round);
             tracing_transition(id, family, transition.as_ref());
-            if doubtful && !machine.is_doubtful() && !self.owed.is_empty() {
+            if doubtful != machine.is_doubtful() && !self.owed.is_empty() {
                 self.stale = true;
             }
             if transition.is_some() {
@@ -218,12 +227,16 @@ impl Engine {
             self.settle_debts(family, before);
             if tier.is_usable() && self.is_trusted(family) {
                 for &(id, owed) in self.owed.iter().filter(|(_, owed)| *owed == family) {
+                    let Some(uplink) = self.uplinks.get(&id) else {
+                        continue;
+                    };
+                    let state = uplink.families.get(owed);
+                    // It is on its way back, and its flows with it: they wait for the next verdict.
+                    if state.answers() {
+                        continue;
+                    }
                     forget.insert(Forget::Uplink(id, owed));
-                    let source = self
-                        .uplinks
-                        .get(&id)
-                        .and_then(|uplink| uplink.families.get(owed).last_source());
-                    forget.extend(source.map(Forget::Unmarked));
+                    forget.extend(state.last_source().map(Forget::Unmarked));
                 }
             }
         }

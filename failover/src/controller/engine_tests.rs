@@ -304,6 +304,35 @@ fn what_was_tried_in_the_last_resort_is_forgotten_when_it_ends() {
 }
 
 #[test]
+fn what_is_on_its_way_back_keeps_its_flows_until_it_falls_silent_again() {
+    let mut bench = Bench::new(&YAML.replace("id: 1}", "id: 1, probe: {up_after: 2}}"));
+    bench.rounds(1, &[]);
+    bench.decide();
+    bench.rounds(3, &all_dead());
+    assert_eq!(bench.decide().forget, BTreeSet::new());
+
+    let dead: Vec<_> = both(3).into();
+    bench.rounds(2, &dead);
+    let forgotten = |decision: Decision| -> BTreeSet<(UplinkId, Family)> {
+        let uplinks = decision.forget.into_iter();
+        uplinks
+            .filter_map(|flows| match flows {
+                Forget::Uplink(id, family) => Some((id, family)),
+                _ => None,
+            })
+            .collect()
+    };
+    let lost = forgotten(bench.decide());
+    assert_eq!(bench.members(Family::Ipv4), [1]);
+    assert_eq!(lost, both(3).map(|(n, family)| (id(n), family)).into());
+
+    bench.rounds(1, &both(2));
+    assert!(bench.engine.is_stale());
+    let lost = forgotten(bench.decide());
+    assert_eq!(lost, both(2).map(|(n, family)| (id(n), family)).into());
+}
+
+#[test]
 fn keep_forgets_nothing() {
     let yaml = YAML.replace("id: 1}", "id: 1, flows: {on_down: keep}}");
     let mut bench = Bench::new(&yaml);

@@ -152,6 +152,11 @@ impl FamilyState {
         self.machine.is_doubtful()
     }
 
+    /// The last round of probes was answered, whatever the verdict still is.
+    pub(super) fn answers(&self) -> bool {
+        matches!(self.reachability, Reachability::Path(_)) && self.machine.answers()
+    }
+
     pub(super) fn health(&self) -> Health {
         if self.unprobed {
             Health::Up

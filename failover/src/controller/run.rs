@@ -30,10 +30,12 @@ use crate::controller::listing::Listing;
 use crate::controller::timers::{Timers, due};
 use crate::controller::uplink::Notice;
 use crate::dataplane::Steering;
+use crate::flows::LostConnection;
 use crate::interface::InterfaceName;
 use crate::kernel::network::NetworkObserver;
 use crate::kernel::watch::Change;
 use crate::probe::{Prober, Report};
+use crate::resets::Resets;
 use crate::state::{RememberedHealth, Store};
 use crate::status::State;
 use crate::wanted::{PickedBy, Wanted};
@@ -66,6 +68,7 @@ pub struct Daemon<K, S> {
     applier: Applier<K, S>,
     observer: NetworkObserver,
     prober: Prober,
+    resets: Resets,
     store: Store,
     remembered: RememberedHealth,
     timers: Timers,
@@ -94,6 +97,7 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
         applier: Applier<K, S>,
         observer: NetworkObserver,
         prober: Prober,
+        resets: Resets,
         store: Store,
     ) -> Self {
         Self {
@@ -101,6 +105,7 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
             applier,
             observer,
             prober,
+            resets,
             store,
             remembered: RememberedHealth::new(),
             timers: Timers::new(Instant::now() + AUDIT),
@@ -245,6 +250,7 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
                     warn!(%error, "cannot forget flows a second time");
                 }
             }
+            self.tell_clients();
         }
         due(&mut self.timers.retry, now);
     }
@@ -324,6 +330,7 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
             .applier
             .apply(&self.wanted, &interfaces, &self.forget)
             .await;
+        self.tell_clients();
         if let Err(errors) = &applied
             && !errors.only_of_programs()
         {
@@ -336,6 +343,20 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
             self.timers.second_deletion = Some(Instant::now() + SECOND_DELETION);
         }
         applied
+    }
+
+    /// Has the clients of connections told that were forgotten.
+    fn tell_clients(&mut self) {
+        let connections = self.applier.take_connections();
+        if connections.is_empty() {
+            return;
+        }
+        let surroundings = self.engine.surroundings();
+        let lost = connections
+            .iter()
+            .filter_map(|flow| LostConnection::of(flow, &surroundings))
+            .collect();
+        self.resets.tell(lost, self.engine.outside());
     }
 
     fn remember(&mut self) {

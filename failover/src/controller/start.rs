@@ -29,6 +29,7 @@ use crate::kernel::sysctl::ProcSys;
 use crate::kernel::watch::{self, WatchError};
 use crate::network::NetworkView;
 use crate::probe::Prober;
+use crate::resets::Resets;
 use crate::state::{LockError, RememberedHealth, StateLock, Store, StoreError};
 use crate::uplink::{UplinkId, UplinkName};
 use crate::wanted::dataplane::{Attachment, attachments as dataplane_of};
@@ -106,6 +107,7 @@ pub async fn start(config: Config) -> Result<(), StartError> {
     });
 
     let kernel = open_kernel()?;
+    let resets = Resets::start(kernel.nft.beside());
     let changes = watch::start(kernel.routing.port())?;
     let mut observer = NetworkObserver::open()?;
     let view = observer.view().await?;
@@ -130,7 +132,14 @@ pub async fn start(config: Config) -> Result<(), StartError> {
 
     let (reports_in, reports) = mpsc::channel(REPORTS);
     let (questions_in, questions) = mpsc::channel(QUESTIONS);
-    let mut daemon = Daemon::new(engine, applier, observer, Prober::new(reports_in), store);
+    let mut daemon = Daemon::new(
+        engine,
+        applier,
+        observer,
+        Prober::new(reports_in),
+        resets,
+        store,
+    );
     if let Err(errors) = daemon.begin().await {
         server::forget(&control);
         return Err(StartError::Apply(errors));

@@ -4,6 +4,7 @@
 mod entry;
 mod idle;
 mod known;
+mod lost;
 mod protocol;
 mod row;
 mod surroundings;
@@ -13,6 +14,7 @@ mod tracked;
 pub use entry::{FlowEntry, Phase, Why};
 pub use idle::Timeouts;
 pub use known::{Lives, entry_of};
+pub use lost::LostConnection;
 pub use protocol::Protocol;
 pub use surroundings::{Direction, Surroundings};
 pub use table::{render, sort};

@@ -34,6 +34,9 @@ const NAMES: [(u8, &str); 12] = [
 ];
 
 impl Protocol {
+    /// TCP.
+    pub const TCP: Self = Self(protocol::TCP);
+
     /// Whether its flows are told apart by ports.
     #[must_use]
     pub const fn has_ports(self) -> bool {

@@ -62,12 +62,18 @@ impl Surroundings {
         // To the router, or to one of its addresses and from there to a host inside; or straight to
         // a host inside.
         let comes_in =
-            self.own.contains(&to) || self.is_inside(flow.reply.source) && !self.is_inside(from);
-        if comes_in && !self.own.contains(&from) {
+            self.is_own(to) || self.is_inside(flow.reply.source) && !self.is_inside(from);
+        if comes_in && !self.is_own(from) {
             Direction::Inbound
         } else {
             Direction::Outbound
         }
+    }
+
+    /// Whether the router itself has the address.
+    #[must_use]
+    pub fn is_own(&self, address: IpAddr) -> bool {
+        self.own.contains(&address)
     }
 
     fn is_inside(&self, address: IpAddr) -> bool {

@@ -149,6 +149,7 @@ fn millis(duration: Duration) -> u64 {
 mod tests {
     use super::*;
     use crate::config;
+    use crate::flows::LostConnection;
     use crate::interface::InterfaceIndex;
     use crate::network::{InterfaceAddress, Link, LinkLayer, NetworkView, Traffic};
 
@@ -364,5 +365,50 @@ downlinks: [lan0]
             let entry = told(&flow);
             assert_eq!((entry.inside_port, entry.outside_port), (inside, outside));
         }
+    }
+
+    fn lost(flow: &TrackedFlow) -> Option<String> {
+        let lost = LostConnection::of(flow, &surroundings())?;
+        Some(format!("{} {}", lost.inside, lost.outside))
+    }
+
+    #[test]
+    fn a_translated_connection_is_lost_and_told_as_its_client_sees_it() {
+        let outbound = tracked(tuple(CLIENT, SERVER), tuple(SERVER, WAN));
+        let told = Some("198.18.0.10:4000 203.0.113.1:443".to_owned());
+        assert_eq!(lost(&outbound), told);
+        // Forwarded to a host inside.
+        let (visitor, service, host) = (
+            ("203.0.113.5", 5000),
+            ("198.18.11.2", 80),
+            ("198.18.0.10", 8080),
+        );
+        let inbound = tracked(tuple(visitor, service), tuple(host, visitor));
+        let told = Some("198.18.0.10:8080 203.0.113.5:5000".to_owned());
+        assert_eq!(lost(&inbound), told);
+    }
+
+    #[test]
+    fn what_may_go_on_or_is_over_is_not_lost() {
+        let open = tracked(tuple(CLIENT, SERVER), tuple(SERVER, WAN));
+        // Being opened, in `TIME_WAIT`, closed.
+        for state in [1, 7, 8] {
+            let tcp_state = Some(state);
+            let flow = TrackedFlow { tcp_state, ..open };
+            assert_eq!(lost(&flow), None, "{state}");
+        }
+        let flow = TrackedFlow {
+            protocol: Protocol(17),
+            tcp_state: None,
+            ..open
+        };
+        assert_eq!(lost(&flow), None, "UDP");
+        let untranslated = tracked(tuple(CLIENT, SERVER), tuple(SERVER, CLIENT));
+        assert_eq!(lost(&untranslated), None);
+        let own = tracked(tuple(WAN, SERVER), tuple(SERVER, WAN));
+        assert_eq!(lost(&own), None);
+        let visitor = ("203.0.113.5", 5000);
+        let to_the_router = tracked(tuple(visitor, WAN), tuple(WAN, visitor));
+        assert_eq!(lost(&to_the_router), None);
     }
 }

@@ -198,6 +198,12 @@ impl Machine {
         self.silence.is_some()
     }
 
+    /// Whether the last word was an answer: what is down may be about to return.
+    #[must_use]
+    pub fn answers(&self) -> bool {
+        self.silence.is_none() && self.window.any_answer()
+    }
+
     /// The smoothed time of the quickest answer of a round (RFC 6298, alpha 1/8); `None` when
     /// nothing has answered for the last 60 rounds.
     #[must_use]

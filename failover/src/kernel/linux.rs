@@ -3,11 +3,12 @@
 use std::net::IpAddr;
 
 use crate::family::Family;
+use crate::flows::TrackedFlow;
 use crate::kernel::conntrack::{ConntrackError, Ctnetlink};
 use crate::kernel::nftables::{Nft, NftError};
 use crate::kernel::routing::{NetlinkRouting, RoutingError};
 use crate::kernel::sysctl::{ProcSys, SysctlError};
-use crate::kernel::{Conntrack, Firewall, RoutingTables, Sysctls};
+use crate::kernel::{Conntrack, Firewall, Forgotten, RoutingTables, Sysctls};
 use crate::mark::{Mark, MarkMask};
 use crate::wanted::routing::{Routing, RoutingChange};
 
@@ -60,11 +61,11 @@ impl Conntrack for LinuxKernel {
         family: Family,
         mark: Mark,
         mask: MarkMask,
-    ) -> Result<(), ConntrackError> {
+    ) -> Result<Vec<TrackedFlow>, ConntrackError> {
         self.conntrack.forget_uplink(family, mark, mask).await
     }
 
-    async fn forget_translated(&mut self, address: IpAddr) -> Result<usize, ConntrackError> {
+    async fn forget_translated(&mut self, address: IpAddr) -> Result<Forgotten, ConntrackError> {
         self.conntrack.forget_translated(address).await
     }
 
@@ -72,7 +73,7 @@ impl Conntrack for LinuxKernel {
         &mut self,
         address: IpAddr,
         mask: MarkMask,
-    ) -> Result<usize, ConntrackError> {
+    ) -> Result<Forgotten, ConntrackError> {
         self.conntrack.forget_unmarked(address, mask).await
     }
 

@@ -7,6 +7,7 @@ pub mod filters;
 pub mod linux;
 mod netlink;
 pub mod network;
+pub mod next_hop;
 pub mod nftables;
 pub mod recording;
 pub mod routing;
@@ -20,6 +21,7 @@ use std::future::Future;
 use std::net::IpAddr;
 
 use crate::family::Family;
+use crate::flows::TrackedFlow;
 use crate::mark::{Mark, MarkMask};
 use crate::wanted::routing::{Routing, RoutingChange};
 
@@ -55,32 +57,42 @@ pub trait Firewall {
     fn remove(&mut self) -> impl Future<Output = Result<(), Self::Error>> + Send;
 }
 
+/// Entries of connection tracking that were deleted one by one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Forgotten {
+    /// How many.
+    pub count: usize,
+    /// The TCP connections among them.
+    pub connections: Vec<TrackedFlow>,
+}
+
 /// Connection tracking entries.
 pub trait Conntrack {
     /// Why an operation failed.
     type Error: std::error::Error + Send + Sync + 'static;
 
-    /// Deletes all entries of a family whose mark is `mark` under `mask`, by one message.
+    /// Deletes all entries of a family whose mark is `mark` under `mask`, by one message. Returns
+    /// the TCP connections among them.
     fn forget_uplink(
         &mut self,
         family: Family,
         mark: Mark,
         mask: MarkMask,
-    ) -> impl Future<Output = Result<(), Self::Error>> + Send;
+    ) -> impl Future<Output = Result<Vec<TrackedFlow>, Self::Error>> + Send;
 
     /// Deletes the entries that are translated to `address`: those whose replies go there and whose
-    /// sources it is not. Returns how many.
+    /// sources it is not.
     fn forget_translated(
         &mut self,
         address: IpAddr,
-    ) -> impl Future<Output = Result<usize, Self::Error>> + Send;
+    ) -> impl Future<Output = Result<Forgotten, Self::Error>> + Send;
 
-    /// Deletes the entries without any bit of `mask` whose replies go to `address`. Returns how many.
+    /// Deletes the entries without any bit of `mask` whose replies go to `address`.
     fn forget_unmarked(
         &mut self,
         address: IpAddr,
         mask: MarkMask,
-    ) -> impl Future<Output = Result<usize, Self::Error>> + Send;
+    ) -> impl Future<Output = Result<Forgotten, Self::Error>> + Send;
 
     /// Clears our bits in all entries, leaving the others. Returns how many had any.
     fn clear_marks(

@@ -264,7 +264,8 @@ fn default_routes(message: &RouteMessage, family: Family, routes: &mut Vec<Defau
     routes.len() > before
 }
 
-fn gateway(attributes: &[RouteAttribute]) -> Option<IpAddr> {
+/// The gateway of a route or next hop, by its attributes.
+pub(super) fn gateway(attributes: &[RouteAttribute]) -> Option<IpAddr> {
     attributes.iter().find_map(|attribute| match attribute {
         RouteAttribute::Gateway(address) => ip(address),
         // IPv4 by way of an IPv6 neighbour.

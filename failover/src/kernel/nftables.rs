@@ -18,6 +18,9 @@ pub const TABLE: &str = "failover";
 /// How long `nft` may take; it takes 10 to 50 ms.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// The table that answers packets of lost connections, for a while after a failover, likewise.
+pub const RESETS_TABLE: &str = "failover_resets";
+
 /// Our table.
 #[derive(Debug)]
 pub struct Nft {
@@ -104,7 +107,20 @@ impl Nft {
         })
     }
 
-    async fn execute(&self, what: &'static str, batch: &str) -> Result<(), NftError> {
+    /// The same program, to be used beside this one.
+    #[must_use]
+    pub fn beside(&self) -> Self {
+        Self {
+            program: self.program.clone(),
+            expected: Expected::Unknown,
+        }
+    }
+
+    /// Has a batch carried out, as a whole or not at all. `what` says in an error what it was for.
+    ///
+    /// # Errors
+    /// When `nft` cannot be run or refuses.
+    pub async fn execute(&self, what: &'static str, batch: &str) -> Result<(), NftError> {
         let output = run(&self.program, what, &["-f", "-"], Some(batch)).await?;
         if output.status.success() {
             Ok(())
@@ -118,7 +134,7 @@ impl Firewall for Nft {
     type Error = NftError;
 
     async fn replace(&mut self, ruleset: &str) -> Result<(), NftError> {
-        let batch = format!("{}{ruleset}\n", removal());
+        let batch = format!("{}{ruleset}\n", removal(TABLE));
         self.expected = Expected::Unknown;
         self.execute("replace our table", &batch).await?;
         let program = self.program.clone();
@@ -145,13 +161,15 @@ impl Firewall for Nft {
 
     async fn remove(&mut self) -> Result<(), NftError> {
         self.expected = Expected::Unknown;
-        self.execute("remove our table", &removal()).await
+        let both = removal(TABLE) + &removal(RESETS_TABLE);
+        self.execute("remove our tables", &both).await
     }
 }
 
-/// Removes the table whether or not it is there.
-fn removal() -> String {
-    format!("add table inet {TABLE}\ndelete table inet {TABLE}\n")
+/// Removes a table whether or not it is there.
+#[must_use]
+pub fn removal(table: &str) -> String {
+    format!("add table inet {table}\ndelete table inet {table}\n")
 }
 
 /// The table as `nft` lists it without counters, and without what packets and timeouts change.

@@ -9,8 +9,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use thiserror::Error;
 
-use super::{Conntrack, Firewall, RoutingTables, Sysctls};
+use super::{Conntrack, Firewall, Forgotten, RoutingTables, Sysctls};
 use crate::family::Family;
+use crate::flows::TrackedFlow;
 use crate::mark::{Mark, MarkMask};
 use crate::wanted::routing::{Routing, RoutingChange};
 
@@ -54,6 +55,8 @@ pub struct Entry {
     pub reply_destination: IpAddr,
     /// Its mark, others' bits included.
     pub mark: u32,
+    /// What is told of it when it is deleted, if it is one of a TCP connection.
+    pub connection: Option<TrackedFlow>,
 }
 
 /// What the kernel holds. Tests may change it, as other programs would.
@@ -82,6 +85,17 @@ impl State {
         }
         self.log.push(operation);
         Ok(())
+    }
+
+    fn forget(&mut self, chosen: impl Fn(&Entry) -> bool) -> Forgotten {
+        let gone: Vec<Entry> = self.entries.extract_if(.., |entry| chosen(entry)).collect();
+        Forgotten {
+            count: gone.len(),
+            connections: gone
+                .into_iter()
+                .filter_map(|entry| entry.connection)
+                .collect(),
+        }
     }
 }
 
@@ -178,37 +192,30 @@ impl Conntrack for RecordingKernel {
         family: Family,
         mark: Mark,
         mask: MarkMask,
-    ) -> Result<(), Injected> {
+    ) -> Result<Vec<TrackedFlow>, Injected> {
         let mut state = self.state();
         state.record(Operation::ForgetUplink(family, mark, mask))?;
-        state.entries.retain(|entry| {
-            Family::of(entry.source) != family || entry.mark & mask.bits() != mark.0
+        let forgotten = state.forget(|entry| {
+            Family::of(entry.source) == family && entry.mark & mask.bits() == mark.0
         });
-        Ok(())
+        Ok(forgotten.connections)
     }
 
-    async fn forget_translated(&mut self, address: IpAddr) -> Result<usize, Injected> {
+    async fn forget_translated(&mut self, address: IpAddr) -> Result<Forgotten, Injected> {
         let mut state = self.state();
         state.record(Operation::ForgetTranslated(address))?;
-        let before = state.entries.len();
-        state
-            .entries
-            .retain(|entry| entry.reply_destination != address || entry.source == address);
-        Ok(before - state.entries.len())
+        Ok(state.forget(|entry| entry.reply_destination == address && entry.source != address))
     }
 
     async fn forget_unmarked(
         &mut self,
         address: IpAddr,
         mask: MarkMask,
-    ) -> Result<usize, Injected> {
+    ) -> Result<Forgotten, Injected> {
         let mut state = self.state();
         state.record(Operation::ForgetUnmarked(address, mask))?;
-        let before = state.entries.len();
-        state
-            .entries
-            .retain(|entry| entry.reply_destination != address || entry.mark & mask.bits() != 0);
-        Ok(before - state.entries.len())
+        Ok(state
+            .forget(|entry| entry.reply_destination == address && entry.mark & mask.bits() == 0))
     }
 
     async fn clear_marks(&mut self, mask: MarkMask) -> Result<usize, Injected> {
@@ -260,6 +267,7 @@ mod tests {
             source: "198.18.0.2".parse().unwrap(),
             reply_destination: "198.18.11.2".parse().unwrap(),
             mark: mark.0 | 7,
+            connection: None,
         });
         let mut given_away = kernel.clone();
         kernel.fail_after(1, "no");

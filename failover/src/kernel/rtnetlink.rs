@@ -137,6 +137,25 @@ impl Rtnetlink {
         Err(RtnetlinkError::Closed)
     }
 
+    /// Asks for one thing.
+    pub(super) async fn ask(
+        &mut self,
+        request: RouteNetlinkMessage,
+    ) -> Result<RouteNetlinkMessage, RtnetlinkError> {
+        let mut message = NetlinkMessage::from(request);
+        message.header.flags = NLM_F_REQUEST;
+        let mut answers = self
+            .handle
+            .request(message)
+            .map_err(|_| RtnetlinkError::Closed)?;
+        let answer = answers.next().await.ok_or(RtnetlinkError::Closed)?;
+        match answer.payload {
+            NetlinkPayload::InnerMessage(inner) => Ok(inner),
+            NetlinkPayload::Error(error) => Err(refusal(&error, answer.header.flags)),
+            _ => Err(RtnetlinkError::Closed),
+        }
+    }
+
     /// Has `request` carried out; `flags` are added to "request" and "acknowledge".
     pub(super) async fn execute(
         &mut self,

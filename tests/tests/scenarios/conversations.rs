@@ -5,17 +5,19 @@ use std::fmt::{self, Write};
 use std::net::SocketAddr;
 
 use failover::family::Family;
-use failover_tests::traffic::Asked;
+use failover_tests::traffic::{AskError, Asked};
 use failover_tests::{Flows, Host, Protocol, Tally, Traffic};
 
 use crate::Outcome;
-use crate::scene::{BRIEF, PATIENT};
+use crate::scene::{BRIEF, LIMIT, PATIENT};
 
 /// Open flows, parted by protocol and uplink.
 pub(crate) struct Conversations {
     parts: Vec<Part>,
-    /// Connections that were lost with their uplink. They stay open, because the farewell of a
-    /// connection that nothing is known of any more is not translated by the kernel.
+    /// Whether clients of lost connections are told: those of the router itself are not.
+    told: bool,
+    /// Connections whose clients were not told. They stay open, because the farewell of a connection
+    /// that nothing is known of any more is not translated by the kernel.
     lost: Vec<Flows>,
 }
 
@@ -46,8 +48,17 @@ impl Conversations {
         }
         Ok(Self {
             parts,
+            told: true,
             lost: Vec::new(),
         })
+    }
+
+    /// The same as flows of the router itself.
+    pub(crate) fn of_the_router(self) -> Self {
+        Self {
+            told: false,
+            ..self
+        }
     }
 
     /// How many are on an uplink.
@@ -96,15 +107,21 @@ impl Conversations {
 
     /// Asks the flows over UDP and ICMP of an uplink that is no more: each must be answered, through
     /// one of `to`, where it belongs from now on. Connections over TCP cannot go on from another
-    /// address: they are given up.
+    /// address: their clients, who only listen, are told so by a reset.
     pub(crate) async fn expect_moved(&mut self, from: u8, to: &[u8]) -> Outcome {
         let (gone, rest): (Vec<Part>, Vec<Part>) = std::mem::take(&mut self.parts)
             .into_iter()
             .partition(|part| part.uplink == from);
         self.parts = rest;
         for old in gone {
-            if old.protocol == Protocol::Tcp {
+            if old.protocol == Protocol::Tcp && !self.told {
                 self.lost.push(old.flows);
+                continue;
+            }
+            if old.protocol == Protocol::Tcp {
+                for ended in old.flows.wait_for_end(LIMIT).await? {
+                    assert_eq!(ended, Ok(AskError::Reset), "{old}");
+                }
                 continue;
             }
             let asked = old.flows.ask(PATIENT).await?;

@@ -37,7 +37,8 @@ pub(crate) async fn of_a_router(case: &Case, family: Family) -> Outcome {
 async fn fails_over(case: &Case, family: Family, lab: LabBuilder, config: &str) -> Outcome {
     let scene = case.open(lab, config).await?;
     let host = scene.lab.gateway();
-    let mut flows = Conversations::open(host, family, &FLOWS).await?;
+    let flows = Conversations::open(host, family, &FLOWS).await?;
+    let mut flows = flows.of_the_router();
     let victim = (1..=3).max_by_key(|uplink| flows.on(*uplink)).unwrap_or(1);
     assert!(flows.on(victim) >= 50, "most flows are on wan{victim}");
     let survivors: Vec<u8> = (1..=3).filter(|uplink| *uplink != victim).collect();

@@ -3,7 +3,7 @@
 use crate::case::{Scenario, both_families, each_family, ebpf_only, ipv6_only};
 use crate::{
     affinity, beginning, bpftool, downlinks, families, flood, flow_table, inbound, last_resort,
-    links, loss, own_traffic, priorities, silence, spreading, stickiness, translation,
+    links, loss, own_traffic, priorities, resets, silence, spreading, stickiness, translation,
 };
 
 #[rustfmt::skip]
@@ -26,6 +26,11 @@ pub(crate) fn table() -> Vec<Scenario> {
         each_family("flows_go_on_from_the_new_address_of_their_uplink", links::address),
         each_family("flows_wait_for_an_uplink_that_keeps_them", loss::keep),
         both_families("some_loss_takes_no_uplink_down", loss::some),
+
+        // Clients of lost connections.
+        each_family("downloads_over_a_dead_uplink_begin_anew_at_once", resets::downloads),
+        each_family("nobody_is_told_of_a_lost_connection_while_all_uplinks_are_down", resets::withheld),
+        each_family("untranslated_connections_are_never_reset", resets::untranslated),
 
         // Priorities.
         each_family("the_reserve_is_used_when_the_better_uplink_is_down", priorities::reserve),

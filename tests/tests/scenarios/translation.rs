@@ -132,7 +132,7 @@ async fn untranslated_on_one(case: &Case, family: Family, config: &str) -> Outco
 }
 
 /// The internet knows the way to the clients, by provider 1.
-async fn route_back(scene: &Scene, family: Family) -> Outcome {
+pub(crate) async fn route_back(scene: &Scene, family: Family) -> Outcome {
     let uplink = scene.uplink(1)?;
     let gateway = uplink.gateway_address(family).ok_or("no address")?;
     let (option, clients, provider) = match family {

@@ -20,6 +20,7 @@ const INIT: &str = include_str!("init.sh");
 /// not with all their options.
 const PROGRAMS: [&str; 11] = [
     "busybox",
+    "curl",
     "nft",
     "conntrack",
     "bpftool",

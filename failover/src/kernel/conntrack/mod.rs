@@ -18,11 +18,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use netlink_packet_netfilter::NetfilterProtoFamily;
 use netlink_packet_netfilter::conntrack::ConntrackMessage;
 use thiserror::Error;
+use tracing::warn;
 
+use self::message::Entry;
 use self::session::{Session, Verdict};
-use super::Conntrack;
+use super::{Conntrack, Forgotten};
 use crate::family::Family;
-use crate::flows::TrackedFlow;
+use crate::flows::{Protocol, TrackedFlow};
 use crate::mark::{Mark, MarkMask};
 use crate::uplink::UplinkId;
 
@@ -158,6 +160,11 @@ pub fn each_marked(
         })
 }
 
+/// An entry, if it is one of a TCP connection.
+fn connection(entry: &Entry<'_>) -> Option<TrackedFlow> {
+    tracked::read(entry).filter(|flow| flow.protocol == Protocol::TCP)
+}
+
 impl Conntrack for Ctnetlink {
     type Error = ConntrackError;
 
@@ -166,27 +173,47 @@ impl Conntrack for Ctnetlink {
         family: Family,
         mark: Mark,
         mask: MarkMask,
-    ) -> Result<(), ConntrackError> {
+    ) -> Result<Vec<TrackedFlow>, ConntrackError> {
         if mark.0 & mask.bits() == 0 {
             return Err(ConntrackError::Nobody { mark, mask });
         }
         self.blocking("delete an uplink's entries", move |session| {
+            let mut connections = Vec::new();
+            let listed = session.each(
+                message::family(family),
+                message::mark(mark, mask),
+                |entry| {
+                    if entry.mark().0 & mask.bits() == mark.0 {
+                        connections.extend(connection(entry));
+                    }
+                    Verdict::Leave
+                },
+            );
+            // Those who are not told wait for their own timeout; that is no reason to go on sending
+            // everyone's packets to a dead uplink.
+            if let Err(error) = listed {
+                warn!(%error, %mark, %family, "cannot list a dead uplink's connections; their clients are not told");
+            }
             let order = ConntrackMessage::Delete(message::mark(mark, mask));
-            session.order(message::family(family), order)
+            session.order(message::family(family), order)?;
+            Ok(connections)
         })
         .await
     }
 
-    async fn forget_translated(&mut self, address: IpAddr) -> Result<usize, ConntrackError> {
+    async fn forget_translated(&mut self, address: IpAddr) -> Result<Forgotten, ConntrackError> {
         let family = message::family(Family::of(address));
         self.blocking("delete the entries of an address", move |session| {
-            session.each(family, Vec::new(), |entry| {
+            let mut connections = Vec::new();
+            let count = session.each(family, Vec::new(), |entry| {
                 if entry.reply_destination() == Some(address) && entry.source() != Some(address) {
+                    connections.extend(connection(entry));
                     Verdict::Change(ConntrackMessage::Delete(entry.key_with_id()))
                 } else {
                     Verdict::Leave
                 }
-            })
+            })?;
+            Ok(Forgotten { count, connections })
         })
         .await
     }
@@ -195,22 +222,25 @@ impl Conntrack for Ctnetlink {
         &mut self,
         address: IpAddr,
         mask: MarkMask,
-    ) -> Result<usize, ConntrackError> {
+    ) -> Result<Forgotten, ConntrackError> {
         let family = message::family(Family::of(address));
         // The kernel leaves out all others: nearly all entries are marked.
         let unmarked = message::mark(Mark(0), mask);
         self.blocking(
             "delete the unmarked entries of an address",
             move |session| {
-                session.each(family, unmarked, |entry| {
+                let mut connections = Vec::new();
+                let count = session.each(family, unmarked, |entry| {
                     if entry.reply_destination() == Some(address)
                         && entry.mark().0 & mask.bits() == 0
                     {
+                        connections.extend(connection(entry));
                         Verdict::Change(ConntrackMessage::Delete(entry.key_with_id()))
                     } else {
                         Verdict::Leave
                     }
-                })
+                })?;
+                Ok(Forgotten { count, connections })
             },
         )
         .await
