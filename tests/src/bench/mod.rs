@@ -2,6 +2,7 @@
 
 mod distribution;
 pub mod failover;
+pub mod lost;
 mod machine;
 pub mod program;
 
