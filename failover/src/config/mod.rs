@@ -5,6 +5,7 @@
 
 mod load;
 mod model;
+mod on_up;
 mod probe;
 mod problem;
 mod relations;

@@ -92,7 +92,7 @@ pub struct UplinkConfig {
     pub probe: ProbeConfig,
     /// What happens to its flows when it goes down.
     pub on_down: OnDown,
-    /// What happens to flows that would rather use it when it returns.
+    /// What happens to its flows when a better uplink returns.
     pub on_up: OnUp,
 }
 
@@ -137,11 +137,16 @@ pub enum OnDown {
     Keep,
 }
 
-/// What happens to flows when a better uplink returns.
+/// What happens to the flows of an uplink when a better one returns. New flows go there at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnUp {
     /// They stay where they are.
     Stay,
+    /// They may finish within this time, 1 s to 24 h; those that are left then are treated as if the
+    /// uplink went down.
+    Drain(Duration),
+    /// They are forgotten at once, so that their next packet is a new flow on the better uplink.
+    Move,
 }
 
 /// How an uplink is probed.

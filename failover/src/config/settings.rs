@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use super::model::{Affinity, Config, ModeSetting, Nat, OnDown, OnUp, ProbeConfig};
+use super::on_up::on_up;
 use super::probe::probe;
 use super::relations;
 use super::section::{Given, Keys, Problems, Read, Section, Value};
@@ -66,7 +67,6 @@ const AFFINITY: [(&str, Affinity); 3] = [
     ("source", Affinity::Source),
 ];
 const ON_DOWN: [(&str, OnDown); 2] = [("reset", OnDown::Reset), ("keep", OnDown::Keep)];
-const ON_UP: [(&str, OnUp); 1] = [("stay", OnUp::Stay)];
 
 /// The default of `tables.base`.
 const BASE_TABLE: u32 = 300;
@@ -208,20 +208,6 @@ fn flow_settings(mut section: Section<'_>) -> Read<FlowSettings> {
         on_up: section.read("on_up", on_up).ok(),
     };
     section.finish(Some(settings))
-}
-
-fn on_up(value: &Value<'_>) -> Read<OnUp> {
-    let later = match &value.node.content {
-        Content::Map(entries) => entries.iter().any(|entry| entry.key == "drain"),
-        _ => value.spelled() == Some("move"),
-    };
-    if later {
-        return Err(value
-            .problem("only stay")
-            .hint("drain and move are not supported by this version".to_owned())
-            .into());
-    }
-    word(value, &ON_UP)
 }
 
 fn mask(value: &Value<'_>) -> Read<MarkMask> {

@@ -6,6 +6,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use ipnet::Ipv6Net;
 
 use super::model::{Nat, OnDown, OnUp, ProbeConfig, UplinkConfig};
+use super::on_up;
 use super::probe::probe;
 use super::problem::Problem;
 use super::section::{Given, Keys, Problems, Read, Section, Value};
@@ -29,12 +30,13 @@ const KEYS: Keys = Keys {
         "weight",
         "priority",
         "new_flows",
+        "metered",
         "nat",
         "description",
         "probe",
         "flows",
     ],
-    later: &["metered"],
+    later: &[],
 };
 
 /// What an uplink takes from the settings of all.
@@ -117,6 +119,7 @@ fn uplink<'a>(
     let weight = section.read("weight", |v| integer(v, 1..=256)).or(1);
     let priority = section.read("priority", |v| integer(v, 1..=65_535)).or(1);
     let new_flows = section.read("new_flows", boolean).or(true);
+    let metered = section.read("metered", boolean).or(false);
     let nat = section.read("nat", |v| word(v, &NAT)).or(defaults.nat);
     let description = section.read("description", line_of_text).ok();
     let probe = section.read("probe", |v| probe(v, defaults.probe));
@@ -142,7 +145,7 @@ fn uplink<'a>(
             .or_else(|| defaults.probe.cloned())
             .unwrap_or_default(),
         on_down: flows.on_down.unwrap_or(defaults.on_down),
-        on_up: flows.on_up.unwrap_or(defaults.on_up),
+        on_up: on_up::of_uplink(flows.on_up, defaults.on_up, metered),
     });
     claims.push(Claims {
         name,

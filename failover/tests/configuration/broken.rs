@@ -94,14 +94,14 @@ pub(crate) const TABLE: &[Row] = &[
         "uplink-of-nothing",
         "uplinks:\n  fiber:\n",
         &[
-            "2:8: key `uplinks.fiber`: found nothing, allowed: a map with the keys interface, id, gateway, gateway6, source, source6, prefixes6, weight, priority, new_flows, nat, description, probe, flows",
+            "2:8: key `uplinks.fiber`: found nothing, allowed: a map with the keys interface, id, gateway, gateway6, source, source6, prefixes6, weight, priority, new_flows, metered, nat, description, probe, flows",
         ],
     ),
     row(
         "uplink-as-a-word",
         "uplinks:\n  fiber: eth1\n",
         &[
-            "2:10: key `uplinks.fiber`: found `eth1`, allowed: a map with the keys interface, id, gateway, gateway6, source, source6, prefixes6, weight, priority, new_flows, nat, description, probe, flows",
+            "2:10: key `uplinks.fiber`: found `eth1`, allowed: a map with the keys interface, id, gateway, gateway6, source, source6, prefixes6, weight, priority, new_flows, metered, nat, description, probe, flows",
         ],
     ),
     row(
@@ -115,7 +115,7 @@ pub(crate) const TABLE: &[Row] = &[
         "unknown-key-of-an-uplink",
         "uplinks:\n  fiber:\n    interface: eth1\n    wieght: 3\n",
         &[
-            "4:5: key `uplinks.fiber.wieght`: found an unknown key, allowed: the keys interface, id, gateway, gateway6, source, source6, prefixes6, weight, priority, new_flows, nat, description, probe, flows; did you mean `weight`?",
+            "4:5: key `uplinks.fiber.wieght`: found an unknown key, allowed: the keys interface, id, gateway, gateway6, source, source6, prefixes6, weight, priority, new_flows, metered, nat, description, probe, flows; did you mean `weight`?",
         ],
     ),
     row(
@@ -134,10 +134,9 @@ pub(crate) const TABLE: &[Row] = &[
     ),
     row(
         "keys-of-other-versions",
-        "uplinks:\n  fiber: {interface: eth1, metered: true}\nprobe: {max_loss: 25%}\n\
+        "uplinks:\n  fiber: {interface: eth1}\nprobe: {max_loss: 25%}\n\
          flows: {mss: auto}\nrules: []\n",
         &[
-            "2:28: key `uplinks.fiber.metered`: found a key that is not supported by this version, allowed: the keys interface, id, gateway, gateway6, source, source6, prefixes6, weight, priority, new_flows, nat, description, probe, flows",
             "3:9: key `probe.max_loss`: found a key that is not supported by this version, allowed: the keys targets, interval, timeout, required, down_after, up_after",
             "4:9: key `flows.mss`: found a key that is not supported by this version, allowed: the keys affinity, on_down, on_up, capacity",
             "5:1: key `rules`: found a key that is not supported by this version, allowed: the keys uplinks, downlinks, mode, nat, probe, flows, marks, tables, rule_priority, control, state_dir, bpffs",
@@ -145,12 +144,34 @@ pub(crate) const TABLE: &[Row] = &[
     ),
     row(
         "values-of-other-versions",
-        "uplinks:\n  fiber: {interface: eth1, flows: {on_up: {drain: 5m}}}\n\
-         probe: {targets: [\"tcp://192.0.2.1:443\"]}\nflows: {on_up: move}\n",
+        "uplinks:\n  fiber: {interface: eth1}\n\
+         probe: {targets: [\"tcp://192.0.2.1:443\"]}\n",
         &[
-            "2:43: key `uplinks.fiber.flows.on_up`: found a map, allowed: only stay; drain and move are not supported by this version",
             "3:19: key `probe.targets[0]`: found `\"tcp://192.0.2.1:443\"`, allowed: icmp://ADDRESS, such as icmp://192.0.2.1 or \"icmp://fd00::1\", the address of one host; this kind of target is not supported by this version",
-            "4:16: key `flows.on_up`: found `move`, allowed: only stay; drain and move are not supported by this version",
+        ],
+    ),
+    row(
+        "what-happens-when-an-uplink-returns",
+        "uplinks:\n  a: {interface: eth1, metered: 5, flows: {on_up: mvoe}}\n  \
+         b: {interface: eth2, flows: {on_up: {drain: 5}}}\n  \
+         c: {interface: eth3, flows: {on_up: {drain: 25h}}}\n  \
+         d: {interface: eth4, flows: {on_up: {drain: 999ms}}}\n  \
+         e: {interface: eth5, flows: {on_up: {}}}\n  \
+         f: {interface: eth6, flows: {on_up: {after: 5m}}}\n  \
+         g: {interface: eth7, flows: {on_up: [move]}}\n  \
+         h: {interface: eth8, flows: {on_up: 5m}}\n\
+         flows: {on_up: drain}\n",
+        &[
+            "2:33: key `uplinks.a.metered`: found `5`, allowed: true or false",
+            "2:51: key `uplinks.a.flows.on_up`: found `mvoe`, allowed: stay, move or a map such as {drain: 5m}; did you mean `move`?",
+            "3:47: key `uplinks.b.flows.on_up.drain`: found `5`, allowed: 1s to 24h, written such as 500ms, 2s or 5m; a whole number and a unit are needed: ms, s, m or h",
+            "4:47: key `uplinks.c.flows.on_up.drain`: found `25h`, allowed: 1s to 24h, written such as 500ms, 2s or 5m",
+            "5:47: key `uplinks.d.flows.on_up.drain`: found `999ms`, allowed: 1s to 24h, written such as 500ms, 2s or 5m",
+            "6:39: key `uplinks.e.flows.on_up`: found an empty map, allowed: stay, move or a map such as {drain: 5m}",
+            "7:40: key `uplinks.f.flows.on_up.after`: found an unknown key, allowed: the key drain",
+            "8:39: key `uplinks.g.flows.on_up`: found a list, allowed: stay, move or a map such as {drain: 5m}",
+            "9:39: key `uplinks.h.flows.on_up`: found `5m`, allowed: stay, move or a map such as {drain: 5m}",
+            "10:16: key `flows.on_up`: found `drain`, allowed: stay, move or a map such as {drain: 5m}; draining needs a time: {drain: 5m}",
         ],
     ),
     row(

@@ -256,6 +256,36 @@ fn an_alias_repeats_a_value() {
 }
 
 #[test]
+fn what_happens_when_a_better_uplink_returns_can_be_said_for_all_and_for_each() {
+    let on_up = |all: &str, own: &str| {
+        let parsed = config(&format!(
+            "uplinks:\n  a: {{interface: eth1{own}}}\nflows: {{{all}}}\n"
+        ));
+        parsed.uplinks[&"a".parse().unwrap()].on_up
+    };
+    let minutes = |n| OnUp::Drain(Duration::from_mins(n));
+    assert_eq!(on_up("", ""), OnUp::Stay);
+    assert_eq!(on_up("on_up: move", ""), OnUp::Move);
+    assert_eq!(on_up("on_up: {drain: 2m}", ""), minutes(2));
+    assert_eq!(
+        on_up("on_up: {drain: 1s}", ""),
+        OnUp::Drain(Duration::from_secs(1))
+    );
+    assert_eq!(on_up("on_up: {drain: 24h}", ""), minutes(24 * 60));
+    assert_eq!(on_up("on_up: move", ", flows: {on_up: stay}"), OnUp::Stay);
+    assert_eq!(on_up("", ", flows: {on_up: {drain: 10m}}"), minutes(10));
+    // Flows do not stay where every byte is paid for, unless that is what is said of this very one.
+    assert_eq!(on_up("", ", metered: true"), minutes(5));
+    assert_eq!(on_up("on_up: stay", ", metered: true"), minutes(5));
+    assert_eq!(on_up("on_up: move", ", metered: true"), OnUp::Move);
+    assert_eq!(
+        on_up("", ", metered: true, flows: {on_up: stay}"),
+        OnUp::Stay
+    );
+    assert_eq!(on_up("", ", metered: false"), OnUp::Stay);
+}
+
+#[test]
 fn targets_of_one_family_are_enough() {
     let parsed = config(
         "uplinks: {a: {interface: eth1}}\nprobe: {targets: [icmp://192.0.2.1], required: 1}\n",
