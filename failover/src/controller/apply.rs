@@ -8,17 +8,20 @@
 //! are older than it on their uplink, and without it the rules would spread them over all.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use tracing::{debug, info};
 
 use crate::controller::apply_error::{ApplyError, ApplyErrors, Cause};
 use crate::controller::engine::Forget;
 use crate::dataplane::Steering;
-use crate::flows::TrackedFlow;
+use crate::family::Family;
+use crate::flows::{Leaving, Surroundings, TrackedFlow};
 use crate::interface::InterfaceName;
 use crate::kernel::{Conntrack, Firewall, Forgotten, RoutingTables, Sysctls};
 use crate::mark::MarkMask;
 use crate::state::{ChangedSysctl, InstalledFacts, Store, StoreError};
+use crate::uplink::UplinkId;
 use crate::wanted::Wanted;
 use crate::wanted::difference::difference;
 use crate::wanted::routing::Routing;
@@ -41,6 +44,8 @@ pub struct Applier<K, S> {
     installed: Option<Routing>,
     /// The ruleset that is in place, likewise.
     ruleset: Option<String>,
+    /// What tells the inside from the outside.
+    surroundings: Surroundings,
     /// The settings were looked at, for these interfaces.
     settled: BTreeSet<InterfaceName>,
     /// TCP connections that were forgotten since this was last asked.
@@ -65,9 +70,15 @@ impl<K: Kernel, S: Steering> Applier<K, S> {
             marks,
             installed: None,
             ruleset: None,
+            surroundings: Surroundings::default(),
             settled: BTreeSet::new(),
             connections: Vec::new(),
         })
+    }
+
+    /// Notes what tells the inside from the outside, for flows that are to be forgotten.
+    pub fn look_around(&mut self, surroundings: Surroundings) {
+        self.surroundings = surroundings;
     }
 
     /// Somebody changed routes or rules: they are listed before the next change.
@@ -195,6 +206,11 @@ impl<K: Kernel, S: Steering> Applier<K, S> {
                 self.connections.extend(connections);
                 Ok(())
             }
+            Forget::Leaving {
+                uplink,
+                family,
+                source,
+            } => self.let_go(uplink, family, source).await.map_err(failed),
             Forget::Unmarked(address) => {
                 let Forgotten { count, connections } = self
                     .kernel
@@ -221,6 +237,38 @@ impl<K: Kernel, S: Steering> Applier<K, S> {
     /// The TCP connections that were forgotten since this was last asked.
     pub fn take_connections(&mut self) -> Vec<TrackedFlow> {
         std::mem::take(&mut self.connections)
+    }
+
+    /// Forgets the flows of an uplink that works and that can go elsewhere. What picks is told first
+    /// and connection tracking after that, so that no flow is entered there anew meanwhile.
+    async fn let_go(
+        &mut self,
+        id: UplinkId,
+        family: Family,
+        source: Option<IpAddr>,
+    ) -> Result<(), Cause> {
+        let leaving = Leaving {
+            family,
+            mark: self.marks.flow(id),
+            mask: self.marks,
+            source,
+            surroundings: self.surroundings.clone(),
+        };
+        let flows = self.kernel.leaving(&leaving).await?;
+        let released = self.steering.release(id, family, &flows).await;
+        let forgotten = match released {
+            Ok(()) => self
+                .kernel
+                .forget_leaving(&leaving)
+                .await
+                .map_err(Cause::from),
+            Err(error) => Err(error.into()),
+        };
+        self.steering.heed(id, family).await?;
+        let Forgotten { count, connections } = forgotten?;
+        self.connections.extend(connections);
+        debug!(uplink = %id, %family, count, "forgot the flows that can go elsewhere");
+        Ok(())
     }
 
     /// Takes everything of ours out of the kernel, whoever put it there and under whichever

@@ -7,6 +7,8 @@
 //! uplink is usable, or all that still count as usable are silent too, nothing is done about it,
 //! since it would help nobody.
 
+mod draining;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Instant;
@@ -30,6 +32,9 @@ use crate::status::StatusDocument;
 use crate::uplink::{UplinkId, UplinkName};
 use crate::wanted::{LinkSituation, Numbers, PickedBy, Situation, UplinkSituation, Wanted};
 
+pub(super) use draining::Departure;
+pub use draining::{Change, DrainNotice};
+
 /// A moment on both clocks: the one that never jumps, for deciding, and the one people read.
 #[derive(Clone, Copy, Debug)]
 pub struct Moment {
@@ -44,6 +49,15 @@ pub struct Moment {
 pub enum Forget {
     /// All of an uplink in one family.
     Uplink(UplinkId, Family),
+    /// Those of an uplink that works, in one family, that can go elsewhere.
+    Leaving {
+        /// The uplink.
+        uplink: UplinkId,
+        /// The family.
+        family: Family,
+        /// The address to which it translates.
+        source: Option<IpAddr>,
+    },
     /// All that are translated to an address that is gone.
     Translated(IpAddr),
     /// All from or translated to the address of an uplink that died, whose mark others overwrite.
@@ -70,6 +84,7 @@ pub struct Engine {
     owed: BTreeSet<(UplinkId, Family)>,
     gone_sources: BTreeSet<IpAddr>,
     notices: Vec<Notice>,
+    drain_notices: Vec<DrainNotice>,
     started: Timestamp,
     /// Something that a decision follows from has changed since the last one.
     stale: bool,
@@ -106,6 +121,7 @@ impl Engine {
             owed: BTreeSet::new(),
             gone_sources: BTreeSet::new(),
             notices: Vec::new(),
+            drain_notices: Vec::new(),
             started: now.wall,
             stale: true,
         };
@@ -165,6 +181,7 @@ impl Engine {
                 .any(|own| own.address == *address)
         };
         self.gone_sources.retain(|address| !here(address));
+        self.notice_time(now.at);
         self.tell(now);
     }
 
@@ -180,12 +197,13 @@ impl Engine {
 
     /// Takes in what is known of a round of probes.
     pub fn round(&mut self, id: UplinkId, family: Family, round: &Round, now: Moment) {
+        self.notice_time(now.at);
         if let Some(uplink) = self.uplinks.get_mut(&id) {
             let machine = uplink.families.get_mut(family).machine();
             let doubtful = machine.is_doubtful();
             let transition = machine.round(now.at, round);
             tracing_transition(id, family, transition.as_ref());
-            if doubtful != machine.is_doubtful() && !self.owed.is_empty() {
+            if doubtful != machine.is_doubtful() && self.owes() {
                 self.stale = true;
             }
             if transition.is_some() {
@@ -202,6 +220,7 @@ impl Engine {
             .values()
             .flat_map(|uplink| Family::ALL.map(|family| uplink.families.get(family).look_again()))
             .flatten()
+            .chain(self.next_end_of_draining())
             .min()
     }
 
@@ -212,7 +231,7 @@ impl Engine {
     }
 
     /// What is to be done now. What is to be forgotten is said until it is.
-    pub fn decide(&mut self) -> Decision {
+    pub fn decide(&mut self, now: Moment) -> Decision {
         self.stale = false;
         let mut forget: BTreeSet<Forget> = self
             .gone_sources
@@ -225,6 +244,7 @@ impl Engine {
             let before = std::mem::replace(self.pools.get_mut(family), pool).tier;
             let tier = self.pools.get(family).tier;
             self.settle_debts(family, before);
+            self.settle_departures(family, now);
             if tier.is_usable() && self.is_trusted(family) {
                 for &(id, owed) in self.owed.iter().filter(|(_, owed)| *owed == family) {
                     let Some(uplink) = self.uplinks.get(&id) else {
@@ -238,6 +258,7 @@ impl Engine {
                     forget.insert(Forget::Uplink(id, owed));
                     forget.extend(state.last_source().map(Forget::Unmarked));
                 }
+                forget.extend(self.owed_departures(family));
             }
         }
         Decision {
@@ -250,21 +271,18 @@ impl Engine {
     pub fn forgotten(&mut self, flows: &BTreeSet<Forget>) {
         for flows in flows {
             match *flows {
-                Forget::Uplink(id, family) => self.owed.remove(&(id, family)),
-                Forget::Translated(address) => self.gone_sources.remove(&address),
+                Forget::Uplink(id, family) => {
+                    self.owed.remove(&(id, family));
+                    self.settle_departure(id, family);
+                }
+                Forget::Leaving { uplink, family, .. } => self.settle_departure(uplink, family),
+                Forget::Translated(address) => {
+                    self.gone_sources.remove(&address);
+                }
                 // Goes with its uplink.
-                Forget::Unmarked(_) => false,
-            };
+                Forget::Unmarked(_) => {}
+            }
         }
-    }
-
-    /// Whether a family of an uplink gets packets through, as far as is known: whether what was to
-    /// be forgotten must be forgotten no more.
-    #[must_use]
-    pub fn is_alive(&self, id: UplinkId, family: Family) -> bool {
-        self.uplinks
-            .get(&id)
-            .is_some_and(|uplink| uplink.families.get(family).is_alive())
     }
 
     /// How each uplink is to be probed now.

@@ -36,7 +36,7 @@ use crate::kernel::network::NetworkObserver;
 use crate::kernel::watch::Change;
 use crate::probe::{Prober, Report};
 use crate::resets::Resets;
-use crate::state::{RememberedHealth, Store};
+use crate::state::{RememberedDrains, RememberedHealth, Store};
 use crate::status::State;
 use crate::wanted::{PickedBy, Wanted};
 
@@ -71,6 +71,7 @@ pub struct Daemon<K, S> {
     resets: Resets,
     store: Store,
     remembered: RememberedHealth,
+    remembered_drains: RememberedDrains,
     timers: Timers,
     /// What was last decided, and whether the kernel may be in another state.
     wanted: Wanted,
@@ -99,6 +100,7 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
         prober: Prober,
         resets: Resets,
         store: Store,
+        remembered_drains: RememberedDrains,
     ) -> Self {
         Self {
             engine,
@@ -108,6 +110,7 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
             resets,
             store,
             remembered: RememberedHealth::new(),
+            remembered_drains,
             timers: Timers::new(Instant::now() + AUDIT),
             wanted: Wanted::default(),
             forget: BTreeSet::new(),
@@ -243,8 +246,7 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
         }
         if due(&mut self.timers.second_deletion, now) {
             for flows in std::mem::take(&mut self.again) {
-                if let Forget::Uplink(id, family) = flows
-                    && !self.engine.is_alive(id, family)
+                if self.engine.forgets_again(&flows)
                     && let Err(error) = self.applier.forget(flows).await
                 {
                     warn!(%error, "cannot forget flows a second time");
@@ -313,9 +315,12 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
 
     /// Returns whether there is something to be done that was not decided before.
     fn decide(&mut self) -> bool {
-        let decision = self.engine.decide();
+        let decision = self.engine.decide(moment());
         for notice in self.engine.take_notices() {
             tell(&notice);
+        }
+        for notice in self.engine.take_drain_notices() {
+            notice.tell();
         }
         let news = decision.wanted != self.wanted || !decision.forget.is_subset(&self.forget);
         self.suspect |= news || !decision.forget.is_empty();
@@ -326,6 +331,7 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
 
     async fn apply(&mut self) -> Result<(), ApplyErrors> {
         let interfaces: BTreeSet<InterfaceName> = self.engine.interfaces().cloned().collect();
+        self.applier.look_around(self.engine.surroundings());
         let applied = self
             .applier
             .apply(&self.wanted, &interfaces, &self.forget)
@@ -366,6 +372,13 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
                 warn!(%error, "last states will not be known after a restart");
             }
             self.remembered = health;
+        }
+        let drains = self.engine.remembered_drains();
+        if drains != self.remembered_drains {
+            if let Err(error) = self.store.keep_drains(&drains) {
+                warn!(%error, "how long uplinks are draining will not be known after a restart");
+            }
+            self.remembered_drains = drains;
         }
     }
 

@@ -30,7 +30,7 @@ use crate::kernel::watch::{self, WatchError};
 use crate::network::NetworkView;
 use crate::probe::Prober;
 use crate::resets::Resets;
-use crate::state::{LockError, RememberedHealth, StateLock, Store, StoreError};
+use crate::state::{LockError, RememberedDrains, RememberedHealth, StateLock, Store, StoreError};
 use crate::uplink::{UplinkId, UplinkName};
 use crate::wanted::dataplane::{Attachment, attachments as dataplane_of};
 
@@ -106,6 +106,11 @@ pub async fn start(config: Config) -> Result<(), StartError> {
         RememberedHealth::new()
     });
 
+    let drains = store.drains().unwrap_or_else(|error| {
+        warn!(%error, "how long uplinks are draining is forgotten");
+        RememberedDrains::new()
+    });
+
     let kernel = open_kernel()?;
     let resets = Resets::start(kernel.nft.beside());
     let changes = watch::start(kernel.routing.port())?;
@@ -128,7 +133,8 @@ pub async fn start(config: Config) -> Result<(), StartError> {
         at: std::time::Instant::now(),
         wall: Timestamp::now(),
     };
-    let engine = Engine::new(config, picked_by, &identities.ids, &health, view, now);
+    let mut engine = Engine::new(config, picked_by, &identities.ids, &health, view, now);
+    engine.resume_drains(&drains, now);
 
     let (reports_in, reports) = mpsc::channel(REPORTS);
     let (questions_in, questions) = mpsc::channel(QUESTIONS);
@@ -139,6 +145,7 @@ pub async fn start(config: Config) -> Result<(), StartError> {
         Prober::new(reports_in),
         resets,
         store,
+        drains,
     );
     if let Err(errors) = daemon.begin().await {
         server::forget(&control);

@@ -54,7 +54,7 @@ pub(super) fn document(
                     weight: uplink.config.weight,
                     priority: uplink.config.priority,
                     state: best.state,
-                    draining: false,
+                    draining: ipv4.draining_until.is_some() || ipv6.draining_until.is_some(),
                     since: uplink.since,
                     reason: best.reason.clone(),
                     ipv4,
@@ -84,5 +84,6 @@ fn family_status(uplink: &Uplink, family: Family, share: f64, now: Instant) -> F
             .map(|rtt| (rtt.as_secs_f64() * 100_000.0).round() / 100.0),
         loss: loss.map(round_share),
         reason: state.reason(now),
+        draining_until: uplink.drains_until(family).map(|end| end.wall),
     }
 }

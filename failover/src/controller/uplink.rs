@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use crate::config::{OnDown, UplinkConfig};
-use crate::controller::engine::Moment;
+use crate::controller::engine::{Departure, Moment};
 use crate::controller::family_state::{FamilyState, PathNews};
 use crate::discover::Gateways;
 use crate::family::{Family, PerFamily};
@@ -37,6 +37,8 @@ pub(super) struct Uplink {
     told: PerFamily<State>,
     /// Since when the better of them is what it is.
     pub(super) since: Timestamp,
+    /// What becomes of its flows while it works and a better one is used.
+    pub(super) departures: PerFamily<Departure>,
     /// Which families were alive at the last decision.
     alive: PerFamily<bool>,
 }
@@ -75,6 +77,7 @@ impl Uplink {
                 let state = families.get(family);
                 state.is_alive() || state.path().is_none()
             }),
+            departures: PerFamily::default(),
             since: now.wall,
             families,
         }

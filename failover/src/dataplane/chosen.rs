@@ -12,6 +12,7 @@ use crate::dataplane::ebpf::pins::Pins;
 use crate::dataplane::ebpf::{Ebpf, EbpfError, log};
 use crate::dataplane::{Classic, Steering};
 use crate::family::Family;
+use crate::flows::TrackedFlow;
 use crate::interface::InterfaceIndex;
 use crate::state::Store;
 use crate::uplink::UplinkId;
@@ -89,6 +90,25 @@ impl Steering for Chosen {
         match self {
             Self::Ebpf(ebpf) => ebpf.forget(id, family).await,
             Self::Classic(classic) => classic.forget(id, family).await,
+        }
+    }
+
+    async fn release(
+        &mut self,
+        id: UplinkId,
+        family: Family,
+        flows: &[TrackedFlow],
+    ) -> Result<(), EbpfError> {
+        match self {
+            Self::Ebpf(ebpf) => ebpf.release(id, family, flows).await,
+            Self::Classic(classic) => classic.release(id, family, flows).await,
+        }
+    }
+
+    async fn heed(&mut self, id: UplinkId, family: Family) -> Result<(), EbpfError> {
+        match self {
+            Self::Ebpf(ebpf) => ebpf.heed(id, family).await,
+            Self::Classic(classic) => classic.heed(id, family).await,
         }
     }
 

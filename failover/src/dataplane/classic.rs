@@ -4,6 +4,7 @@ use crate::dataplane::Steering;
 use crate::dataplane::ebpf::EbpfError;
 use crate::dataplane::ebpf::leftovers::Leftovers;
 use crate::family::Family;
+use crate::flows::TrackedFlow;
 use crate::uplink::UplinkId;
 use crate::wanted::PickedBy;
 use crate::wanted::dataplane::DataPlane;
@@ -53,6 +54,19 @@ impl Steering for Classic {
     }
 
     async fn forget(&mut self, _id: UplinkId, _family: Family) -> Result<(), EbpfError> {
+        Ok(())
+    }
+
+    async fn release(
+        &mut self,
+        _id: UplinkId,
+        _family: Family,
+        _flows: &[TrackedFlow],
+    ) -> Result<(), EbpfError> {
+        Ok(())
+    }
+
+    async fn heed(&mut self, _id: UplinkId, _family: Family) -> Result<(), EbpfError> {
         Ok(())
     }
 

@@ -3,6 +3,7 @@
 use std::future::Future;
 
 use crate::family::Family;
+use crate::flows::TrackedFlow;
 use crate::uplink::UplinkId;
 use crate::wanted::PickedBy;
 use crate::wanted::dataplane::DataPlane;
@@ -29,6 +30,24 @@ pub trait Steering: Send {
     /// Makes known flows of an uplink be picked anew with their next packet. To be called after the
     /// new state is published and before connection tracking forgets them.
     fn forget(
+        &mut self,
+        id: UplinkId,
+        family: Family,
+    ) -> impl Future<Output = Result<(), Self::Error>> + Send;
+
+    /// Makes some known flows of an uplink that works be picked anew with their next packet. From now
+    /// on packets that still come back by the uplink do not say any more that their flows are on it,
+    /// until [`Self::heed`]: connection tracking, which knows no better yet, sends each there.
+    fn release(
+        &mut self,
+        id: UplinkId,
+        family: Family,
+        flows: &[TrackedFlow],
+    ) -> impl Future<Output = Result<(), Self::Error>> + Send;
+
+    /// Connection tracking has forgotten the flows that were released: what comes back by the uplink
+    /// counts again.
+    fn heed(
         &mut self,
         id: UplinkId,
         family: Family,

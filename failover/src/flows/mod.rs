@@ -4,6 +4,7 @@
 mod entry;
 mod idle;
 mod known;
+mod leaving;
 mod lost;
 mod protocol;
 mod row;
@@ -14,6 +15,7 @@ mod tracked;
 pub use entry::{FlowEntry, Phase, Why};
 pub use idle::Timeouts;
 pub use known::{Lives, entry_of};
+pub use leaving::{Leaving, outbound_key};
 pub use lost::LostConnection;
 pub use protocol::Protocol;
 pub use surroundings::{Direction, Surroundings};

@@ -76,6 +76,23 @@ impl Surroundings {
         self.own.contains(&address)
     }
 
+    /// Whether a flow of an uplink takes another one when it is forgotten, and loses no end of it.
+    #[must_use]
+    pub(super) fn can_leave(&self, flow: &TrackedFlow) -> bool {
+        let (from, answers_from) = (flow.original.source, flow.reply.source);
+        let answers_to = flow.reply.destination;
+        // Who answers is neither the router nor a host inside.
+        let goes_out = !self.is_own(answers_from) && !self.is_inside(answers_from);
+        let (is_own, is_inside) = (self.is_own(from), self.is_inside(from));
+        let began_inside = if answers_to == from {
+            is_inside && !is_own
+        } else {
+            // Somebody from outside may be translated, too: to an address that is known inside.
+            is_inside || is_own || !self.is_inside(answers_to)
+        };
+        goes_out && began_inside
+    }
+
     fn is_inside(&self, address: IpAddr) -> bool {
         self.inside.iter().any(|net| net.contains(&address))
     }

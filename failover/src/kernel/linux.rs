@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use crate::family::Family;
-use crate::flows::TrackedFlow;
+use crate::flows::{Leaving, TrackedFlow};
 use crate::kernel::conntrack::{ConntrackError, Ctnetlink};
 use crate::kernel::nftables::{Nft, NftError};
 use crate::kernel::routing::{NetlinkRouting, RoutingError};
@@ -63,6 +63,14 @@ impl Conntrack for LinuxKernel {
         mask: MarkMask,
     ) -> Result<Vec<TrackedFlow>, ConntrackError> {
         self.conntrack.forget_uplink(family, mark, mask).await
+    }
+
+    async fn leaving(&mut self, leaving: &Leaving) -> Result<Vec<TrackedFlow>, ConntrackError> {
+        self.conntrack.leaving(leaving).await
+    }
+
+    async fn forget_leaving(&mut self, leaving: &Leaving) -> Result<Forgotten, ConntrackError> {
+        self.conntrack.forget_leaving(leaving).await
     }
 
     async fn forget_translated(&mut self, address: IpAddr) -> Result<Forgotten, ConntrackError> {

@@ -21,7 +21,7 @@ use std::future::Future;
 use std::net::IpAddr;
 
 use crate::family::Family;
-use crate::flows::TrackedFlow;
+use crate::flows::{Leaving, TrackedFlow};
 use crate::mark::{Mark, MarkMask};
 use crate::wanted::routing::{Routing, RoutingChange};
 
@@ -79,6 +79,19 @@ pub trait Conntrack {
         mark: Mark,
         mask: MarkMask,
     ) -> impl Future<Output = Result<Vec<TrackedFlow>, Self::Error>> + Send;
+
+    /// Lists the flows of an uplink that can leave it.
+    fn leaving(
+        &mut self,
+        leaving: &Leaving,
+    ) -> impl Future<Output = Result<Vec<TrackedFlow>, Self::Error>> + Send;
+
+    /// Deletes the entries of the flows of an uplink that can leave it, those that came since they
+    /// were listed too.
+    fn forget_leaving(
+        &mut self,
+        leaving: &Leaving,
+    ) -> impl Future<Output = Result<Forgotten, Self::Error>> + Send;
 
     /// Deletes the entries that are translated to `address`: those whose replies go there and whose
     /// sources it is not.

@@ -11,7 +11,7 @@ use thiserror::Error;
 
 use super::{Conntrack, Firewall, Forgotten, RoutingTables, Sysctls};
 use crate::family::Family;
-use crate::flows::TrackedFlow;
+use crate::flows::{Leaving, Protocol, TrackedFlow};
 use crate::mark::{Mark, MarkMask};
 use crate::wanted::routing::{Routing, RoutingChange};
 
@@ -26,6 +26,8 @@ pub enum Operation {
     RemoveFirewall,
     /// An uplink's entries of a family were deleted.
     ForgetUplink(Family, Mark, MarkMask),
+    /// The entries of flows that can leave an uplink were deleted.
+    ForgetLeaving(Family, Mark),
     /// The entries translated to an address were deleted.
     ForgetTranslated(IpAddr),
     /// The unmarked entries of an address were deleted.
@@ -70,6 +72,8 @@ pub struct State {
     pub firewall_touched: bool,
     /// The connection tracking table.
     pub entries: Vec<Entry>,
+    /// The flows in it of which more is known.
+    pub flows: Vec<TrackedFlow>,
     /// The settings that exist.
     pub sysctls: BTreeMap<String, String>,
     /// What was done.
@@ -199,6 +203,26 @@ impl Conntrack for RecordingKernel {
             Family::of(entry.source) == family && entry.mark & mask.bits() == mark.0
         });
         Ok(forgotten.connections)
+    }
+
+    async fn leaving(&mut self, leaving: &Leaving) -> Result<Vec<TrackedFlow>, Injected> {
+        let state = self.state();
+        let flows = state.flows.iter().filter(|flow| leaving.has(flow));
+        Ok(flows.cloned().collect())
+    }
+
+    async fn forget_leaving(&mut self, leaving: &Leaving) -> Result<Forgotten, Injected> {
+        let mut state = self.state();
+        state.record(Operation::ForgetLeaving(leaving.family, leaving.mark))?;
+        let gone = state.flows.extract_if(.., |flow| leaving.has(flow));
+        let gone: Vec<TrackedFlow> = gone.collect();
+        Ok(Forgotten {
+            count: gone.len(),
+            connections: gone
+                .into_iter()
+                .filter(|flow| flow.protocol == Protocol::TCP)
+                .collect(),
+        })
     }
 
     async fn forget_translated(&mut self, address: IpAddr) -> Result<Forgotten, Injected> {

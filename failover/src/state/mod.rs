@@ -6,6 +6,6 @@ mod store;
 
 pub use lock::{LockError, StateLock};
 pub use store::{
-    ChangedSysctl, EbpfFacts, InstalledFacts, MadeMount, MadeQdisc, RememberedHealth, Store,
-    StoreError,
+    ChangedSysctl, EbpfFacts, InstalledFacts, MadeMount, MadeQdisc, RememberedDrains,
+    RememberedHealth, Store, StoreError,
 };

@@ -7,6 +7,7 @@ use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -18,6 +19,9 @@ use crate::uplink::UplinkName;
 
 /// The last verdicts.
 pub type RememberedHealth = BTreeMap<UplinkName, PerFamily<Health>>;
+
+/// Since when flows of an uplink may finish, where they do.
+pub type RememberedDrains = BTreeMap<UplinkName, PerFamily<Option<Timestamp>>>;
 
 /// What must be known to take everything out of the kernel again.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -117,6 +121,7 @@ pub struct Store {
 impl Store {
     const IDS: &str = "ids.json";
     const HEALTH: &str = "health.json";
+    const DRAINS: &str = "drains.json";
     const INSTALLED: &str = "installed.json";
     const EBPF: &str = "ebpf.json";
 
@@ -158,6 +163,22 @@ impl Store {
     /// When the file cannot be written.
     pub fn keep_health(&self, health: &RememberedHealth) -> Result<(), StoreError> {
         self.save(Self::HEALTH, health, Durability::Crash)
+    }
+
+    /// The uplinks that were draining; none where nothing was written yet.
+    ///
+    /// # Errors
+    /// When the file cannot be read or understood.
+    pub fn drains(&self) -> Result<RememberedDrains, StoreError> {
+        self.load(Self::DRAINS)
+    }
+
+    /// Keeps which uplinks are draining.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn keep_drains(&self, drains: &RememberedDrains) -> Result<(), StoreError> {
+        self.save(Self::DRAINS, drains, Durability::Crash)
     }
 
     /// What was put into the kernel; nothing where nothing was written yet.

@@ -76,7 +76,7 @@ pub struct UplinkStatus {
     pub priority: u32,
     /// The better of its families' states.
     pub state: State,
-    /// Whether old flows may finish while new ones go elsewhere.
+    /// Whether, in one family or both, old flows may finish while new ones go elsewhere.
     pub draining: bool,
     /// Since when it is in this state.
     pub since: Timestamp,
@@ -125,6 +125,8 @@ pub struct FamilyStatus {
     pub loss: Option<f64>,
     /// Why it is in this state.
     pub reason: String,
+    /// Until when old flows may finish while new ones go elsewhere; null where they are not to end.
+    pub draining_until: Option<Timestamp>,
 }
 
 /// The state of an uplink, or of one of its families, the best first.

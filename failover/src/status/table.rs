@@ -109,13 +109,19 @@ fn cells(
         (Family::Ipv6, Some(gateway)) => gateway.to_string(),
         (Family::Ipv6, None) => String::new(),
     };
-    let draining = if uplink.draining { ", draining" } else { "" };
+    let state = match status.draining_until {
+        None => status.state.as_str().to_owned(),
+        Some(until) => {
+            let left = until.as_second().saturating_sub(now.as_second());
+            format!("{}, draining {}", status.state.as_str(), left_over(left))
+        }
+    };
     [
         first(uplink.name.to_string()),
         via,
         first(uplink.priority.to_string()),
         family.to_string(),
-        status.state.as_str().to_owned(),
+        state,
         percent(status.share),
         status
             .rtt_ms
@@ -130,7 +136,7 @@ fn cells(
         ),
         match family {
             Family::Ipv4 => format!(
-                "{}{draining} ({} for {})",
+                "{} ({} for {})",
                 status.reason,
                 uplink.state.as_str(),
                 age(uplink.since, now)
@@ -150,6 +156,17 @@ const fn colour(state: State) -> &'static str {
         State::Degraded | State::Unknown => "\x1b[33m",
         State::Down => "\x1b[31m",
         State::Disabled | State::Absent => "\x1b[2m",
+    }
+}
+
+/// What is left of a time, such as `4m12s`.
+fn left_over(seconds: i64) -> String {
+    let seconds = seconds.max(0);
+    let (hours, minutes, seconds) = (seconds / 3_600, seconds / 60 % 60, seconds % 60);
+    match (hours, minutes) {
+        (0, 0) => format!("{seconds}s"),
+        (0, minutes) => format!("{minutes}m{seconds:02}s"),
+        (hours, minutes) => format!("{hours}h{minutes:02}m"),
     }
 }
 
@@ -179,6 +196,7 @@ mod tests {
             rtt_ms: Some(4.25),
             loss: Some(0.0),
             reason: reason.to_owned(),
+            draining_until: None,
         };
         StatusDocument {
             mode: "classic".to_owned(),
@@ -223,6 +241,26 @@ mod tests {
              fiber   wan1 198.18.11.1  1         IPv4    up      75 %   4.2 ms  0 %   12     2 of 2 targets answer (up for 1 h 2 min)\n                                        IPv6    absent  0 %                         no address\n"
                 .replace("\n                                        IPv6", &format!("\n{}IPv6", " ".repeat(36)))
         );
+    }
+
+    #[test]
+    fn a_person_sees_how_long_an_uplink_drains() {
+        let now: Timestamp = "2026-11-20T11:02:03Z".parse().unwrap();
+        let mut document = document();
+        for (until, told) in [
+            ("2026-11-20T11:06:15Z", "up, draining 4m12s  75 %"),
+            ("2026-11-20T11:03:08Z", "up, draining 1m05s  75 %"),
+            ("2026-11-20T11:02:33Z", "up, draining 30s  75 %"),
+            ("2026-11-20T12:07:03Z", "up, draining 1h05m  75 %"),
+            // It is carried out when it is noticed.
+            ("2026-11-20T11:02:02Z", "up, draining 0s  75 %"),
+        ] {
+            if let Some(uplink) = document.uplinks.first_mut() {
+                uplink.ipv4.draining_until = Some(until.parse().unwrap());
+            }
+            let table = render(&document, now, false);
+            assert!(table.contains(told), "{until}: {table}");
+        }
     }
 
     #[test]

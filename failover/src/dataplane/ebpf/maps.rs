@@ -6,6 +6,7 @@ use std::marker::PhantomData;
 
 use aya::maps::{HashMap, Map, MapData, MapError};
 use bytemuck::{CheckedBitPattern, NoUninit};
+use nix::errno::Errno;
 use thiserror::Error;
 use tracing::warn;
 
@@ -74,6 +75,36 @@ where
         Ok(entries)
     }
 
+    /// One entry; `None` if it is not there, or makes no sense.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn get(&self, key: &K) -> Result<Option<V>, MapAccessError> {
+        match self.map.get(&key_bytes::<K, KEY>(key), 0) {
+            Ok(value) => Ok(bytemuck::checked::try_pod_read_unaligned(&value).ok()),
+            Err(MapError::KeyNotFound) => Ok(None),
+            Err(error) => Err(self.failed("read")(error)),
+        }
+    }
+
+    /// Gives an entry another value; one that is not there any more is not made anew.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn replace(&mut self, key: &K, value: &V) -> Result<(), MapAccessError> {
+        /// `BPF_EXIST` (`include/uapi/linux/bpf.h`).
+        const ONLY_IF_THERE: u64 = 2;
+        let mut bytes = [0; VALUE];
+        bytes.copy_from_slice(bytemuck::bytes_of(value));
+        match self
+            .map
+            .insert(key_bytes::<K, KEY>(key), bytes, ONLY_IF_THERE)
+        {
+            Err(error) if !is_not_there(&error) => Err(self.failed("write")(error)),
+            _ => Ok(()),
+        }
+    }
+
     /// Brings the map into a state; what is so already is not written. Returns how many entries were
     /// changed.
     ///
@@ -108,6 +139,17 @@ where
     ) -> impl Fn(MapError) -> MapAccessError + use<K, V, KEY, VALUE> {
         let map = self.name;
         move |source| MapAccessError { what, map, source }
+    }
+}
+
+/// The kernel says so in one way when it looks for a key, and this library in another.
+fn is_not_there(error: &MapError) -> bool {
+    match error {
+        MapError::KeyNotFound => true,
+        MapError::SyscallError(error) => {
+            error.io_error.raw_os_error() == Some(Errno::ENOENT as i32)
+        }
+        _ => false,
     }
 }
 

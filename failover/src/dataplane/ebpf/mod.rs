@@ -11,6 +11,7 @@
 //! | [`load`] | loads the programs |
 //! | [`maps`] | reads and writes the maps |
 //! | [`publish`] | brings them into the wanted state |
+//! | `release` | lets single flows go |
 //! | [`attach`] | hangs a program on an interface |
 //! | `clsact` | the same on kernels without TCX |
 //! | [`leftovers`] | takes everything out, whichever version put it there |
@@ -30,6 +31,7 @@ pub mod object;
 pub mod pins;
 pub mod program;
 pub mod publish;
+mod release;
 pub mod steering;
 pub mod support;
 pub mod table;

@@ -162,7 +162,7 @@ fn selection(entry: &SelectionEntry) -> Option<Selection> {
     })
 }
 
-const fn layout_family(family: Family) -> LayoutFamily {
+pub(super) const fn layout_family(family: Family) -> LayoutFamily {
     match family {
         Family::Ipv4 => LayoutFamily::Ipv4,
         Family::Ipv6 => LayoutFamily::Ipv6,

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use failover_common::UplinkState;
 use thiserror::Error;
 use tracing::{debug, info, warn};
 
@@ -18,6 +19,7 @@ use super::publish::PublishError;
 use super::support::{self, Unsupported};
 use crate::dataplane::Steering;
 use crate::family::Family;
+use crate::flows::{TrackedFlow, outbound_key};
 use crate::interface::InterfaceIndex;
 use crate::kernel::filters::{Filter, FilterError, Qdisc, TrafficFilters};
 use crate::state::{EbpfFacts, Store, StoreError};
@@ -65,6 +67,8 @@ pub struct Ebpf {
     attached: BTreeMap<(InterfaceIndex, Point), (Place, Hook)>,
     /// What was last published, while nobody else is known to have touched it.
     published: Option<DataPlane>,
+    /// Uplinks that teach nothing for the moment, with the states that they are in.
+    deaf: BTreeMap<(UplinkId, Family), UplinkState>,
     /// Somebody may have taken programs off interfaces.
     suspect: bool,
     /// What earlier daemons left elsewhere is out.
@@ -119,6 +123,7 @@ impl Ebpf {
             made,
             attached: BTreeMap::new(),
             published: None,
+            deaf: BTreeMap::new(),
             suspect: true,
             superseded: false,
             told: BTreeSet::new(),
@@ -328,6 +333,7 @@ impl Steering for Ebpf {
         }
         self.published = None;
         self.programs.publish(wanted)?;
+        self.deaf.clear();
         self.published = Some(wanted.clone());
         Ok(())
     }
@@ -360,6 +366,29 @@ impl Steering for Ebpf {
 
     async fn forget(&mut self, id: UplinkId, family: Family) -> Result<(), EbpfError> {
         Ok(self.programs.forget(id, family)?)
+    }
+
+    async fn release(
+        &mut self,
+        id: UplinkId,
+        family: Family,
+        flows: &[TrackedFlow],
+    ) -> Result<(), EbpfError> {
+        // Should the rest fail, the state is put right when it is published next.
+        self.published = None;
+        let former = self.programs.set_state(id, family, UplinkState::Disabled)?;
+        if let Some(former) = former {
+            self.deaf.entry((id, family)).or_insert(former);
+        }
+        let keys = flows.iter().map(outbound_key);
+        Ok(self.programs.release(id, family, keys)?)
+    }
+
+    async fn heed(&mut self, id: UplinkId, family: Family) -> Result<(), EbpfError> {
+        if let Some(former) = self.deaf.remove(&(id, family)) {
+            self.programs.set_state(id, family, former)?;
+        }
+        Ok(())
     }
 
     fn suspect(&mut self) {

@@ -4,6 +4,7 @@
 //! and the daemon has other things to notice meanwhile. `CTA_FILTER` is never used: with IPv6
 //! addresses the kernel's comparison is inverted, and everyone else's entries are deleted.
 
+mod leaving;
 mod message;
 mod session;
 mod tracked;
@@ -24,7 +25,7 @@ use self::message::Entry;
 use self::session::{Session, Verdict};
 use super::{Conntrack, Forgotten};
 use crate::family::Family;
-use crate::flows::{Protocol, TrackedFlow};
+use crate::flows::{Leaving, Protocol, TrackedFlow};
 use crate::mark::{Mark, MarkMask};
 use crate::uplink::UplinkId;
 
@@ -199,6 +200,21 @@ impl Conntrack for Ctnetlink {
             Ok(connections)
         })
         .await
+    }
+
+    async fn leaving(&mut self, leaving: &Leaving) -> Result<Vec<TrackedFlow>, ConntrackError> {
+        let leaving = leaving.clone();
+        self.blocking("list the flows that can leave an uplink", move |session| {
+            leaving::list(session, &leaving)
+        })
+        .await
+    }
+
+    async fn forget_leaving(&mut self, leaving: &Leaving) -> Result<Forgotten, ConntrackError> {
+        let leaving = leaving.clone();
+        let what = "delete the entries of flows that can leave an uplink";
+        self.blocking(what, move |session| leaving::delete(session, &leaving))
+            .await
     }
 
     async fn forget_translated(&mut self, address: IpAddr) -> Result<Forgotten, ConntrackError> {
