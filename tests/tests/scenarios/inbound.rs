@@ -46,23 +46,29 @@ pub(crate) async fn to_a_client(case: &Case, family: Family) -> Outcome {
         .open(Lab::builder().uplinks(3), ONE_FOR_INBOUND)
         .await?;
     service::start(scene.client()?.node(), PORT).await?;
+    forward_to_client(scene, family, PORT).await?;
+    let mut visitors = visit_all(scene, family).await?;
+    stay_when_another_dies(scene, family, &mut visitors).await
+}
+
+/// The user's own rules, which lead visitors of a TCP port to the first client.
+pub(crate) async fn forward_to_client(scene: &Scene, family: Family, port: u16) -> Outcome {
     let protocol = match family {
         Family::Ipv4 => "ip",
         Family::Ipv6 => "ip6",
     };
     let client = scene.client()?.address(family).ok_or("no address")?;
-    let client = SocketAddr::new(client, PORT);
+    let client = SocketAddr::new(client, port);
     let forwarding = format!(
         "table {protocol} users_own {{
             chain prerouting {{
                 type nat hook prerouting priority dstnat; policy accept;
-                iifname \"wan*\" tcp dport {PORT} dnat to {client}
+                iifname \"wan*\" tcp dport {port} dnat to {client}
             }}
         }}"
     );
     scene.lab.gateway().node().nft(forwarding).await?;
-    let mut visitors = visit_all(scene, family).await?;
-    stay_when_another_dies(scene, family, &mut visitors).await
+    Ok(())
 }
 
 /// A UDP service of the router that listens on all addresses and leaves the source of its answers to

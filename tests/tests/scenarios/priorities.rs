@@ -62,7 +62,7 @@ pub(crate) async fn reserve_dies(case: &Case, family: Family) -> Outcome {
 }
 
 /// New flows, all of which are on one uplink.
-async fn all_on(
+pub(crate) async fn all_on(
     scene: &Scene,
     family: Family,
     uplink: u8,

@@ -3,7 +3,8 @@
 use crate::case::{Scenario, both_families, each_family, ebpf_only, ipv6_only};
 use crate::{
     affinity, beginning, bpftool, downlinks, families, flood, flow_table, inbound, last_resort,
-    links, loss, own_traffic, priorities, resets, silence, spreading, stickiness, translation,
+    links, loss, own_traffic, priorities, resets, returning, silence, spreading, stickiness,
+    translation,
 };
 
 #[rustfmt::skip]
@@ -35,6 +36,9 @@ pub(crate) fn table() -> Vec<Scenario> {
         // Priorities.
         each_family("the_reserve_is_used_when_the_better_uplink_is_down", priorities::reserve),
         each_family("the_death_of_the_reserve_hurts_nobody", priorities::reserve_dies),
+
+        each_family("flows_may_finish_for_a_while_when_a_better_uplink_returns", returning::drains),
+        each_family("flows_of_each_uplink_are_treated_as_it_says_when_a_better_one_returns", returning::each_its_own),
 
         // All uplinks fail.
         each_family("when_all_uplinks_die_nothing_is_forgotten", last_resort::nothing_is_forgotten),
