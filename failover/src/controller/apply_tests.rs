@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use super::*;
 use crate::dataplane::Classic;
 use crate::family::Family;
+use crate::flows::{Protocol, TrackedFlow, Tuple};
 use crate::kernel::recording::{Operation, RecordingKernel};
 use crate::uplink::UplinkId;
 use crate::wanted::fixture;
@@ -94,6 +95,67 @@ async fn flows_are_forgotten_after_the_new_selection_is_in_place() {
         .unwrap();
     let forgotten = log.iter().position(is_forget).unwrap();
     assert!(last_change < forgotten, "{log:?}");
+}
+
+#[tokio::test]
+async fn flows_that_can_leave_an_uplink_that_works_are_forgotten_and_no_others() {
+    let mut bench = Bench::new("leaving");
+    let marks = MarkMask::DEFAULT;
+    let uplink = UplinkId::try_from(1).unwrap();
+    bench.kernel.state().flows = vec![
+        flow(uplink, "198.18.0.10", "203.0.113.9", "198.18.11.2"),
+        flow(uplink, "203.0.113.9", "198.18.0.10", "203.0.113.9"),
+    ];
+    let surroundings = {
+        let config = "uplinks: {one: {interface: wan1}}\ndownlinks: [lan0]\n";
+        let mut view = crate::network::NetworkView::default();
+        view.addresses.push(crate::network::InterfaceAddress {
+            interface: crate::interface::InterfaceIndex(9),
+            address: "198.18.0.1".parse().unwrap(),
+            prefix_len: 24,
+        });
+        Surroundings::new(&crate::config::parse(config).unwrap(), &view)
+    };
+    bench.applier.look_around(surroundings);
+    let leaving = Forget::Leaving {
+        uplink,
+        family: Family::Ipv4,
+        source: None,
+    };
+    bench
+        .apply_and_forget(&fixture::three_uplinks(), &[leaving].into())
+        .await
+        .unwrap();
+    let log = bench.kernel.take_log();
+    assert_eq!(
+        log.last(),
+        Some(&Operation::ForgetLeaving(Family::Ipv4, marks.flow(uplink)))
+    );
+    let left = &bench.kernel.state().flows;
+    assert_eq!(left.len(), 1);
+    assert_eq!(left[0].original.source.to_string(), "203.0.113.9");
+}
+
+fn flow(uplink: UplinkId, from: &str, to: &str, answers_to: &str) -> TrackedFlow {
+    let tuple = |source: &str, destination: &str| Tuple {
+        source: source.parse().unwrap(),
+        destination: destination.parse().unwrap(),
+        source_port: 1,
+        destination_port: 2,
+        identifier: 0,
+    };
+    TrackedFlow {
+        mark: MarkMask::DEFAULT.flow(uplink),
+        protocol: Protocol(17),
+        original: tuple(from, to),
+        reply: tuple(to, answers_to),
+        status: 0,
+        tcp_state: None,
+        remaining: None,
+        started: None,
+        original_packets: None,
+        reply_packets: None,
+    }
 }
 
 #[tokio::test]

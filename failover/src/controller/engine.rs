@@ -5,7 +5,7 @@
 //! be forgotten once it is in the kernel. Flows of an uplink that died are owed to be forgotten until
 //! somebody says that they are ([`Engine::forgotten`]) or the uplink is alive again; as long as no
 //! uplink is usable, or all that still count as usable are silent too, nothing is done about it,
-//! since it would help nobody.
+//! since it would help nobody. What becomes of flows when a better uplink returns is in `draining`.
 
 mod draining;
 

@@ -4,10 +4,14 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, UdpSocket};
 use std::time::Instant;
 
+use failover::config;
 use failover::family::Family;
+use failover::flows::{Leaving, Surroundings};
+use failover::interface::InterfaceIndex;
 use failover::kernel::Conntrack;
 use failover::kernel::conntrack::{ConntrackError, Ctnetlink, count_by_uplink};
 use failover::mark::{Mark, MarkMask};
+use failover::network::{InterfaceAddress, Link, LinkLayer, NetworkView, Traffic};
 use failover::uplink::UplinkId;
 use libtest_mimic::Trial;
 
@@ -28,6 +32,10 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial(
             "conntrack: what is translated to an address goes, and nothing else",
             a_translation_is_forgotten,
+        ),
+        trial(
+            "conntrack: of an uplink that works only those go that can go elsewhere",
+            who_can_leaves,
         ),
         trial("conntrack: thousands of entries of real traffic", thousands),
     ]
@@ -172,6 +180,103 @@ async fn a_translation_is_forgotten() {
     assert_eq!(ports(), [4, 5, 6, 7, 8]);
     assert_eq!(forget("fd00:11::2").await.count, 1);
     assert_eq!(ports(), [4, 5, 7, 8]);
+}
+
+/// Entries of the uplink 1, in both families, told from each other by their source ports.
+async fn who_can_leaves() {
+    let insert = |port: u16, mark: u32, tuple: &str| {
+        let ports = format!("--sport {port} --dport 9");
+        run(&format!(
+            "conntrack -I -p udp {ports} --timeout 600 --mark {mark} {tuple} 2>&1"
+        ));
+    };
+    let one = uplink(1).0;
+    for (first, client, server, own, router) in [
+        (0, "198.18.0.10", "203.0.113.9", "198.18.11.2", "198.18.0.1"),
+        (
+            100,
+            "fd00:18::10",
+            "fd00:77::9",
+            "fd00:18:11::2",
+            "fd00:18::1",
+        ),
+    ] {
+        let out = format!("-s {client} -d {server} --src-nat {own}");
+        let from = |n: u16| first + n;
+        insert(from(1), one, &out);
+        insert(from(2), one | 0xca6c, &format!("-s {client} -d {server}"));
+        // Others took our bits.
+        insert(from(3), 0xca6c, &out);
+        // From outside, to the router and to a host inside; and the router's own.
+        insert(from(4), one, &format!("-s {server} -d {own}"));
+        insert(
+            from(5),
+            one,
+            &format!("-s {server} -d {own} --dst-nat {client}"),
+        );
+        insert(from(6), one, &format!("-s {own} -d {server}"));
+        // Of nobody's, of another uplink's, and a probe.
+        insert(from(7), 0, &format!("-s {client} -d {router}"));
+        insert(from(8), uplink(2).0, &out);
+        insert(from(9), MASK.probe_bit(), &out);
+    }
+    let mut conntrack = Ctnetlink::open().unwrap();
+    let mut kept = listed();
+    assert_eq!(kept.len(), 18);
+    for (family, first, own) in [
+        (Family::Ipv6, 100, "fd00:18:11::2"),
+        (Family::Ipv4, 0, "198.18.11.2"),
+    ] {
+        let leaving = Leaving {
+            family,
+            mark: uplink(1),
+            mask: MASK,
+            source: Some(own.parse().unwrap()),
+            surroundings: surroundings(),
+        };
+        let gone: BTreeSet<u16> = (1..=3).map(|n| first + n).collect();
+        let flows = conntrack.leaving(&leaving).await.unwrap();
+        let ports: BTreeSet<u16> = flows.iter().map(|flow| flow.original.source_port).collect();
+        assert_eq!(ports, gone, "{family}");
+        assert_eq!(listed(), kept, "{family}: none is deleted by being listed");
+        assert_eq!(conntrack.forget_leaving(&leaving).await.unwrap(), 3);
+        kept.retain(|(port, _)| !gone.contains(port));
+        assert_eq!(listed(), kept, "{family}");
+        assert_eq!(conntrack.forget_leaving(&leaving).await.unwrap(), 0);
+    }
+}
+
+/// Of a router with an uplink and a network behind it.
+fn surroundings() -> Surroundings {
+    let config = "uplinks: {lte: {interface: wan1}}\ndownlinks: [lan0]\n";
+    let link = |index| Link {
+        index: InterfaceIndex(index),
+        enabled: true,
+        carrier: true,
+        point_to_point: false,
+        layer: LinkLayer::Ethernet,
+        traffic: Traffic::default(),
+    };
+    let address = |interface, text: &str, prefix_len| InterfaceAddress {
+        interface: InterfaceIndex(interface),
+        address: text.parse().unwrap(),
+        prefix_len,
+    };
+    let view = NetworkView {
+        links: [
+            ("wan1".parse().unwrap(), link(2)),
+            ("lan0".parse().unwrap(), link(3)),
+        ]
+        .into(),
+        addresses: vec![
+            address(2, "198.18.11.2", 24),
+            address(2, "fd00:18:11::2", 64),
+            address(3, "198.18.0.1", 24),
+            address(3, "fd00:18::1", 64),
+        ],
+        default_routes: Vec::new(),
+    };
+    Surroundings::new(&config::parse(config).unwrap(), &view)
 }
 
 async fn thousands() {
