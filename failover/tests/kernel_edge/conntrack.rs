@@ -239,10 +239,12 @@ async fn who_can_leaves() {
         let ports: BTreeSet<u16> = flows.iter().map(|flow| flow.original.source_port).collect();
         assert_eq!(ports, gone, "{family}");
         assert_eq!(listed(), kept, "{family}: none is deleted by being listed");
-        assert_eq!(conntrack.forget_leaving(&leaving).await.unwrap(), 3);
+        let forgotten = conntrack.forget_leaving(&leaving).await.unwrap();
+        assert_eq!(forgotten.count, 3);
         kept.retain(|(port, _)| !gone.contains(port));
         assert_eq!(listed(), kept, "{family}");
-        assert_eq!(conntrack.forget_leaving(&leaving).await.unwrap(), 0);
+        let forgotten = conntrack.forget_leaving(&leaving).await.unwrap();
+        assert_eq!(forgotten.count, 0);
     }
 }
 
