@@ -16,6 +16,7 @@ fn link() -> Link {
         index: WAN,
         enabled: true,
         carrier: true,
+        port: false,
         point_to_point: false,
         layer: LinkLayer::Ethernet,
         traffic: Traffic::default(),
