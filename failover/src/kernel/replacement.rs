@@ -183,7 +183,10 @@ delete chain inet failover to_2
     fn a_set_that_becomes_another_kind_of_thing_is_made_anew() {
         let other = WANTED.replace("map asked4", "set asked4");
         let batch = batch(PRESENT, &other).unwrap();
-        assert!(batch.contains("delete map inet failover asked4\n"), "{batch}");
+        assert!(
+            batch.contains("delete map inet failover asked4\n"),
+            "{batch}"
+        );
     }
 
     #[test]

@@ -7,7 +7,6 @@
 //! more files open than at first.
 
 mod cycle;
-mod footprint;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -18,11 +17,11 @@ use crate::chance::Chance;
 use crate::daemon::Failover;
 use crate::demo::CONFIG;
 use crate::error::LabError;
+use crate::footprint::Footprint;
 use crate::lab::Lab;
 use crate::terminal::Terminal;
 
 use cycle::{Cycle, Verdict};
-use footprint::Footprint;
 
 /// What is to be done.
 #[derive(Clone, Debug)]
