@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use failover::kernel::nftables::without_dynamic_elements;
+
 use crate::daemon::Daemon;
 use crate::error::LabError;
 use crate::eventually::patient;
@@ -45,6 +47,8 @@ impl Footprint {
                 .node()
                 .must(ProgramSpec::line(question))
                 .await?;
+            // What packets noted in sets is no part of it.
+            let text = without_dynamic_elements(&text);
             let mut lines: Vec<String> = text.lines().map(|line| line.trim().to_owned()).collect();
             // The kernel lists routes in the order in which they were added.
             lines.sort_unstable();

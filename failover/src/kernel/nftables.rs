@@ -275,7 +275,8 @@ fn refusal(what: &'static str, output: &Output, input: &str) -> NftError {
 }
 
 /// Takes out of a listing the elements of sets and maps that packets or timeouts change.
-fn without_dynamic_elements(listing: &str) -> String {
+#[must_use]
+pub fn without_dynamic_elements(listing: &str) -> String {
     let mut kept = String::with_capacity(listing.len());
     let mut dynamic = false;
     let mut within_elements = false;

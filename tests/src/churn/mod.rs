@@ -12,6 +12,7 @@ use crate::error::LabError;
 use crate::eventually::eventually;
 use crate::lab::{Lab, LabBuilder};
 
+pub(crate) use right::is_right;
 pub use subject::{Kind, Subject};
 
 /// How long the daemon may take until the kernel's state is right again. How long it does take is
@@ -118,7 +119,7 @@ async fn until_right(
     let when = if changed { "while" } else { "after" };
     let what = format!("all is right {when} {} is {kind}", subject.interface());
     eventually(&what, RIGHT_WITHIN, || async {
-        let right = right::is_right(lab, mode, subject, kind, changed).await?;
+        let right = is_right(lab, mode, subject, kind, changed).await?;
         Ok(right.then_some(()))
     })
     .await

@@ -19,7 +19,7 @@ use crate::node::{Node, ProgramSpec};
 const BASE_TABLE: u32 = 300;
 
 /// Whether everything is right for an interface that has changed, or changed back.
-pub(super) async fn is_right(
+pub(crate) async fn is_right(
     lab: &Lab,
     mode: Mode,
     subject: &Subject<'_>,

@@ -12,7 +12,8 @@ use failover_tests::{Keep, Protocol};
 use crate::Outcome;
 use crate::case::Case;
 
-const ROUNDS: usize = 30;
+/// In each of them every kind of change befalls an uplink and a downlink.
+const ROUNDS: usize = 15;
 
 /// Flows that are asked all the time.
 const KEEP: Keep = Keep {
