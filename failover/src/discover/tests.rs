@@ -65,6 +65,22 @@ fn path(uplink: &UplinkConfig, family: Family, view: &NetworkView) -> Path {
 }
 
 #[test]
+fn a_port_of_a_bridge_carries_nothing_of_its_own() {
+    let mut view = view();
+    for link in view.links.values_mut() {
+        link.port = true;
+    }
+    let found = reachability(&uplink("wan1"), Gateways::Learnt, Family::Ipv4, &view);
+    let Reachability::LinkDown(loss) = found else {
+        panic!("{found:?}");
+    };
+    assert_eq!(
+        loss.to_string(),
+        "interface wan1 is a port of a bridge or bond"
+    );
+}
+
+#[test]
 fn the_gateway_is_learnt_from_the_route_of_the_lowest_metric() {
     let found = path(&uplink("wan1"), Family::Ipv4, &view());
     assert_eq!(found.gateway, Some("198.18.11.1".parse().unwrap()));
