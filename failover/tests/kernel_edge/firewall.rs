@@ -114,7 +114,13 @@ async fn noted() {
     const NOTE: &str = "nft add element inet failover asked '{ 192.0.2.9 . 53 : 198.18.11.2 }'";
     const NOTED: &str = "192.0.2.9 . 53";
     let listed = || run("nft list table inet failover");
-    let stateless = || run("nft --stateless list table inet failover");
+    // Chains that stay are listed before those that came later.
+    let stateless = || {
+        let text = run("nft --stateless list table inet failover");
+        let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        lines.sort_unstable();
+        lines
+    };
     let mut nft = Nft::find().unwrap();
     nft.replace(&table_of(&[1, 2])).await.unwrap();
     let two = stateless();
