@@ -29,6 +29,8 @@ pub struct Link {
     pub enabled: bool,
     /// A peer is there (`IFF_LOWER_UP`).
     pub carrier: bool,
+    /// A port of a bridge, bond or team: what comes in by it is theirs, not the interface's own.
+    pub port: bool,
     /// Has one peer or needs no neighbour's address (`IFF_POINTOPOINT` or `IFF_NOARP`): routes
     /// through it need no gateway.
     pub point_to_point: bool,
@@ -42,7 +44,7 @@ impl Link {
     /// Whether packets can leave by it at all.
     #[must_use]
     pub const fn works(&self) -> bool {
-        self.enabled && self.carrier
+        self.enabled && self.carrier && !self.port
     }
 }
 

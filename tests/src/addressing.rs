@@ -141,6 +141,17 @@ pub fn probe_targets(family: Family) -> Vec<IpAddr> {
         .collect()
 }
 
+/// Two probe targets of each family, as a configuration names them.
+pub(crate) fn targets_in_yaml() -> String {
+    let targets = Family::ALL
+        .into_iter()
+        .flat_map(|family| probe_targets(family).into_iter().take(2));
+    let targets: Vec<String> = targets
+        .map(|target| format!("\"icmp://{target}\""))
+        .collect();
+    format!("[{}]", targets.join(", "))
+}
+
 /// The addresses of the lab's servers, for the users' traffic.
 #[must_use]
 pub fn servers(family: Family) -> Vec<IpAddr> {

@@ -38,15 +38,18 @@ pub mod addressing;
 pub mod bench;
 pub mod capture;
 pub mod chance;
+pub mod churn;
 pub mod daemon;
 pub mod demo;
 mod error;
 mod eventually;
+pub mod footprint;
 pub mod internet;
 mod isolation;
 pub mod lab;
 pub mod node;
 pub mod programs;
+pub mod restarts;
 pub mod snapshot;
 pub mod soak;
 mod sys;
@@ -62,5 +65,6 @@ pub use lab::{LABS_AT_ONCE, Lab, LabBuilder, Percent, RpFilter, Uplink};
 pub use node::{BpfCommand, Layout, Node, Output, Program, ProgramSpec, Refusal};
 pub use snapshot::KernelState;
 pub use traffic::{
-    Answer, AskError, Flow, Flows, Host, Keep, KeptFlow, KeptFlows, Protocol, Tally, Traffic,
+    Answer, AskError, Flow, Flows, Host, Keep, KeptFlow, KeptFlows, Protocol, Stream, StreamPlan,
+    Streamed, Tally, Traffic,
 };

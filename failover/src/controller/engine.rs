@@ -438,7 +438,8 @@ impl Engine {
             .iter()
             .chain(self.interfaces())
             .filter_map(|name| {
-                let link = self.view.links.get(name)?;
+                // What comes in by a port is not its own: programs have nothing to do there.
+                let link = self.view.links.get(name).filter(|link| !link.port)?;
                 let found = LinkSituation {
                     index: link.index,
                     layer: link.layer,

@@ -42,6 +42,7 @@ fn view() -> NetworkView {
                 index: interface,
                 enabled: true,
                 carrier: true,
+                port: false,
                 point_to_point: false,
                 layer: LinkLayer::Ethernet,
                 traffic: Traffic::default(),
@@ -358,6 +359,7 @@ fn loss_of_carrier_counts_at_once() {
     let name: InterfaceName = "wan1".parse().unwrap();
     let link = Link {
         carrier: false,
+        port: false,
         ..bench.view.links[&name].clone()
     };
     let now = bench.now();

@@ -180,7 +180,7 @@ fn attachments(
         .filter_map(|(name, uplink)| Some((*ids.get(name)?, &uplink.interface)))
         .collect();
     dataplane_of(&uplinks, config.downlinks.iter(), |name| {
-        let link = view.links.get(name)?;
+        let link = view.links.get(name).filter(|link| !link.port)?;
         Some((link.index, link.layer))
     })
 }

@@ -115,6 +115,9 @@ pub fn reachability(
     if !link.enabled {
         return Reachability::LinkDown(LinkLoss::Disabled(name.clone()));
     }
+    if link.port {
+        return Reachability::LinkDown(LinkLoss::Port(name.clone()));
+    }
     let addresses: Vec<&InterfaceAddress> = addresses_of(view, link, family).collect();
     let learnt = view
         .default_routes

@@ -16,6 +16,7 @@ fn link() -> Link {
         index: WAN,
         enabled: true,
         carrier: true,
+        port: false,
         point_to_point: false,
         layer: LinkLayer::Ethernet,
         traffic: Traffic::default(),
@@ -61,6 +62,22 @@ fn path(uplink: &UplinkConfig, family: Family, view: &NetworkView) -> Path {
         Reachability::Path(path) => path,
         other => panic!("no path: {other:?}"),
     }
+}
+
+#[test]
+fn a_port_of_a_bridge_carries_nothing_of_its_own() {
+    let mut view = view();
+    for link in view.links.values_mut() {
+        link.port = true;
+    }
+    let found = reachability(&uplink("wan1"), Gateways::Learnt, Family::Ipv4, &view);
+    let Reachability::LinkDown(loss) = found else {
+        panic!("{found:?}");
+    };
+    assert_eq!(
+        loss.to_string(),
+        "interface wan1 is a port of a bridge or bond"
+    );
 }
 
 #[test]

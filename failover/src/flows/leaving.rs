@@ -99,6 +99,7 @@ downlinks: [lan0]
             enabled: true,
             carrier: true,
             point_to_point: false,
+            port: false,
             layer: LinkLayer::Ethernet,
             traffic: Traffic::default(),
         };

@@ -164,6 +164,7 @@ downlinks: [lan0]
             index: InterfaceIndex(index),
             enabled: true,
             carrier: true,
+            port: false,
             point_to_point: false,
             layer: LinkLayer::Ethernet,
             traffic: Traffic::default(),

@@ -13,6 +13,8 @@ pub enum LinkLoss {
     NoCarrier,
     /// The interface is set down.
     Disabled(InterfaceName),
+    /// The interface is a port of a bridge, bond or team.
+    Port(InterfaceName),
     /// There is no such interface.
     Missing(InterfaceName),
 }
@@ -22,6 +24,9 @@ impl fmt::Display for LinkLoss {
         match self {
             Self::NoCarrier => f.write_str("no carrier"),
             Self::Disabled(interface) => write!(f, "interface {interface} is set down"),
+            Self::Port(interface) => {
+                write!(f, "interface {interface} is a port of a bridge or bond")
+            }
             Self::Missing(interface) => write!(f, "interface {interface} does not exist"),
         }
     }

@@ -10,6 +10,7 @@ pub mod network;
 pub mod next_hop;
 pub mod nftables;
 pub mod recording;
+mod replacement;
 pub mod routing;
 mod rtnetlink;
 pub mod sysctl;
@@ -47,7 +48,7 @@ pub trait Firewall {
     /// Why an operation failed.
     type Error: std::error::Error + Send + Sync + 'static;
 
-    /// Replaces the table as a whole, in one transaction.
+    /// Replaces the table in one transaction. Sets that packets fill keep what is in them.
     fn replace(&mut self, ruleset: &str) -> impl Future<Output = Result<(), Self::Error>> + Send;
 
     /// Whether the table is as it was last replaced: nobody flushed it, nobody changed it.

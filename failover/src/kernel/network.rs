@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope};
-use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkLayerType, LinkMessage};
+use netlink_packet_route::link::{
+    InfoPortKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage,
+};
 use netlink_packet_route::route::{
     RouteAttribute, RouteMessage, RouteNextHop, RouteProtocol, RouteType, RouteVia,
 };
@@ -160,6 +162,7 @@ pub(super) fn link(message: &LinkMessage) -> Option<(InterfaceName, Link)> {
     }
     let mut name = None;
     let mut traffic = Traffic::default();
+    let mut port = false;
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::IfName(found) => name = found.parse().ok(),
@@ -171,6 +174,7 @@ pub(super) fn link(message: &LinkMessage) -> Option<(InterfaceName, Link)> {
                     tx_packets: found.tx_packets,
                 };
             }
+            LinkAttribute::LinkInfo(found) => port = found.iter().any(is_port),
             _ => {}
         }
     }
@@ -178,6 +182,7 @@ pub(super) fn link(message: &LinkMessage) -> Option<(InterfaceName, Link)> {
         index: InterfaceIndex(header.index),
         enabled: header.flags.contains(LinkFlags::Up),
         carrier: header.flags.contains(LinkFlags::LowerUp),
+        port,
         point_to_point: header
             .flags
             .intersects(LinkFlags::Pointopoint | LinkFlags::Noarp),
@@ -188,6 +193,12 @@ pub(super) fn link(message: &LinkMessage) -> Option<(InterfaceName, Link)> {
         traffic,
     };
     Some((name?, link))
+}
+
+/// An interface in a VRF still has packets of its own; one in a bridge, bond or team has none.
+fn is_port(info: &LinkInfo) -> bool {
+    use InfoPortKind::{Bond, Bridge, Team};
+    matches!(info, LinkInfo::PortKind(Bond | Bridge | Team))
 }
 
 /// An address that can be a source, with its rank: lower comes first.

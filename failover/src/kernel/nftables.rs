@@ -1,16 +1,19 @@
-//! Our nftables table, replaced as a whole by `nft`.
+//! Our nftables table, put in place by `nft`.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use thiserror::Error;
-use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 use tokio::task::JoinHandle;
+use tracing::debug;
 
 use super::Firewall;
+use super::replacement;
 
 /// The name of our table, which is of the family `inet`.
 pub const TABLE: &str = "failover";
@@ -116,6 +119,55 @@ impl Nft {
         }
     }
 
+    /// The table as it is, by the last listing unless somebody may have changed it since.
+    async fn present(&mut self) -> Result<Option<String>, NftError> {
+        self.take_answer().await?;
+        match &self.expected {
+            Expected::Known(listed) => Ok(Some(listed.clone())),
+            Expected::Unknown | Expected::Asked(_) => list(&self.program).await,
+        }
+    }
+
+    /// Waits for the listing, if one is being made.
+    async fn take_answer(&mut self) -> Result<(), NftError> {
+        if let Expected::Asked(answer) = &mut self.expected {
+            let answer = answer.await;
+            self.expected = Expected::Unknown;
+            // The task fails only when the runtime ends.
+            if let Ok(listed) = answer
+                && let Some(listed) = listed?
+            {
+                self.expected = Expected::Known(listed);
+            }
+        }
+        Ok(())
+    }
+
+    /// Replaces everything in the table but what packets noted in it; false where that cannot be
+    /// done and the table is as it was.
+    async fn refill(&mut self, ruleset: &str) -> Result<bool, NftError> {
+        let present = match self.present().await {
+            Ok(Some(present)) => present,
+            Ok(None) => return Ok(false),
+            Err(error) => {
+                debug!(%error, "cannot list our table before it is replaced");
+                return Ok(false);
+            }
+        };
+        let Some(batch) = replacement::batch(&present, ruleset) else {
+            return Ok(false);
+        };
+        self.expected = Expected::Unknown;
+        match self.execute("refill our table", &batch).await {
+            Ok(()) => Ok(true),
+            Err(NftError::Refused { message, .. }) => {
+                debug!(message, "our table is made anew as a whole");
+                Ok(false)
+            }
+            Err(other) => Err(other),
+        }
+    }
+
     /// Has a batch carried out, as a whole or not at all. `what` says in an error what it was for.
     ///
     /// # Errors
@@ -134,29 +186,26 @@ impl Firewall for Nft {
     type Error = NftError;
 
     async fn replace(&mut self, ruleset: &str) -> Result<(), NftError> {
-        let batch = format!("{}{ruleset}\n", removal(TABLE));
-        self.expected = Expected::Unknown;
-        self.execute("replace our table", &batch).await?;
+        if !self.refill(ruleset).await? {
+            let batch = format!("{}{ruleset}\n", removal(TABLE));
+            self.expected = Expected::Unknown;
+            self.execute("replace our table", &batch).await?;
+        }
         let program = self.program.clone();
         self.expected = Expected::Asked(tokio::spawn(async move { list(&program).await }));
         Ok(())
     }
 
     async fn intact(&mut self) -> Result<bool, NftError> {
-        if let Expected::Asked(answer) = &mut self.expected {
-            let answer = answer.await;
-            self.expected = Expected::Unknown;
-            // The task fails only when the runtime ends.
-            if let Ok(listed) = answer
-                && let Some(listed) = listed?
-            {
-                self.expected = Expected::Known(listed);
-            }
-        }
+        self.take_answer().await?;
         let Expected::Known(expected) = &self.expected else {
             return Ok(false);
         };
-        Ok(list(&self.program).await?.as_ref() == Some(expected))
+        let intact = list(&self.program).await?.as_ref() == Some(expected);
+        if !intact {
+            self.expected = Expected::Unknown;
+        }
+        Ok(intact)
     }
 
     async fn remove(&mut self) -> Result<(), NftError> {
@@ -198,29 +247,33 @@ async fn run(
         program: program.to_owned(),
         source,
     };
-    let mut child = Command::new(program)
+    // As a file that is complete, not as a pipe: when the daemon is killed while it writes, `nft`
+    // must not take half of a batch for the whole.
+    let input = match input {
+        Some(text) => Stdio::from(in_memory(text).map_err(failed)?),
+        None => Stdio::null(),
+    };
+    let child = Command::new(program)
         .args(arguments)
         .env("LC_ALL", "C")
-        .stdin(input.map_or_else(Stdio::null, |_| Stdio::piped()))
+        .stdin(input)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true)
         .spawn()
         .map_err(failed)?;
-    let stdin = child.stdin.take();
-    let feed = async {
-        if let (Some(mut stdin), Some(input)) = (stdin, input) {
-            // A program that ends before it has read everything says why by itself.
-            if let Err(error) = stdin.write_all(input.as_bytes()).await {
-                tracing::debug!(%error, "nft did not read its whole input");
-            }
-        }
-    };
-    let work = async { tokio::join!(feed, child.wait_with_output()).1 };
-    match tokio::time::timeout(PATIENCE, work).await {
+    match tokio::time::timeout(PATIENCE, child.wait_with_output()).await {
         Ok(output) => output.map_err(failed),
         Err(_) => Err(NftError::TimedOut { what }),
     }
+}
+
+/// A file that nobody else sees, to be read from its beginning.
+fn in_memory(text: &str) -> io::Result<File> {
+    let mut file = File::from(memfd_create(c"nft", MFdFlags::MFD_CLOEXEC)?);
+    file.write_all(text.as_bytes())?;
+    file.rewind()?;
+    Ok(file)
 }
 
 fn refusal(what: &'static str, output: &Output, input: &str) -> NftError {
@@ -240,7 +293,8 @@ fn refusal(what: &'static str, output: &Output, input: &str) -> NftError {
 }
 
 /// Takes out of a listing the elements of sets and maps that packets or timeouts change.
-fn without_dynamic_elements(listing: &str) -> String {
+#[must_use]
+pub fn without_dynamic_elements(listing: &str) -> String {
     let mut kept = String::with_capacity(listing.len());
     let mut dynamic = false;
     let mut within_elements = false;

@@ -256,6 +256,7 @@ fn surroundings() -> Surroundings {
         enabled: true,
         carrier: true,
         point_to_point: false,
+        port: false,
         layer: LinkLayer::Ethernet,
         traffic: Traffic::default(),
     };

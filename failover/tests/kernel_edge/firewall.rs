@@ -20,6 +20,10 @@ pub(crate) fn trials() -> Vec<Trial> {
             "nftables: a refusal names the line, and changes nothing",
             refused,
         ),
+        trial(
+            "nftables: what packets noted stays when the table changes",
+            noted,
+        ),
         trial("nftables: what a large table costs", large),
     ]
 }
@@ -72,6 +76,83 @@ async fn intact() {
         run(command);
         assert!(!nft.intact().await.unwrap(), "`{command}`");
     }
+}
+
+/// A table with some uplinks, written as the daemon writes it.
+fn table_of(uplinks: &[u32]) -> String {
+    let mut text = String::from("table inet failover {\n");
+    for uplink in uplinks {
+        writeln!(
+            text,
+            "  chain to_{uplink} {{\n    ct mark set {uplink}\n  }}"
+        )
+        .unwrap();
+    }
+    text.push_str("  map slots {\n    type mark : verdict\n    elements = { ");
+    for uplink in uplinks {
+        write!(text, "{uplink} : goto to_{uplink}, ").unwrap();
+    }
+    text.push_str("}\n  }\n");
+    text.push_str(
+        "  map asked {
+    type ipv4_addr . inet_service : ipv4_addr
+    size 100
+    flags dynamic,timeout
+    timeout 1m
+  }
+  chain in {
+    type filter hook input priority 0; policy accept;
+    meta mark vmap @slots
+  }
+}
+",
+    );
+    text
+}
+
+async fn noted() {
+    const NOTE: &str = "nft add element inet failover asked '{ 192.0.2.9 . 53 : 198.18.11.2 }'";
+    const NOTED: &str = "192.0.2.9 . 53";
+    let listed = || run("nft list table inet failover");
+    // Chains that stay are listed before those that came later.
+    let stateless = || {
+        let text = run("nft --stateless list table inet failover");
+        let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        lines.sort_unstable();
+        lines
+    };
+    let mut nft = Nft::find().unwrap();
+    nft.replace(&table_of(&[1, 2])).await.unwrap();
+    let two = stateless();
+    run(NOTE);
+    for uplinks in [&[1, 2][..], &[2, 3], &[1, 2, 3], &[3]] {
+        nft.replace(&table_of(uplinks)).await.unwrap();
+        let text = listed();
+        assert!(text.contains(NOTED), "{text}");
+        for uplink in 1..=3 {
+            let wanted = if uplinks.contains(&uplink) { 2 } else { 0 };
+            let found = text.matches(&format!("to_{uplink}")).count();
+            assert_eq!(found, wanted, "to_{uplink} in {text}");
+        }
+        assert_eq!(text.matches("vmap @slots").count(), 1, "{text}");
+        assert!(nft.intact().await.unwrap());
+    }
+
+    // Also by a daemon that knows nothing of the one before, and what others put there goes.
+    run("nft add chain inet failover theirs; nft add rule inet failover in accept");
+    let mut next = Nft::find().unwrap();
+    next.replace(&table_of(&[1, 2])).await.unwrap();
+    assert!(listed().contains(NOTED));
+    run("nft flush map inet failover asked");
+    assert_eq!(stateless(), two);
+
+    // What cannot be refilled is replaced whole.
+    run("nft add counter inet failover theirs");
+    next.replace(&table_of(&[1, 2])).await.unwrap();
+    assert!(next.intact().await.unwrap());
+    run("nft delete table inet failover");
+    next.replace(&table_of(&[1, 2])).await.unwrap();
+    assert_eq!(stateless(), two);
 }
 
 async fn refused() {

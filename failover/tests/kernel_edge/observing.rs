@@ -37,6 +37,11 @@ async fn links_are_told() {
     assert!(link("wan2").enabled && !link("wan2").carrier);
     assert!(!link("off").enabled && !link("off").carrier);
     assert!(link("ppp1").works() && link("ppp1").point_to_point);
+    assert!(!link("wan1").port);
+    run("ip link add br0 type bridge; ip link set wan2 master br0");
+    let bridged = observer.links().await.unwrap();
+    assert!(bridged[&"wan2".parse().unwrap()].port);
+    assert!(!bridged[&"br0".parse().unwrap()].port);
     let before = link("wan1").traffic.tx_packets;
     run("ip neigh replace 198.18.11.9 lladdr 02:00:00:00:00:09 dev wan1");
     let socket = std::net::UdpSocket::bind("198.18.11.2:0").unwrap();

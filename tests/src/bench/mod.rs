@@ -1,5 +1,6 @@
 //! Benchmarks: what is measured in the lab and compared with what is demanded.
 
+pub mod churn;
 mod distribution;
 pub mod failover;
 pub mod lost;

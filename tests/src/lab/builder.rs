@@ -5,6 +5,7 @@ use std::sync::Arc;
 use failover::family::{Family, PerFamily};
 use netlink_packet_route::route::RouteProtocol;
 
+use super::downlink::Downlink;
 use super::{Lab, Uplink, uplink};
 use crate::addressing::{
     self, InterfaceAddress, MAX_CLIENTS, MAX_DOWNLINKS, MAX_UPLINKS, Network, SECOND_HOST,
@@ -139,14 +140,14 @@ impl LabBuilder {
             uplinks.push(self.build_uplink(number, &gateway, &internet).await?);
         }
         let mut clients = Vec::new();
-        let mut switches = Vec::new();
         let mut downlinks = Vec::new();
         for (number, count) in (0_u8..).zip(&self.clients) {
-            let built = build_downlink(number, *count, &gateway, &internet).await?;
-            downlinks.push(built.interface);
-            clients.extend(built.clients);
-            switches.extend(built.switch);
+            let (downlink, behind) = Downlink::build(number, *count, &gateway, &internet).await?;
+            downlinks.push(downlink);
+            clients.extend(behind);
         }
+        let downlink_names = downlinks.iter().map(Downlink::interface);
+        let downlink_names = downlink_names.map(str::to_owned).collect();
         let lan = (!downlinks.is_empty()).then(|| Network::downlink(0));
         let addresses = PerFamily::from_fn(|family| lan.map(|lan| lan.first(family).address));
         let lab = Lab {
@@ -154,7 +155,7 @@ impl LabBuilder {
             uplinks,
             clients,
             internet,
-            switches,
+            downlink_names,
             downlinks,
             directory,
         };
@@ -227,13 +228,13 @@ impl LabBuilder {
 
 /// Whether a node forwards packets.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Role {
+pub(super) enum Role {
     Router,
     EndHost,
 }
 
 /// A node with the settings that all nodes have.
-async fn new_node(name: impl Into<String>, role: Role) -> Result<Node, LabError> {
+pub(super) async fn new_node(name: impl Into<String>, role: Role) -> Result<Node, LabError> {
     let node = Node::new(name).await?;
     let forwarding = if role == Role::Router { "1" } else { "0" };
     for scope in ["all", "default"] {
@@ -289,90 +290,6 @@ async fn connect_to_internet(number: u8, provider: &Node, internet: &Node) -> Re
         internet.add_route(&port, back).await?;
     }
     Ok(())
-}
-
-struct Downlink {
-    interface: String,
-    clients: Vec<Host>,
-    switch: Option<Node>,
-}
-
-/// Links clients to downlink `number`, counted from 0: a single one directly, several by a switch.
-async fn build_downlink(
-    number: u8,
-    count: usize,
-    gateway: &Node,
-    internet: &Internet,
-) -> Result<Downlink, LabError> {
-    let interface = format!("lan{number}");
-    let lan = Network::downlink(number);
-    let switch = if count > 1 {
-        Some(new_switch(number, gateway, &interface).await?)
-    } else {
-        None
-    };
-    let mut clients = Vec::new();
-    for client in (1_u16..).take(count) {
-        let node = new_node(format!("client{client}-{interface}"), Role::EndHost).await?;
-        let near = End {
-            node: &node,
-            interface: "eth0",
-        };
-        match &switch {
-            None => {
-                let far = End {
-                    node: gateway,
-                    interface: &interface,
-                };
-                join(near, far).await?;
-            }
-            Some(switch) => {
-                let port = format!("port{client}");
-                let far = End {
-                    node: switch,
-                    interface: &port,
-                };
-                join(near, far).await?;
-                switch.put_into_bridge(&port, BRIDGE).await?;
-            }
-        }
-        for family in Family::ALL {
-            node.add_address("eth0", lan.client(family, client)).await?;
-            let router = lan.first(family).address;
-            node.add_route("eth0", Route::default_via(router, 0, RouteProtocol::Static))
-                .await?;
-        }
-        let addresses = PerFamily::from_fn(|family| Some(lan.client(family, client).address));
-        clients.push(Host::new(node, addresses, Arc::clone(internet.echoes())));
-    }
-    for family in Family::ALL {
-        gateway.add_address(&interface, lan.first(family)).await?;
-    }
-    Ok(Downlink {
-        interface,
-        clients,
-        switch,
-    })
-}
-
-const BRIDGE: &str = "bridge";
-
-async fn new_switch(number: u8, gateway: &Node, interface: &str) -> Result<Node, LabError> {
-    let switch = new_node(format!("switch{number}"), Role::EndHost).await?;
-    switch.add_bridge(BRIDGE).await?;
-    join(
-        End {
-            node: gateway,
-            interface,
-        },
-        End {
-            node: &switch,
-            interface: "uplink",
-        },
-    )
-    .await?;
-    switch.put_into_bridge("uplink", BRIDGE).await?;
-    Ok(switch)
 }
 
 /// The addresses of the internet: probe targets and servers, each a host route's worth.

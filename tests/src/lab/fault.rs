@@ -89,6 +89,15 @@ impl Uplink {
         Ok(Instant::now())
     }
 
+    /// The gateway gets its first addresses on this uplink again.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub async fn restore_address(&self) -> Result<Instant, LabError> {
+        self.renumber_back().await?;
+        Ok(Instant::now())
+    }
+
     /// Ends black hole, loss and loss of carrier. An address that was changed stays changed, and
     /// an interface that was removed stays away.
     ///

@@ -1,6 +1,7 @@
 //! A lab: a gateway with its uplinks, the clients behind it and the internet, ready for traffic.
 
 mod builder;
+mod downlink;
 mod fault;
 mod uplink;
 
@@ -18,6 +19,7 @@ use crate::traffic::Host;
 
 pub(crate) use builder::internet_addresses;
 pub use builder::{LabBuilder, RpFilter};
+pub use downlink::Downlink;
 pub use fault::Percent;
 pub use uplink::Uplink;
 
@@ -32,9 +34,8 @@ pub struct Lab {
     uplinks: Vec<Uplink>,
     clients: Vec<Host>,
     internet: Internet,
-    /// Held so that they exist as long as the lab.
-    switches: Vec<Node>,
-    downlinks: Vec<String>,
+    downlinks: Vec<Downlink>,
+    downlink_names: Vec<String>,
     // Last, so that it goes when nothing uses it any more.
     directory: Directory,
 }
@@ -89,7 +90,15 @@ impl Lab {
     /// The names of the gateway's interfaces towards the clients: `lan0`, `lan1` …
     #[must_use]
     pub fn downlinks(&self) -> &[String] {
-        &self.downlinks
+        &self.downlink_names
+    }
+
+    /// Downlink `number`, counted from 0: the one with interface `lan`*number*.
+    ///
+    /// # Errors
+    /// When the lab has no such downlink.
+    pub fn downlink(&self, number: u8) -> Result<&Downlink, LabError> {
+        nth(&self.downlinks, "downlink", usize::from(number) + 1)
     }
 
     /// Every node of the lab.
@@ -97,7 +106,7 @@ impl Lab {
         std::iter::once(self.gateway.node())
             .chain(self.uplinks.iter().map(Uplink::provider))
             .chain(self.clients.iter().map(Host::node))
-            .chain(&self.switches)
+            .chain(self.downlinks.iter().filter_map(Downlink::switch))
             .chain(std::iter::once(self.internet.node()))
     }
 

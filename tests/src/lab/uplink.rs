@@ -147,7 +147,7 @@ impl Uplink {
 
     /// Gives the gateway's end its addresses and routes, as a DHCP client does; what is there
     /// already stays.
-    pub(super) async fn configure_gateway(&self) -> Result<(), LabError> {
+    pub(crate) async fn configure_gateway(&self) -> Result<(), LabError> {
         for family in self.families() {
             self.gateway
                 .add_address(&self.interface, self.gateway_end(family))
@@ -167,11 +167,21 @@ impl Uplink {
 
     /// Replaces the gateway's addresses by the next ones of the same networks.
     pub(super) async fn renumber_gateway(&self) -> Result<(), LabError> {
+        self.renumber_to(self.host.load(Ordering::Relaxed).saturating_add(1))
+            .await
+    }
+
+    /// Gives the gateway the addresses that it had at first.
+    pub(super) async fn renumber_back(&self) -> Result<(), LabError> {
+        self.renumber_to(SECOND_HOST).await
+    }
+
+    async fn renumber_to(&self, host: u16) -> Result<(), LabError> {
         for family in self.families() {
             let old = self.gateway_end(family);
             self.gateway.remove_address(&self.interface, old).await?;
         }
-        self.host.fetch_add(1, Ordering::Relaxed);
+        self.host.store(host, Ordering::Relaxed);
         self.configure_gateway().await
     }
 }

@@ -269,6 +269,13 @@ impl Node {
             .await
     }
 
+    /// Takes an interface out of its bridge.
+    pub(crate) async fn take_out_of_bridge(&self, interface: &str) -> Result<(), LabError> {
+        let message = LinkUnspec::new_with_name(interface).nocontroller().build();
+        self.change_link(message, format!("take {interface} out of its bridge"))
+            .await
+    }
+
     async fn change_link(&self, message: LinkMessage, what: String) -> Result<(), LabError> {
         self.netlink()
             .link()

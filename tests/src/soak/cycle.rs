@@ -1,15 +1,15 @@
 //! One cycle: faults, their effect, and the return of all that failed.
 
 use std::fmt;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use failover::family::Family;
 
-use super::Footprint;
 use crate::chance::Chance;
 use crate::daemon::{Daemon, State, Status};
 use crate::demo::KeptFigures;
 use crate::error::LabError;
+use crate::footprint::Footprint;
 use crate::lab::Lab;
 use crate::traffic::{Keep, Protocol, Tally, Traffic};
 
@@ -24,9 +24,6 @@ const NEW_FLOWS: usize = 50;
 const PAUSE: Duration = Duration::from_secs(2);
 /// How long the daemon may take to see that an uplink died or returned.
 const SEEN_WITHIN: Duration = Duration::from_secs(20);
-/// How long it may take to settle after that.
-const SETTLED_WITHIN: Duration = Duration::from_secs(5);
-const POLL: Duration = Duration::from_millis(100);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fault {
@@ -150,7 +147,7 @@ impl Cycle {
         if lived.lost > 0 || lived.moved > 0 || lived.ended > 0 {
             broken.push(format!("flows of uplinks that did not fail: {lived:?}"));
         }
-        broken.extend(settled(lab, daemon, at_first).await?);
+        broken.extend(at_first.settled(lab, daemon).await?);
         Ok(Verdict {
             asked: lived.questions,
             broken,
@@ -181,23 +178,6 @@ async fn new_flows_use_others(lab: &Lab, doomed: &[u8]) -> Result<Vec<String>, L
         }
     }
     Ok(broken)
-}
-
-/// What is still different from the beginning when the daemon had time to settle.
-async fn settled(
-    lab: &Lab,
-    daemon: &Daemon,
-    at_first: &Footprint,
-) -> Result<Vec<String>, LabError> {
-    let begin = Instant::now();
-    loop {
-        let now = Footprint::of(lab, daemon).await?;
-        let differences = at_first.differences(&now);
-        if differences.is_empty() || begin.elapsed() >= SETTLED_WITHIN {
-            return Ok(differences);
-        }
-        tokio::time::sleep(POLL).await;
-    }
 }
 
 #[cfg(test)]

@@ -1,13 +1,16 @@
-//! The soak test: random faults, again and again, and what must always hold.
+//! The soak tests: the same again and again, and what must always hold.
 //!
-//! In every cycle one or two of three uplinks fail, each in a way of its own, and return. Flows over
+//! [`run`] plays random faults. In every cycle one or two of three uplinks fail, each in a way of its own, and return. Flows over
 //! all uplinks are asked all the time. What must hold: no flow of an uplink that did not fail moves
 //! or loses an answer; while uplinks are dead new flows are answered by the others; when all is
 //! healed the daemon says so, its rules, routes and nftables table are as at first, and it holds no
 //! more files open than at first.
 
+//!
+//! [`repeat`] repeats one thing so many times: kills and starts of the daemon, or changes of interfaces.
+
 mod cycle;
-mod footprint;
+mod repeat;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -18,11 +21,13 @@ use crate::chance::Chance;
 use crate::daemon::Failover;
 use crate::demo::CONFIG;
 use crate::error::LabError;
+use crate::footprint::Footprint;
 use crate::lab::Lab;
 use crate::terminal::Terminal;
 
 use cycle::{Cycle, Verdict};
-use footprint::Footprint;
+
+pub use repeat::{What, repeat};
 
 /// What is to be done.
 #[derive(Clone, Debug)]

@@ -3,6 +3,7 @@
 mod flow;
 mod host;
 mod kept;
+mod stream;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -19,6 +20,7 @@ use crate::addressing;
 pub use flow::Flow;
 pub use host::{Flows, Host};
 pub use kept::{Keep, KeptFlow, KeptFlows};
+pub use stream::{Stream, StreamPlan, Streamed};
 
 /// What a flow speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

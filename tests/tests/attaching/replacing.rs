@@ -101,9 +101,8 @@ async fn no_flow_moved(flows: KeptFlows) {
     }
 }
 
-/// What is pinned was left by another version, as far as its folder tells. By TCX both are at work
-/// until the new one knows what to do. A filter is replaced before that, so that some packets pass
-/// without mark; connection tracking holds their flows.
+/// What is pinned was left by another version, as far as its folder tells. Its programs are at work
+/// until the new ones know what to do.
 async fn taken_over(hook: Hook) -> TestResult {
     let lab = Lab::builder().build().await?;
     let gateway = lab.gateway().node();
@@ -124,9 +123,7 @@ async fn taken_over(hook: Hook) -> TestResult {
         })
         .await?;
     }
-    if hook == Hook::Tcx {
-        assert_eq!(counted(gateway, "unmarked").await?, 0);
-    }
+    assert_eq!(counted(gateway, "unmarked").await?, 0);
     no_flow_moved(flows).await;
     daemon.terminate().await?;
     Ok(())

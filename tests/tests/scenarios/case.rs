@@ -79,8 +79,23 @@ pub(crate) fn both_families<F>(name: &'static str, play: F) -> Scenario
 where
     F: AsyncFn(&Case) -> Outcome + Copy + Send + 'static,
 {
+    at_once(name, &Mode::ALL, play)
+}
+
+/// A scenario about the maps of the TC programs and both families at once.
+pub(crate) fn ebpf_only_both<F>(name: &'static str, play: F) -> Scenario
+where
+    F: AsyncFn(&Case) -> Outcome + Copy + Send + 'static,
+{
+    at_once(name, &[Mode::Ebpf], play)
+}
+
+fn at_once<F>(name: &'static str, modes: &[Mode], play: F) -> Scenario
+where
+    F: AsyncFn(&Case) -> Outcome + Copy + Send + 'static,
+{
     let mut plays: Vec<(Mode, &'static str, Play)> = Vec::new();
-    for mode in Mode::ALL {
+    for &mode in modes {
         let play: Play = Box::new(move |case| Box::pin(async move { play(case).await }));
         plays.push((mode, "both", play));
     }

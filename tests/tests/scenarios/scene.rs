@@ -88,11 +88,26 @@ impl Scene {
         Ok(())
     }
 
+    /// Who picks the uplinks of new flows.
+    pub(crate) const fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// Takes the daemon out of the scene, to do with it what the scene has no words for. It comes back
+    /// by [`Self::put_daemon`].
+    pub(crate) fn take_daemon(&self) -> Result<Daemon> {
+        let daemon = self.daemon.take().ok_or("no daemon runs")?;
+        Ok(Rc::into_inner(daemon).ok_or("somebody else holds the daemon")?)
+    }
+
+    /// This is the running daemon from now on.
+    pub(crate) fn put_daemon(&self, daemon: Daemon) {
+        self.daemon.replace(Some(Rc::new(daemon)));
+    }
+
     /// Kills the daemon without giving it a chance.
     pub(crate) async fn kill_daemon(&self) -> Outcome {
-        let daemon = self.daemon.take().ok_or("no daemon runs")?;
-        let daemon = Rc::into_inner(daemon).ok_or("somebody else holds the daemon")?;
-        let log = daemon.kill().await?;
+        let log = self.take_daemon()?.kill().await?;
         self.former_logs.borrow_mut().push_str(&log);
         Ok(())
     }

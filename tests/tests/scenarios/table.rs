@@ -1,10 +1,10 @@
 //! All scenarios. Each line says what users see.
 
-use crate::case::{Scenario, both_families, each_family, ebpf_only, ipv6_only};
+use crate::case::{Scenario, both_families, each_family, ebpf_only, ebpf_only_both, ipv6_only};
 use crate::{
-    affinity, beginning, bpftool, downlinks, families, flood, flow_table, inbound, last_resort,
-    links, loss, own_traffic, priorities, resets, returning, silence, spreading, stickiness,
-    translation,
+    affinity, beginning, bpftool, churn, downlinks, families, flood, flow_table, inbound,
+    last_resort, links, loss, own_traffic, priorities, resets, restarts, returning, silence,
+    spreading, stickiness, translation,
 };
 
 #[rustfmt::skip]
@@ -58,11 +58,15 @@ pub(crate) fn table() -> Vec<Scenario> {
 
         // What others do.
         each_family("flows_stay_when_the_daemon_is_killed_and_started", stickiness::killed_daemon),
+        both_families("kills_and_starts_lose_no_packet_and_move_no_flow", restarts::kills),
+        ebpf_only_both("another_map_layout_loses_no_packet_and_moves_no_flow", restarts::upgrades),
+        both_families("what_was_asked_of_the_router_is_answered_across_a_restart", restarts::service),
         each_family("a_restart_amid_a_failure_moves_nothing", stickiness::killed_amid_a_failure),
         both_families("flows_and_ids_stay_when_the_configuration_changes", stickiness::other_configurations),
         both_families("a_flushed_nftables_ruleset_is_repaired", stickiness::flushed_ruleset),
         both_families("flushed_rules_are_repaired", stickiness::flushed_rules),
         both_families("flushed_routing_tables_are_repaired", stickiness::flushed_tables),
+        both_families("whatever_becomes_of_interfaces_nothing_leaks_and_all_is_right", churn::rounds),
         both_families("an_interface_that_comes_later_is_used", beginning::interface_comes_later),
         each_family("an_uplink_that_is_dead_from_the_beginning_is_not_used", beginning::dead_from_the_beginning),
         each_family("flows_that_are_older_than_the_daemon_stay", beginning::older_flows),

@@ -38,6 +38,7 @@ fn view() -> NetworkView {
                 enabled: true,
                 carrier: true,
                 point_to_point: false,
+                port: false,
                 layer: LinkLayer::Ethernet,
                 traffic: Traffic::default(),
             },

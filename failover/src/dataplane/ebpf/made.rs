@@ -4,6 +4,8 @@
 use std::fs;
 use std::path::Path;
 
+use nix::net::if_::if_indextoname;
+
 use crate::interface::InterfaceIndex;
 use crate::state::{EbpfFacts, MadeMount, MadeQdisc, Store, StoreError};
 
@@ -75,7 +77,11 @@ impl Made {
             interface: interface.0,
             boot: boot(),
         };
-        if self.facts.clsact.insert(made) {
+        let known = &mut self.facts.clsact;
+        if !known.contains(&made) {
+            // A qdisc is gone with its interface, and numbers are not given out anew for long.
+            known.retain(|made| if_indextoname(made.interface).is_ok());
+            known.insert(made);
             self.keep()?;
         }
         Ok(())

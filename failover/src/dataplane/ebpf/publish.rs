@@ -81,6 +81,15 @@ impl Programs {
         Ok(())
     }
 
+    /// Whether nothing was ever published into these maps, or not all of it.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn is_unpublished(&mut self) -> Result<bool, PublishError> {
+        let table = Selections::new(maps::SELECTION, self.map_mut(maps::SELECTION)?)?;
+        Ok(table.entries()?.is_empty())
+    }
+
     /// Raises the generation of an uplink: its flows are picked anew.
     ///
     /// # Errors

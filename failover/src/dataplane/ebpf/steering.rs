@@ -7,6 +7,7 @@ use thiserror::Error;
 use tracing::{debug, info, warn};
 
 use super::attach::{self, AttachError, Hook, Place};
+use super::clsact;
 use super::leftovers::{self, Leftovers};
 use super::load::{LoadError, Programs, Settings};
 use super::log;
@@ -81,7 +82,8 @@ pub struct Ebpf {
 
 impl Ebpf {
     /// Loads the programs and hangs them on the interfaces that exist. Until something is published
-    /// they do what the last daemon published, or pass everything on.
+    /// they do what the last daemon published, or pass everything on; those of an earlier daemon that
+    /// know more than that are replaced afterwards.
     ///
     /// # Errors
     /// When eBPF does not work here. What an earlier daemon left stays; where there was nothing,
@@ -132,7 +134,12 @@ impl Ebpf {
         if settings.log_flows {
             log::follow(&mut started.programs.ebpf);
         }
+        let knows_nothing = started.programs.is_unpublished()?;
         for place in started.in_order(places(interfaces)).await? {
+            if knows_nothing && started.is_taken(&place).await? {
+                debug!(%place, "programs of another daemon stay until these know what to do");
+                continue;
+            }
             match started.hang(&place).await {
                 // It went while this began: that says nothing about this kernel.
                 Err(error) if !place.exists() => debug!(%place, %error, "not attached"),
@@ -156,6 +163,15 @@ impl Ebpf {
         }
         places.sort_by_key(|place| !taken.contains(&place.interface));
         Ok(places)
+    }
+
+    /// Whether a program of ours hangs there in the very place where a new one would.
+    async fn is_taken(&mut self, place: &Place) -> Result<bool, EbpfError> {
+        if self.pins.link(place.interface, place.point).exists() {
+            return Ok(true);
+        }
+        let found = clsact::own_filters(&mut self.filters, place).await?;
+        Ok(!found.is_empty())
     }
 
     /// Takes out what daemons of other versions or with other configurations left.

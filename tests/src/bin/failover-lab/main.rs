@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use failover::family::Family;
+use failover_tests::bench::churn as churn_bench;
 use failover_tests::bench::failover::{self as failover_bench, Fault};
 use failover_tests::bench::lost as lost_bench;
 use failover_tests::bench::program as program_bench;
@@ -44,9 +45,17 @@ enum Command {
     #[command(subcommand)]
     Bench(Bench),
     /// Random faults again and again; ends at the first thing that does not hold
-    #[command(after_help = "Example: failover-lab soak --minutes 30")]
+    #[command(
+        after_help = "Examples: failover-lab soak --minutes 30\n          failover-lab soak --what restarts --times 200"
+    )]
     Soak {
-        /// How long
+        /// What happens
+        #[arg(long, value_enum, default_value_t = WhatArgument::Faults)]
+        what: WhatArgument,
+        /// How many restarts or rounds of churn there are, in each mode; 200 and 500 by default
+        #[arg(long, value_name = "NUMBER")]
+        times: Option<usize>,
+        /// How long faults are played
         #[arg(long, default_value_t = 10)]
         minutes: u32,
         /// Repeats the faults of an earlier run
@@ -70,6 +79,22 @@ enum Bench {
                       no trial over 3.5 s; loss of carrier: median up to 50 ms."
     )]
     Failover(FailoverArguments),
+    /// The time from a change of an interface to when all that follows from it is in the kernel
+    #[command(
+        after_help = "Example: failover-lab bench churn --trials 20 --json churn.json\n\n\
+                      Exit status 1 when a change takes longer than the 100 ms that are demanded."
+    )]
+    Churn {
+        /// How many trials of each change
+        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..))]
+        trials: u16,
+        /// The binary to measure; by default the one that was built together with this program
+        #[arg(long, value_name = "PATH")]
+        failover: Option<PathBuf>,
+        /// Writes the result to this file, too
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
+    },
     /// What the TC programs cost per packet, measured by the kernel itself
     #[command(
         after_help = "Example: failover-lab bench program --json program.json\n\n\
@@ -135,6 +160,16 @@ struct FailoverArguments {
     /// Writes the daemon's log to this file
     #[arg(long, value_name = "FILE")]
     log: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum WhatArgument {
+    /// Uplinks fail and return
+    Faults,
+    /// The daemon is killed and started under 20,000 packets/s, also with another map layout
+    Restarts,
+    /// Interfaces of uplinks and downlinks come, go and change
+    Churn,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -259,7 +294,19 @@ async fn run(terminal: &Terminal, command: Command) -> Result<ExitCode, Box<dyn 
             write_json(arguments.json, &lost_bench::json(&measured))?;
             Ok(status(measured.holds()))
         }
+        Command::Bench(Bench::Churn {
+            trials,
+            failover,
+            json,
+        }) => {
+            let measured = churn_bench::run(terminal, trials.into(), failover.as_deref()).await?;
+            churn_bench::show(terminal, &measured);
+            write_json(json, &churn_bench::json(&measured))?;
+            Ok(status(measured.holds()))
+        }
         Command::Soak {
+            what,
+            times,
             minutes,
             seed,
             failover,
@@ -270,7 +317,17 @@ async fn run(terminal: &Terminal, command: Command) -> Result<ExitCode, Box<dyn 
                 seed,
                 binary: failover,
             };
-            let outcome = soak::run(terminal, &options).await?;
+            let outcome = match what {
+                WhatArgument::Faults => soak::run(terminal, &options).await?,
+                WhatArgument::Restarts => {
+                    let what = soak::What::Restarts(times.unwrap_or(200));
+                    soak::repeat(terminal, what, &options).await?
+                }
+                WhatArgument::Churn => {
+                    let what = soak::What::Churn(times.unwrap_or(500));
+                    soak::repeat(terminal, what, &options).await?
+                }
+            };
             write_json(json, &outcome.json)?;
             Ok(status(outcome.held))
         }
