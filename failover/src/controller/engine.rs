@@ -62,17 +62,20 @@ pub struct Decision {
 /// All that the engine knows.
 #[derive(Debug)]
 pub struct Engine {
-    config: Config,
+    pub(super) config: Config,
     picked_by: PickedBy,
-    view: NetworkView,
-    uplinks: BTreeMap<UplinkId, Uplink>,
+    pub(super) view: NetworkView,
+    pub(super) uplinks: BTreeMap<UplinkId, Uplink>,
     pools: PerFamily<Pool>,
-    owed: BTreeSet<(UplinkId, Family)>,
-    gone_sources: BTreeSet<IpAddr>,
+    pub(super) owed: BTreeSet<(UplinkId, Family)>,
+    pub(super) gone_sources: BTreeSet<IpAddr>,
+    /// Uplinks that a reload takes out, with the addresses that they had: their flows have nothing
+    /// to wait for, whatever becomes of the others.
+    pub(super) departed: BTreeMap<(UplinkId, Family), Option<IpAddr>>,
     notices: Vec<Notice>,
     started: Timestamp,
     /// Something that a decision follows from has changed since the last one.
-    stale: bool,
+    pub(super) stale: bool,
 }
 
 impl Engine {
@@ -105,6 +108,7 @@ impl Engine {
             pools: PerFamily::from_fn(|_| select(&[])),
             owed: BTreeSet::new(),
             gone_sources: BTreeSet::new(),
+            departed: BTreeMap::new(),
             notices: Vec::new(),
             started: now.wall,
             stale: true,
@@ -220,6 +224,10 @@ impl Engine {
             .copied()
             .map(Forget::Translated)
             .collect();
+        for (&(id, family), source) in &self.departed {
+            forget.insert(Forget::Uplink(id, family));
+            forget.extend(source.map(Forget::Unmarked));
+        }
         for family in Family::ALL {
             let pool = select(&self.candidates(family));
             let before = std::mem::replace(self.pools.get_mut(family), pool).tier;
@@ -250,7 +258,10 @@ impl Engine {
     pub fn forgotten(&mut self, flows: &BTreeSet<Forget>) {
         for flows in flows {
             match *flows {
-                Forget::Uplink(id, family) => self.owed.remove(&(id, family)),
+                Forget::Uplink(id, family) => {
+                    self.departed.remove(&(id, family));
+                    self.owed.remove(&(id, family))
+                }
                 Forget::Translated(address) => self.gone_sources.remove(&address),
                 // Goes with its uplink.
                 Forget::Unmarked(_) => false,
@@ -274,7 +285,8 @@ impl Engine {
         for (&id, uplink) in &self.uplinks {
             for (family, state) in uplink.families.iter() {
                 let asked: Vec<_> = targets(&uplink.config.probe, family).cloned().collect();
-                let Some(path) = state.path().filter(|_| !asked.is_empty()) else {
+                let probed = !asked.is_empty() && !state.is_retired();
+                let Some(path) = state.path().filter(|_| probed) else {
                     continue;
                 };
                 let plan = ProbePlan {
@@ -458,4 +470,4 @@ fn tracing_transition(id: UplinkId, family: Family, transition: Option<&Transiti
 
 #[cfg(test)]
 #[path = "engine_tests.rs"]
-mod tests;
+pub(super) mod tests;
