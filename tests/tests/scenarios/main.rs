@@ -21,6 +21,7 @@ mod links;
 mod loss;
 mod own_traffic;
 mod priorities;
+mod reloading;
 mod resets;
 mod scene;
 mod service;
