@@ -71,7 +71,7 @@ pub struct Engine {
     pub(super) gone_sources: BTreeSet<IpAddr>,
     /// Uplinks that a reload takes out, with the addresses that they had: their flows have nothing
     /// to wait for, whatever becomes of the others.
-    pub(super) departed: BTreeMap<(UplinkId, Family), Option<IpAddr>>,
+    pub(super) taken_out: BTreeMap<(UplinkId, Family), Option<IpAddr>>,
     notices: Vec<Notice>,
     started: Timestamp,
     /// Something that a decision follows from has changed since the last one.
@@ -108,7 +108,7 @@ impl Engine {
             pools: PerFamily::from_fn(|_| select(&[])),
             owed: BTreeSet::new(),
             gone_sources: BTreeSet::new(),
-            departed: BTreeMap::new(),
+            taken_out: BTreeMap::new(),
             notices: Vec::new(),
             started: now.wall,
             stale: true,
@@ -224,7 +224,7 @@ impl Engine {
             .copied()
             .map(Forget::Translated)
             .collect();
-        for (&(id, family), source) in &self.departed {
+        for (&(id, family), source) in &self.taken_out {
             forget.insert(Forget::Uplink(id, family));
             forget.extend(source.map(Forget::Unmarked));
         }
@@ -259,7 +259,7 @@ impl Engine {
         for flows in flows {
             match *flows {
                 Forget::Uplink(id, family) => {
-                    self.departed.remove(&(id, family));
+                    self.taken_out.remove(&(id, family));
                     self.owed.remove(&(id, family))
                 }
                 Forget::Translated(address) => self.gone_sources.remove(&address),

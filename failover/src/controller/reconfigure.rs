@@ -39,7 +39,7 @@ impl Engine {
                 for family in Family::ALL {
                     let state = uplink.families.get_mut(family);
                     state.retire();
-                    self.departed.insert((*id, family), state.last_source());
+                    self.taken_out.insert((*id, family), state.last_source());
                 }
             }
         }
@@ -56,7 +56,7 @@ impl Engine {
                     self.owed.remove(&(id, family));
                     // Once more: what was new in between may have gone there for want of another.
                     let source = uplink.families.get_mut(family).last_source();
-                    self.departed.insert((id, family), source);
+                    self.taken_out.insert((id, family), source);
                 }
             }
         }

@@ -139,9 +139,7 @@ pub async fn start(config: Config, file: PathBuf) -> Result<(), StartError> {
     let (questions_in, questions) = mpsc::channel(QUESTIONS);
     let prober = Prober::new(reports_in);
     let reloading = Reloading::new(file, store.clone());
-    let mut daemon = Daemon::new(
-        engine, applier, observer, prober, resets, store, reloading,
-    );
+    let mut daemon = Daemon::new(engine, applier, observer, prober, resets, store, reloading);
     if let Err(errors) = daemon.begin().await {
         server::forget(&control);
         return Err(StartError::Apply(errors));

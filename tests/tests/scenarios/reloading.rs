@@ -175,6 +175,9 @@ pub(crate) async fn uplinks(case: &Case) -> Outcome {
         .await?;
     let gone = undisturbed(scene, flows, &[3]).await?;
     assert!(gone.len() > 5, "there were some on wan3");
+    // Clients were told with it, and it lives for a minute.
+    let resets = "nft delete table inet failover_resets";
+    scene.in_gateway(resets).await?;
     // Packets that were on their way leave an entry for a moment.
     scene
         .eventually("nothing of the uplink is left in the kernel", || async {
