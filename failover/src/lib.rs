@@ -19,6 +19,7 @@ pub mod kernel;
 pub mod mark;
 pub mod network;
 pub mod probe;
+pub mod reload;
 pub mod resets;
 pub mod select;
 pub mod state;

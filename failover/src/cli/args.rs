@@ -92,6 +92,17 @@ pub enum Command {
     )]
     Flows(FlowsArgs),
 
+    /// Has the running daemon read its configuration again and follow it.
+    ///
+    /// The file is the one that the daemon was started with. It is checked whole first: when it is
+    /// wrong, or differs in what cannot change while the daemon runs, everything stays as it is, and
+    /// the reason is printed and logged. Otherwise only what differs changes, and that is printed. A
+    /// flow moves only if its uplink is gone. SIGHUP does the same without an answer.
+    #[command(
+        after_help = "Example:\n  failover check && failover reload\n  failover reload --json | jq '.changes[] | select(.change == \"uplink_added\") | .uplink'"
+    )]
+    Reload(ReloadArgs),
+
     /// Takes out of the kernel everything that failover ever put there.
     ///
     /// It works without a daemon and refuses beside one. The configuration says where the state
@@ -111,6 +122,18 @@ pub struct ConfigArgs {
 /// What to show, and of which daemon.
 #[derive(Debug, Args)]
 pub struct StatusArgs {
+    /// Prints JSON, for scripts.
+    #[arg(long)]
+    pub json: bool,
+
+    /// The daemon's control socket.
+    #[arg(long, value_name = "SOCK", default_value = CONTROL)]
+    pub control: PathBuf,
+}
+
+/// How to answer, and which daemon is meant.
+#[derive(Debug, Args)]
+pub struct ReloadArgs {
     /// Prints JSON, for scripts.
     #[arg(long)]
     pub json: bool,

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use crate::causes::in_one_line;
 use crate::config::ConfigError;
 use crate::control::client::AskError;
+use crate::reload::Refusal;
 
 /// Why a command failed, with the cause and the exit code that scripts rely on.
 #[derive(Debug)]
@@ -65,10 +66,10 @@ impl From<AskError> for Failure {
 )]
 pub(super) fn report(failure: &Failure) -> ExitCode {
     // Each problem of a file begins with the file's name, for editors that jump to it.
-    let program = match failure.cause.downcast_ref() {
-        Some(ConfigError::Rejected(_)) => "",
-        Some(ConfigError::Unreadable { .. }) | None => "failover: ",
-    };
+    let cause = &failure.cause;
+    let of_the_file = matches!(cause.downcast_ref(), Some(ConfigError::Rejected(_)))
+        || matches!(cause.downcast_ref(), Some(Refusal::Rejected(_)));
+    let program = if of_the_file { "" } else { "failover: " };
     let text = in_one_line(failure.cause.as_ref());
     eprintln!("{program}{text}");
     ExitCode::from(failure.kind as u8)

@@ -7,6 +7,7 @@ mod exit;
 mod flows;
 mod logging;
 mod output;
+mod reload;
 mod run;
 mod status;
 
@@ -28,6 +29,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::check(args),
         Command::Status(args) => status::status(args),
         Command::Flows(args) => flows::flows(args),
+        Command::Reload(args) => reload::reload(args),
         Command::Clean(args) => clean::clean(args),
     };
     match done {

@@ -15,6 +15,7 @@ mod syntax;
 mod tree;
 mod uplinks;
 mod value;
+mod written;
 
 pub use load::{MAX_FILE_BYTES, load};
 pub use model::{
@@ -22,6 +23,7 @@ pub use model::{
 };
 pub use problem::{ConfigError, Problem, Rejected};
 pub use tree::Place;
+pub use written::written;
 
 /// Reads a configuration from its text (YAML 1.2).
 ///

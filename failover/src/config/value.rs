@@ -11,6 +11,7 @@ use ipnet::Ipv6Net;
 use super::problem::Problem;
 use super::section::{Read, Value, nearest};
 use super::tree::Content;
+use super::written::written;
 use crate::interface::InterfaceName;
 
 /// A whole number of a range.
@@ -89,16 +90,6 @@ fn parse_duration(text: &str) -> Option<Duration> {
     };
     let number: u64 = number.parse().ok()?;
     number.checked_mul(milliseconds).map(Duration::from_millis)
-}
-
-fn written(duration: Duration) -> String {
-    let milliseconds = duration.as_millis();
-    match milliseconds {
-        n if n % 3_600_000 == 0 => format!("{}h", n / 3_600_000),
-        n if n % 60_000 == 0 => format!("{}m", n / 60_000),
-        n if n % 1_000 == 0 => format!("{}s", n / 1_000),
-        n => format!("{n}ms"),
-    }
 }
 
 /// What an interface's name may be.

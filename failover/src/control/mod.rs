@@ -12,6 +12,7 @@ pub use reply::{HungUp, Lines, Reply};
 use serde::{Deserialize, Serialize};
 
 use crate::flows::FlowEntry;
+use crate::reload::{Refusal, Reloaded};
 use crate::status::StatusDocument;
 use crate::uplink::UplinkName;
 
@@ -26,6 +27,8 @@ pub enum Request {
         /// Only those of one uplink.
         uplink: Option<UplinkName>,
     },
+    /// To read the configuration again and follow it.
+    Reload,
 }
 
 /// What is answered.
@@ -43,6 +46,10 @@ pub enum Answer {
     Flows(Vec<FlowEntry>),
     /// Last: these were all.
     FlowsEnd,
+    /// To [`Request::Reload`]: what changed.
+    Reloaded(Reloaded),
+    /// To [`Request::Reload`]: why nothing did.
+    NotReloaded(Refusal),
     /// The request was not understood, or could not be carried out to its end.
     Error(String),
 }

@@ -37,8 +37,8 @@ impl<K: RoutingTables + Firewall + Conntrack + Sysctls + Send> Kernel for K {}
 pub struct Applier<K, S> {
     kernel: K,
     steering: S,
-    store: Store,
-    facts: InstalledFacts,
+    pub(super) store: Store,
+    pub(super) facts: InstalledFacts,
     marks: MarkMask,
     /// What is installed, while nobody else is known to have touched it.
     installed: Option<Routing>,
@@ -168,6 +168,7 @@ impl<K: Kernel, S: Steering> Applier<K, S> {
             }
             Err(error) => errors.push(error),
         }
+        errors.extend(self.restore_former(uplinks).err());
         if errors.is_empty() {
             Ok(())
         } else {
@@ -414,7 +415,7 @@ impl<K: Kernel, S: Steering> Applier<K, S> {
     }
 
     /// Restores a setting that is still as we set it; one that somebody changed since is theirs.
-    fn restore(&mut self, key: &str, changed: &ChangedSysctl) -> Result<(), ApplyError> {
+    pub(super) fn restore(&mut self, key: &str, changed: &ChangedSysctl) -> Result<(), ApplyError> {
         match self.read(key)? {
             Some(value) if value == changed.set => self.write(key, &changed.found),
             _ => Ok(()),

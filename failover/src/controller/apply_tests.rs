@@ -73,6 +73,22 @@ impl Drop for Bench {
     }
 }
 
+#[tokio::test]
+async fn an_interface_that_is_no_uplinks_any_more_gets_its_setting_back() {
+    let mut bench = Bench::new("former");
+    let wanted = fixture::three_uplinks().wanted();
+    bench.apply(&fixture::three_uplinks()).await.unwrap();
+    assert_eq!(bench.kernel.state().sysctls[KEY], "2");
+    let (none, nothing) = (BTreeSet::new(), BTreeSet::new());
+    // Also by a daemon that was not the one that changed it.
+    bench.applier = Bench::applier(&bench.kernel, &bench.folder);
+    bench.applier.apply(&wanted, &none, &nothing).await.unwrap();
+    assert_eq!(bench.kernel.state().sysctls[KEY], "1");
+    assert_eq!(bench.applier.facts.sysctls.len(), 0);
+    let kept = Store::new(&bench.folder).installed().unwrap();
+    assert_eq!(kept.sysctls.len(), 0);
+}
+
 fn owed() -> BTreeSet<Forget> {
     [Forget::Uplink(UplinkId::try_from(1).unwrap(), Family::Ipv4)].into()
 }

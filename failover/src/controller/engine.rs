@@ -76,18 +76,21 @@ pub struct Decision {
 /// All that the engine knows.
 #[derive(Debug)]
 pub struct Engine {
-    config: Config,
+    pub(super) config: Config,
     picked_by: PickedBy,
-    view: NetworkView,
-    uplinks: BTreeMap<UplinkId, Uplink>,
+    pub(super) view: NetworkView,
+    pub(super) uplinks: BTreeMap<UplinkId, Uplink>,
     pools: PerFamily<Pool>,
-    owed: BTreeSet<(UplinkId, Family)>,
-    gone_sources: BTreeSet<IpAddr>,
+    pub(super) owed: BTreeSet<(UplinkId, Family)>,
+    pub(super) gone_sources: BTreeSet<IpAddr>,
+    /// Uplinks that a reload takes out, with the addresses that they had: their flows have nothing
+    /// to wait for, whatever becomes of the others.
+    pub(super) taken_out: BTreeMap<(UplinkId, Family), Option<IpAddr>>,
     notices: Vec<Notice>,
     drain_notices: Vec<DrainNotice>,
     started: Timestamp,
     /// Something that a decision follows from has changed since the last one.
-    stale: bool,
+    pub(super) stale: bool,
 }
 
 impl Engine {
@@ -120,6 +123,7 @@ impl Engine {
             pools: PerFamily::from_fn(|_| select(&[])),
             owed: BTreeSet::new(),
             gone_sources: BTreeSet::new(),
+            taken_out: BTreeMap::new(),
             notices: Vec::new(),
             drain_notices: Vec::new(),
             started: now.wall,
@@ -239,6 +243,10 @@ impl Engine {
             .copied()
             .map(Forget::Translated)
             .collect();
+        for (&(id, family), source) in &self.taken_out {
+            forget.insert(Forget::Uplink(id, family));
+            forget.extend(source.map(Forget::Unmarked));
+        }
         for family in Family::ALL {
             let pool = select(&self.candidates(family));
             let before = std::mem::replace(self.pools.get_mut(family), pool).tier;
@@ -272,6 +280,7 @@ impl Engine {
         for flows in flows {
             match *flows {
                 Forget::Uplink(id, family) => {
+                    self.taken_out.remove(&(id, family));
                     self.owed.remove(&(id, family));
                     self.settle_departure(id, family);
                 }
@@ -292,7 +301,8 @@ impl Engine {
         for (&id, uplink) in &self.uplinks {
             for (family, state) in uplink.families.iter() {
                 let asked: Vec<_> = targets(&uplink.config.probe, family).cloned().collect();
-                let Some(path) = state.path().filter(|_| !asked.is_empty()) else {
+                let probed = !asked.is_empty() && !state.is_retired();
+                let Some(path) = state.path().filter(|_| probed) else {
                     continue;
                 };
                 let plan = ProbePlan {
@@ -477,4 +487,4 @@ fn tracing_transition(id: UplinkId, family: Family, transition: Option<&Transiti
 
 #[cfg(test)]
 #[path = "engine_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -12,14 +12,14 @@ use crate::select::Standing;
 use crate::status::State;
 
 /// An engine with its own clock and two or three uplinks that speak both families.
-struct Bench {
-    engine: Engine,
-    view: NetworkView,
+pub(in crate::controller) struct Bench {
+    pub(in crate::controller) engine: Engine,
+    pub(in crate::controller) view: NetworkView,
     start: Instant,
     sequence: u64,
 }
 
-const YAML: &str = "
+pub(in crate::controller) const YAML: &str = "
 uplinks:
   fiber: {interface: wan1, id: 1}
   cable: {interface: wan2, id: 2}
@@ -28,7 +28,7 @@ downlinks: [lan0]
 probe: {targets: [icmp://203.0.113.1, 'icmp://fd00:203::1']}
 ";
 
-fn id(n: u8) -> UplinkId {
+pub(in crate::controller) fn id(n: u8) -> UplinkId {
     UplinkId::try_from(n).unwrap()
 }
 
@@ -71,7 +71,7 @@ fn view() -> NetworkView {
 }
 
 impl Bench {
-    fn new(yaml: &str) -> Self {
+    pub(in crate::controller) fn new(yaml: &str) -> Self {
         Self::with(yaml, view(), &RememberedHealth::new())
     }
 
@@ -103,7 +103,7 @@ impl Bench {
         }
     }
 
-    fn now(&self) -> Moment {
+    pub(in crate::controller) fn now(&self) -> Moment {
         let passed = Duration::from_millis(500 * self.sequence);
         Moment {
             at: self.start + passed,
@@ -112,7 +112,7 @@ impl Bench {
     }
 
     /// `count` rounds of every uplink and family; `dead` ones are silent.
-    fn rounds(&mut self, count: u64, dead: &[(u8, Family)]) {
+    pub(in crate::controller) fn rounds(&mut self, count: u64, dead: &[(u8, Family)]) {
         for _ in 0..count {
             self.sequence += 1;
             for uplink in 1..=3 {
@@ -146,7 +146,7 @@ impl Bench {
     }
 
     /// Decides, and does at once what is decided.
-    fn decide(&mut self) -> Decision {
+    pub(in crate::controller) fn decide(&mut self) -> Decision {
         let now = self.now();
         let decision = self.engine.decide(now);
         self.engine.forgotten(&decision.forget);
@@ -159,7 +159,7 @@ impl Bench {
         self.engine.decide(now)
     }
 
-    fn members(&self, family: Family) -> Vec<u8> {
+    pub(in crate::controller) fn members(&self, family: Family) -> Vec<u8> {
         self.engine
             .pools()
             .get(family)
@@ -170,7 +170,7 @@ impl Bench {
     }
 }
 
-fn both(n: u8) -> [(u8, Family); 2] {
+pub(in crate::controller) fn both(n: u8) -> [(u8, Family); 2] {
     [(n, Family::Ipv4), (n, Family::Ipv6)]
 }
 

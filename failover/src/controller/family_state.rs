@@ -33,6 +33,8 @@ pub(super) struct FamilyState {
     last_source: Option<IpAddr>,
     /// Since when the path's gateway is told by nobody.
     routeless: Option<Instant>,
+    /// The user takes it out: it is as good as dead, whatever its probes say.
+    retired: bool,
 }
 
 /// What a new look at the network changed.
@@ -64,7 +66,40 @@ impl FamilyState {
             last_source: reachability.path().map(|path| path.source),
             reachability,
             routeless: None,
+            retired: false,
         }
+    }
+
+    /// Follows other settings of the same uplink on the same interface. Its verdict stays, and so
+    /// does what is known of its probes as long as the same are sent.
+    pub(super) fn reconfigure(
+        &mut self,
+        config: &UplinkConfig,
+        gateways: Gateways,
+        view: &NetworkView,
+        now: Instant,
+    ) -> PathNews {
+        let thresholds = Thresholds::from(&config.probe);
+        let unprobed = targets(&config.probe, self.family).next().is_none();
+        if std::mem::replace(&mut self.unprobed, unprobed) && !unprobed {
+            // What was up because nobody was asked is up until somebody is.
+            self.machine = Machine::new(thresholds, Health::Up);
+        } else {
+            self.machine.set_thresholds(thresholds);
+        }
+        self.gateways = gateways;
+        // What the user took out of the file is no route that comes back in a moment.
+        self.take(reachability(config, gateways, self.family, view), now)
+    }
+
+    /// From now on it is as good as dead.
+    pub(super) const fn retire(&mut self) {
+        self.retired = true;
+    }
+
+    /// Whether the user takes it out.
+    pub(super) const fn is_retired(&self) -> bool {
+        self.retired
     }
 
     pub(super) fn machine(&mut self) -> &mut Machine {
@@ -86,13 +121,17 @@ impl FamilyState {
         now: Instant,
     ) -> PathNews {
         let new = reachability(config, self.gateways, self.family, view);
-        let mut news = PathNews::default();
         if new == Reachability::Absent(Missing::Gateway) && self.outlives_its_route(config, view) {
             let since = *self.routeless.get_or_insert(now);
             if now < since + ROUTE_GRACE {
-                return news;
+                return PathNews::default();
             }
         }
+        self.take(new, now)
+    }
+
+    fn take(&mut self, new: Reachability, now: Instant) -> PathNews {
+        let mut news = PathNews::default();
         self.routeless = None;
         let old = std::mem::replace(&mut self.reachability, new);
         match &self.reachability {
@@ -158,7 +197,9 @@ impl FamilyState {
     }
 
     pub(super) fn health(&self) -> Health {
-        if self.unprobed {
+        if self.retired {
+            Health::Down
+        } else if self.unprobed {
             Health::Up
         } else {
             self.machine.health()

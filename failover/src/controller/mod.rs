@@ -2,14 +2,18 @@
 //! that the kernel is in it.
 //!
 //! [`engine`] decides and does nothing; [`apply`] carries a decision out through the edge's traits;
-//! [`run`] is the loop that feeds the one and drives the other, [`start`] sets all of it up.
+//! [`run`] is the loop that feeds the one and drives the other, [`start`] sets all of it up. When the
+//! configuration changes `reloading` reads it, and `reconfigure` has the engine follow it.
 
 pub mod apply;
 pub mod apply_error;
 mod counts;
 pub mod engine;
 mod family_state;
+mod former_settings;
 mod listing;
+mod reconfigure;
+mod reloading;
 pub mod run;
 pub mod start;
 mod timers;

@@ -7,8 +7,9 @@
 //! | watch | something changed in the kernel | safe: a channel |
 //! | probes | news of a round | safe: a channel |
 //! | control socket | a question | safe: a channel |
+//! | the configuration | what is in the file, after it was asked for | safe: a channel |
 //! | timers | a delayed look, a retry, a second deletion, an audit | safe: absolute moments |
-//! | signals | the end | safe |
+//! | signals | the end, or that the configuration is to be read again | safe |
 //!
 //! Changing the kernel is never cancelled: it runs to its end inside the loop.
 
@@ -17,6 +18,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use tokio::signal::unix::Signal;
 use tokio::sync::mpsc;
 use tracing::{error, info, warn};
 
@@ -27,6 +29,7 @@ use crate::controller::apply_error::ApplyErrors;
 use crate::controller::counts::Counts;
 use crate::controller::engine::{Engine, Forget, Moment};
 use crate::controller::listing::Listing;
+use crate::controller::reloading::Reloading;
 use crate::controller::timers::{Timers, due};
 use crate::controller::uplink::Notice;
 use crate::dataplane::Steering;
@@ -59,17 +62,20 @@ pub struct Inputs {
     pub reports: mpsc::Receiver<Report>,
     /// What the commands ask.
     pub questions: mpsc::Receiver<Question>,
+    /// SIGHUP: the configuration is to be read again.
+    pub hangup: Signal,
 }
 
 /// The daemon at work.
 #[derive(Debug)]
 pub struct Daemon<K, S> {
-    engine: Engine,
+    pub(super) engine: Engine,
     applier: Applier<K, S>,
     observer: NetworkObserver,
-    prober: Prober,
+    pub(super) prober: Prober,
     resets: Resets,
     store: Store,
+    pub(super) reloading: Reloading,
     remembered: RememberedHealth,
     remembered_drains: RememberedDrains,
     timers: Timers,
@@ -78,13 +84,13 @@ pub struct Daemon<K, S> {
     /// What was last decided to be forgotten, and is not yet.
     forget: BTreeSet<Forget>,
     suspect: bool,
-    problem: Option<String>,
+    pub(super) problem: Option<String>,
     retry_after: Duration,
     /// Flows that are to be forgotten a second time.
     again: BTreeSet<Forget>,
 }
 
-fn moment() -> Moment {
+pub(super) fn moment() -> Moment {
     Moment {
         at: Instant::now(),
         wall: Timestamp::now(),
@@ -100,7 +106,7 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
         prober: Prober,
         resets: Resets,
         store: Store,
-        remembered_drains: RememberedDrains,
+        reloading: Reloading,
     ) -> Self {
         Self {
             engine,
@@ -109,8 +115,9 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
             prober,
             resets,
             store,
+            reloading,
             remembered: RememberedHealth::new(),
-            remembered_drains,
+            remembered_drains: RememberedDrains::new(),
             timers: Timers::new(Instant::now() + AUDIT),
             wanted: Wanted::default(),
             forget: BTreeSet::new(),
@@ -119,6 +126,13 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
             retry_after: RETRY.0,
             again: BTreeSet::new(),
         }
+    }
+
+    /// What was kept of draining uplinks when a daemon last ran: written again when it changes.
+    #[must_use]
+    pub fn having_kept(mut self, drains: RememberedDrains) -> Self {
+        self.remembered_drains = drains;
+        self
     }
 
     /// Brings the kernel into the wanted state for the first time.
@@ -167,6 +181,11 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
                     self.act().await;
                 }
                 Some(question) = inputs.questions.recv() => self.answer(question),
+                Some(()) = inputs.hangup.recv() => self.begin_reload(None),
+                Some(read) = self.reloading.read() => {
+                    self.reload(read).await;
+                    self.act().await;
+                }
                 () = timer => {
                     self.timers().await;
                     self.act().await;
@@ -272,8 +291,7 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
             self.prober.set_plans(self.engine.probe_plans());
         }
         if news {
-            self.timers.retry = None;
-            self.retry_after = RETRY.0;
+            self.forget_retry();
         }
         let at_once = now + GATHER;
         let looks = self.timers.look.is_some_and(|look| look <= at_once);
@@ -285,6 +303,22 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
         if stale {
             self.remember();
         }
+    }
+
+    /// Decides and carries out at once, whatever is due.
+    pub(super) async fn carry_out(&mut self) {
+        if self.decide() {
+            self.forget_retry();
+        }
+        if self.suspect {
+            self.try_apply().await;
+        }
+    }
+
+    /// What failed is outdated.
+    const fn forget_retry(&mut self) {
+        self.timers.retry = None;
+        self.retry_after = RETRY.0;
     }
 
     async fn try_apply(&mut self) {
@@ -365,7 +399,7 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
         self.resets.tell(lost, self.engine.outside());
     }
 
-    fn remember(&mut self) {
+    pub(super) fn remember(&mut self) {
         let health = self.engine.remembered();
         if health != self.remembered {
             if let Err(error) = self.store.keep_health(&health) {
@@ -406,6 +440,7 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
                 };
                 tokio::spawn(listing.send(uplink, question.reply));
             }
+            Request::Reload => self.begin_reload(Some(question.reply)),
         }
     }
 

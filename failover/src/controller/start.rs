@@ -2,6 +2,7 @@
 //! the wanted state, and only then answers on the control socket.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use jiff::Timestamp;
 use thiserror::Error;
@@ -15,6 +16,7 @@ use crate::control::server::{self, ListenError};
 use crate::controller::apply::Applier;
 use crate::controller::apply_error::ApplyErrors;
 use crate::controller::engine::{Engine, Moment};
+use crate::controller::reloading::Reloading;
 use crate::controller::run::{Daemon, Inputs};
 use crate::dataplane::ebpf::EbpfError;
 use crate::dataplane::{self, Steering as _};
@@ -87,11 +89,14 @@ pub enum StartError {
     Signals(#[source] std::io::Error),
 }
 
-/// Runs the daemon until SIGTERM or SIGINT. What it put into the kernel stays.
+/// Runs the daemon until SIGTERM or SIGINT. What it put into the kernel stays. `file` is where the
+/// configuration came from, an absolute path: from there it comes again on SIGHUP.
 ///
 /// # Errors
 /// When it cannot start; once it works it goes on.
-pub async fn start(config: Config) -> Result<(), StartError> {
+pub async fn start(config: Config, file: PathBuf) -> Result<(), StartError> {
+    // From the beginning on, since without a handler it would end the daemon.
+    let hangup = signal(SignalKind::hangup()).map_err(StartError::Signals)?;
     let _lock = StateLock::take(&config.state_dir)?;
     let store = Store::new(&config.state_dir);
 
@@ -138,15 +143,10 @@ pub async fn start(config: Config) -> Result<(), StartError> {
 
     let (reports_in, reports) = mpsc::channel(REPORTS);
     let (questions_in, questions) = mpsc::channel(QUESTIONS);
-    let mut daemon = Daemon::new(
-        engine,
-        applier,
-        observer,
-        Prober::new(reports_in),
-        resets,
-        store,
-        drains,
-    );
+    let prober = Prober::new(reports_in);
+    let reloading = Reloading::new(file, store.clone());
+    let mut daemon = Daemon::new(engine, applier, observer, prober, resets, store, reloading)
+        .having_kept(drains);
     if let Err(errors) = daemon.begin().await {
         server::forget(&control);
         return Err(StartError::Apply(errors));
@@ -159,6 +159,7 @@ pub async fn start(config: Config) -> Result<(), StartError> {
         changes,
         reports,
         questions,
+        hangup,
     };
     daemon.work(inputs, stop).await;
 
@@ -201,17 +202,10 @@ pub fn open_kernel() -> Result<LinuxKernel, StartError> {
 fn told_to_stop() -> Result<impl Future<Output = ()>, StartError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(StartError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(StartError::Signals)?;
-    // Without a handler it would end the daemon.
-    let mut hangup = signal(SignalKind::hangup()).map_err(StartError::Signals)?;
     Ok(async move {
-        loop {
-            tokio::select! {
-                _ = terminate.recv() => return,
-                _ = interrupt.recv() => return,
-                _ = hangup.recv() => {
-                    warn!("this version does not reload: restart it to follow a changed configuration");
-                }
-            }
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
         }
     })
 }

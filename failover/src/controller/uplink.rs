@@ -83,6 +83,27 @@ impl Uplink {
         }
     }
 
+    /// Whether it is the same uplink under other settings: the name is the identity, and another
+    /// interface is another line.
+    pub(super) fn is_same(&self, name: &UplinkName, config: &UplinkConfig) -> bool {
+        self.name == *name && self.config.interface == config.interface
+    }
+
+    /// Follows other settings. Returns what that changed in each family.
+    pub(super) fn reconfigure(
+        &mut self,
+        config: &UplinkConfig,
+        gateways: Gateways,
+        view: &NetworkView,
+        now: Moment,
+    ) -> [PathNews; 2] {
+        self.config = config.clone();
+        Family::ALL.map(|family| {
+            let state = self.families.get_mut(family);
+            state.reconfigure(config, gateways, view, now.at)
+        })
+    }
+
     /// Looks at the network anew.
     pub(super) fn look(&mut self, family: Family, view: &NetworkView, now: Moment) -> PathNews {
         self.families

@@ -156,6 +156,13 @@ impl Machine {
         self.restart_counts();
     }
 
+    /// From now on it takes this to change the verdict. The verdict stays, and so does what is known
+    /// of the last rounds.
+    pub fn set_thresholds(&mut self, thresholds: Thresholds) {
+        self.thresholds = thresholds;
+        self.window.see(thresholds.longest_row());
+    }
+
     /// Why the health is what it is, as of `now`.
     #[must_use]
     pub fn reason(&self, now: Instant) -> Reason {

@@ -36,14 +36,23 @@ pub(super) struct Silence {
     pub(super) rounds: u64,
 }
 
+fn reach(longest: u16) -> u64 {
+    u64::from(longest).max(LOSS_ROUNDS as u64)
+}
+
 impl Window {
     /// An empty window in which rows of `longest` rounds can be seen.
     pub(super) fn new(longest: u16) -> Self {
-        let reach = u64::from(longest).max(LOSS_ROUNDS as u64);
         Self {
             rounds: BTreeMap::new(),
-            reach,
+            reach: reach(longest),
         }
+    }
+
+    /// Rows of `longest` rounds are to be seen from now on.
+    pub(super) fn see(&mut self, longest: u16) {
+        self.reach = reach(longest);
+        self.forget_old();
     }
 
     /// Forgets everything.

@@ -18,6 +18,17 @@ pub fn rp_filter_key(interface: &InterfaceName) -> String {
     format!("net/ipv4/conf/{interface}/rp_filter")
 }
 
+/// The interface that a key is about; none for what concerns all of them.
+#[must_use]
+pub fn interface_of(key: &str) -> Option<&str> {
+    let mut parts = key.split('/');
+    match (parts.next()?, parts.next()?, parts.next()?, parts.next()?) {
+        ("net", "ipv4" | "ipv6", "conf", "all" | "default") => None,
+        ("net", "ipv4" | "ipv6", "conf", interface) => Some(interface),
+        _ => None,
+    }
+}
+
 /// What an uplink's interface's filter must be set to; `None` when it may stay.
 #[must_use]
 pub fn rp_filter(all: &str, own: &str) -> Option<&'static str> {
@@ -30,6 +41,15 @@ pub fn rp_filter(all: &str, own: &str) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_key_tells_its_interface() {
+        let interface = "ppp0.1".parse().unwrap();
+        assert_eq!(interface_of(&rp_filter_key(&interface)), Some("ppp0.1"));
+        for key in [RP_FILTER_ALL, "net/ipv4/tcp_fwmark_accept", ""] {
+            assert_eq!(interface_of(key), None, "{key}");
+        }
+    }
 
     #[test]
     fn only_strict_filtering_is_changed() {

@@ -42,6 +42,8 @@ pub struct Failover {
     node: Node,
     binary: PathBuf,
     config: PathBuf,
+    /// What is added to each configuration.
+    places: String,
     control: PathBuf,
     refusal: Option<Refusal>,
 }
@@ -69,21 +71,32 @@ impl Failover {
         let files = lab.files();
         let control = files.join("control.sock");
         let path = files.join("failover.yaml");
-        let text = format!(
-            "{}\ncontrol: {}\nstate_dir: {}\nbpffs: {}\n",
-            config.trim_end(),
+        let places = format!(
+            "control: {}\nstate_dir: {}\nbpffs: {}\n",
             control.display(),
             files.join("state").display(),
             lab.pins().root().display(),
         );
-        std::fs::write(&path, text).map_err(LabError::io(format!("write {}", path.display())))?;
-        Ok(Self {
+        let failover = Self {
             node: lab.gateway().node().clone(),
             binary: binary.into(),
             config: path,
+            places,
             control,
             refusal: None,
-        })
+        };
+        failover.rewrite(config)?;
+        Ok(failover)
+    }
+
+    /// Writes another configuration over the file, with the same keys added.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn rewrite(&self, config: &str) -> Result<(), LabError> {
+        let text = format!("{}\n{}", config.trim_end(), self.places);
+        std::fs::write(&self.config, text)
+            .map_err(LabError::io(format!("write {}", self.config.display())))
     }
 
     /// The same with the binary that a user named, from wherever the user stands, if one was named.
@@ -292,6 +305,11 @@ impl Daemon {
         } else {
             Err(self.failed(format!("was terminated and ended with {status}")))
         }
+    }
+
+    /// Has the daemon read its configuration again, as `kill -HUP` does.
+    pub fn hang_up(&self) {
+        self.program.signal(Signal::SIGHUP);
     }
 
     /// Kills the daemon without giving it a chance (SIGKILL), waits for its end and returns its log.

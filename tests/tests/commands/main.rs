@@ -9,6 +9,7 @@ mod flow_log;
 mod flows;
 mod permissions;
 mod refusals;
+mod reload;
 mod starting;
 mod status;
 #[path = "../trial/mod.rs"]
@@ -58,6 +59,7 @@ fn main() -> ExitCode {
             flows::tests(),
             permissions::tests(),
             refusals::tests(),
+            reload::tests(),
             starting::tests(),
             status::tests(),
         ];

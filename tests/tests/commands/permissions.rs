@@ -92,7 +92,11 @@ async fn status() -> TestResult {
     let daemon = Daemon::start(&lab, CONFIG).await?;
     let failover = daemon.failover();
     let binary = copy(&lab, failover).await?;
-    for line in ["status --control", "status --json --control"] {
+    for line in [
+        "status --control",
+        "status --json --control",
+        "reload --control",
+    ] {
         let spec = changed(NOBODY, &binary, line, failover.control());
         let output = lab.gateway().node().output(spec).await?;
         one_line(&output, 4, &["not permitted", "root"])?;

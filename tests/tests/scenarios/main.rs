@@ -22,6 +22,7 @@ mod links;
 mod loss;
 mod own_traffic;
 mod priorities;
+mod reloading;
 mod resets;
 mod residents;
 mod restarts;

@@ -75,13 +75,7 @@ impl Scene {
 
     /// Starts a daemon.
     pub(crate) async fn run_daemon(&self, config: &str) -> Outcome {
-        let config = format!(
-            "{config}\nmode: {}\nprobe: {{targets: {TARGETS}, interval: {}ms, timeout: {}ms}}\n",
-            self.mode,
-            patient(INTERVAL).as_millis(),
-            patient(TIMEOUT).as_millis(),
-        );
-        let daemon = Daemon::start(&self.lab, &config).await?;
+        let daemon = Daemon::start(&self.lab, &self.whole(config)).await?;
         let status = daemon.status().await?;
         assert_eq!(status.mode, self.mode.to_string());
         self.daemon.replace(Some(Rc::new(daemon)));
@@ -103,6 +97,26 @@ impl Scene {
     /// This is the running daemon from now on.
     pub(crate) fn put_daemon(&self, daemon: Daemon) {
         self.daemon.replace(Some(Rc::new(daemon)));
+    }
+
+    /// A configuration with the mode and the lab's probe targets.
+    fn whole(&self, config: &str) -> String {
+        format!(
+            "{config}\nmode: {}\nprobe: {{targets: {TARGETS}, interval: {}ms, timeout: {}ms}}\n",
+            self.mode,
+            patient(INTERVAL).as_millis(),
+            patient(TIMEOUT).as_millis(),
+        )
+    }
+
+    /// Changes the configuration and has the daemon follow it. Returns what it says.
+    pub(crate) async fn reload(&self, config: &str) -> Result<String> {
+        let daemon = self.daemon()?;
+        let failover = daemon.failover();
+        failover.rewrite(&self.whole(config))?;
+        let output = failover.command("reload").await?;
+        assert!(output.status.success(), "{output:?}");
+        Ok(output.stdout)
     }
 
     /// Kills the daemon without giving it a chance.

@@ -3,8 +3,8 @@
 use crate::case::{Scenario, both_families, each_family, ebpf_only, ebpf_only_both, ipv6_only};
 use crate::{
     affinity, beginning, bpftool, churn, downlinks, families, flood, flow_table, inbound,
-    last_resort, links, loss, own_traffic, priorities, resets, restarts, returning, silence,
-    spreading, stickiness, translation,
+    last_resort, links, loss, own_traffic, priorities, reloading, resets, restarts, returning,
+    silence, spreading, stickiness, translation,
 };
 
 #[rustfmt::skip]
@@ -55,6 +55,12 @@ pub(crate) fn table() -> Vec<Scenario> {
         each_family("a_socket_bound_to_an_uplinks_address_leaves_by_it", own_traffic::bound_to_an_address),
         each_family("a_socket_bound_to_a_dead_uplinks_address_goes_on", own_traffic::a_bound_socket_survives),
         both_families("probes_leave_by_their_own_uplink_only", own_traffic::probes),
+
+        // The configuration changes while the daemon runs.
+        both_families("new_flows_follow_new_weights_and_no_flow_moves", reloading::weights),
+        both_families("uplinks_come_and_go_and_leave_nothing_behind", reloading::uplinks),
+        both_families("downlinks_come_and_go", reloading::downlinks),
+        both_families("a_reload_amid_a_failure_puts_nothing_off", reloading::amid_a_failure),
 
         // What others do.
         each_family("flows_stay_when_the_daemon_is_killed_and_started", stickiness::killed_daemon),

@@ -1,0 +1,74 @@
+//! Values as they are written in the file.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::model::{Affinity, ModeSetting, Nat, OnDown, OnUp, Target};
+
+impl fmt::Display for ModeSetting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::Ebpf => "ebpf",
+            Self::Classic => "classic",
+        })
+    }
+}
+
+impl fmt::Display for Nat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Masquerade => "masquerade",
+            Self::None => "none",
+        })
+    }
+}
+
+impl fmt::Display for Affinity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Flow => "flow",
+            Self::Pair => "pair",
+            Self::Source => "source",
+        })
+    }
+}
+
+impl fmt::Display for OnDown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Reset => "reset",
+            Self::Keep => "keep",
+        })
+    }
+}
+
+impl fmt::Display for OnUp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stay => f.write_str("stay"),
+            Self::Drain(time) => write!(f, "{{drain: {}}}", written(*time)),
+            Self::Move => f.write_str("move"),
+        }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Icmp(address) => write!(f, "icmp://{address}"),
+        }
+    }
+}
+
+/// A duration that a file can hold, in the largest unit that it is a whole number of.
+#[must_use]
+pub fn written(duration: Duration) -> String {
+    let milliseconds = duration.as_millis();
+    match milliseconds {
+        n if n % 3_600_000 == 0 => format!("{}h", n / 3_600_000),
+        n if n % 60_000 == 0 => format!("{}m", n / 60_000),
+        n if n % 1_000 == 0 => format!("{}s", n / 1_000),
+        n => format!("{n}ms"),
+    }
+}
