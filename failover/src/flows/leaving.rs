@@ -98,6 +98,7 @@ downlinks: [lan0]
             index: InterfaceIndex(index),
             enabled: true,
             carrier: true,
+            port: false,
             point_to_point: false,
             port: false,
             layer: LinkLayer::Ethernet,

@@ -255,6 +255,7 @@ fn surroundings() -> Surroundings {
         index: InterfaceIndex(index),
         enabled: true,
         carrier: true,
+        port: false,
         point_to_point: false,
         port: false,
         layer: LinkLayer::Ethernet,

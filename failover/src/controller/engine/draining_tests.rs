@@ -37,6 +37,7 @@ fn view() -> NetworkView {
                 index: interface,
                 enabled: true,
                 carrier: true,
+                port: false,
                 point_to_point: false,
                 port: false,
                 layer: LinkLayer::Ethernet,
