@@ -10,7 +10,7 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -25,8 +25,10 @@ use crate::error::LabError;
 use crate::eventually::patient;
 use crate::lab::Lab;
 
-/// Where the stream goes.
-const PORT: u16 = 7008;
+/// Where streams go: each to a port of its own. The socket of an earlier one may still be open in a
+/// program that is just being started, and providers have counted its packets.
+const PORTS: std::ops::Range<u16> = 20_000..30_000;
+static NEXT_PORT: AtomicU16 = AtomicU16::new(0);
 /// How often the sender sends.
 const TICK: Duration = Duration::from_millis(1);
 /// Packets sent in one go, at most: what a stall kept back is made up for bit by bit.
@@ -59,8 +61,7 @@ pub struct Stream {
     shared: Arc<Shared>,
     sender: Option<JoinHandle<Sent>>,
     receivers: Vec<JoinHandle<()>>,
-    /// What providers had seen before, of flows with the same ports.
-    before: Seen,
+    port: u16,
 }
 
 /// Packets that providers saw, by the uplink's number and the flow.
@@ -158,7 +159,8 @@ impl Stream {
     /// # Errors
     /// When sockets or threads cannot be had.
     pub async fn begin(lab: &Lab, client: &Host, plan: &StreamPlan) -> Result<Self, LabError> {
-        let before = counted(lab)?;
+        let number = NEXT_PORT.fetch_add(1, Ordering::Relaxed);
+        let port = PORTS.start + number % (PORTS.end - PORTS.start);
         let shared = Arc::new(Shared::default());
         let failed = || LabError::io("begin a stream of packets");
         let mut receivers = Vec::new();
@@ -168,7 +170,7 @@ impl Stream {
             let Some(target) = *targets.get(family) else {
                 continue;
             };
-            let target = SocketAddr::new(target, PORT);
+            let target = SocketAddr::new(target, port);
             let node = lab.internet().node();
             let socket = node.run(move || async move { receiver(target) }).await?;
             let socket = socket.map_err(failed())?;
@@ -200,7 +202,7 @@ impl Stream {
             shared,
             sender: Some(sender),
             receivers,
-            before,
+            port,
         })
     }
 
@@ -229,7 +231,7 @@ impl Stream {
             what: "send a stream of packets".to_owned(),
             source: io::Error::other("its thread broke off"),
         })?;
-        let mut figures = figures_of(&self.before, &counted(lab)?, &sent.flows);
+        let mut figures = figures_of(&counted(lab, self.port)?, &sent.flows);
         let answers = self.shared.answers.load(Ordering::Relaxed);
         figures.answers = answers;
         figures.answers_lost = answers.saturating_sub(sent.answers);
@@ -246,11 +248,11 @@ impl Drop for Stream {
     }
 }
 
-fn counted(lab: &Lab) -> Result<Seen, LabError> {
+fn counted(lab: &Lab, port: u16) -> Result<Seen, LabError> {
     let mut seen = Seen::new();
     for uplink in lab.uplinks() {
         for flow in uplink.capture()?.flows()? {
-            if flow.key.destination.port() == PORT {
+            if flow.key.destination.port() == port {
                 seen.insert((uplink.number(), flow.key), flow.packets);
             }
         }
@@ -259,17 +261,16 @@ fn counted(lab: &Lab) -> Result<Seen, LabError> {
 }
 
 /// What became of flows of which so many packets were sent.
-fn figures_of(before: &Seen, after: &Seen, sent: &BTreeMap<(Family, u16), u64>) -> Streamed {
+fn figures_of(seen: &Seen, sent: &BTreeMap<(Family, u16), u64>) -> Streamed {
     let mut places: BTreeMap<(Family, u16), BTreeSet<(u8, IpAddr)>> = BTreeMap::new();
     let mut packets: BTreeMap<(Family, u16), u64> = BTreeMap::new();
-    for (place, count) in after {
-        let (uplink, FlowKey { source, .. }) = *place;
+    for ((uplink, FlowKey { source, .. }), count) in seen {
         // The translation keeps ports where it can, and here nobody else has them.
         let key = (Family::of(source.ip()), source.port());
-        let new = count.saturating_sub(before.get(place).copied().unwrap_or(0));
-        if new > 0 && sent.contains_key(&key) {
-            places.entry(key).or_default().insert((uplink, source.ip()));
-            *packets.entry(key).or_default() += new;
+        if sent.contains_key(&key) {
+            let place = (*uplink, source.ip());
+            places.entry(key).or_default().insert(place);
+            *packets.entry(key).or_default() += count;
         }
     }
     let mut figures = Streamed {
@@ -437,20 +438,19 @@ mod tests {
             let key = FlowKey {
                 protocol: FlowProtocol::Udp,
                 source: ([198, 18, 10 + uplink, 2], port).into(),
-                destination: ([203, 0, 113, 11], PORT).into(),
+                destination: ([203, 0, 113, 11], PORTS.start).into(),
             };
             (uplink, key)
         };
         let sent = [1, 2, 3].map(|port| ((Family::Ipv4, port), 10)).into();
-        let before = Seen::from([(flow(1, 1), 5), (flow(2, 1), 5)]);
-        let after = Seen::from([
-            (flow(1, 1), 15),
-            (flow(2, 1), 9),
+        let seen = Seen::from([
+            (flow(1, 1), 10),
+            (flow(2, 1), 4),
             (flow(2, 2), 6),
             (flow(3, 3), 8),
             (flow(4, 3), 8),
         ]);
-        let figures = figures_of(&before, &after, &sent);
+        let figures = figures_of(&seen, &sent);
         assert_eq!((figures.sent, figures.lost, figures.doubled), (30, 2, 0));
         assert_eq!((figures.flows, figures.moved), (3, 1));
     }
