@@ -100,7 +100,6 @@ downlinks: [lan0]
             carrier: true,
             port: false,
             point_to_point: false,
-            port: false,
             layer: LinkLayer::Ethernet,
             traffic: Traffic::default(),
         };

@@ -257,7 +257,6 @@ fn surroundings() -> Surroundings {
         carrier: true,
         port: false,
         point_to_point: false,
-        port: false,
         layer: LinkLayer::Ethernet,
         traffic: Traffic::default(),
     };

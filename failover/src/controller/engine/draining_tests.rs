@@ -39,7 +39,6 @@ fn view() -> NetworkView {
                 carrier: true,
                 port: false,
                 point_to_point: false,
-                port: false,
                 layer: LinkLayer::Ethernet,
                 traffic: Traffic::default(),
             },
