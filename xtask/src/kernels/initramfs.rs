@@ -18,7 +18,7 @@ const INIT: &str = include_str!("init.sh");
 
 /// What the tests and the daemon call. busybox has everything else, and also some of these, but
 /// not with all their options.
-const PROGRAMS: [&str; 11] = [
+const PROGRAMS: [&str; 12] = [
     "busybox",
     "curl",
     "nft",
