@@ -96,6 +96,8 @@ fn picked_anew(gateway: &mut Gateway<'_>) -> Outcome {
         generation: 2,
         confirmed: false,
         reason: Reason::Hash,
+        // Nothing came back by the new one: a connection that is reset there is not shown for days.
+        phase: Phase::Opening,
         // It is the same flow, so it is counted on.
         out_packets: before.out_packets + 1,
         out_bytes: after.out_bytes,
