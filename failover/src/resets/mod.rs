@@ -1,8 +1,8 @@
 //! Tells TCP clients at once that their connections are lost, instead of letting them wait.
 //!
 //! When an uplink's flows were forgotten, the other ends of its translated connections will not know
-//! them any more. Packets of such a connection from inside are answered with a reset ([`table`]), for
-//! a minute; a client that only listens is made to speak ([`poke`]). Nothing here holds up the
+//! them any more. Packets of such a connection from inside are answered with a reset (`table`), for
+//! a minute; a client that only listens is made to speak (`poke`). Nothing here holds up the
 //! daemon: it works on a task of its own, in portions, so that the first are told while the last are
 //! still being loaded.
 
