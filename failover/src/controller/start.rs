@@ -116,7 +116,8 @@ pub async fn start(config: Config, file: PathBuf) -> Result<(), StartError> {
         RememberedDrains::new()
     });
 
-    let kernel = open_kernel()?;
+    let mut kernel = open_kernel()?;
+    kernel.nft.remember_in(store.clone());
     let resets = Resets::start(kernel.nft.beside());
     let changes = watch::start(kernel.routing.port())?;
     let mut observer = NetworkObserver::open()?;

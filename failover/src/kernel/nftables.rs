@@ -1,6 +1,7 @@
 //! Our nftables table, put in place by `nft`.
 
 use std::fs::File;
+use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
 use std::io::{self, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
@@ -10,10 +11,11 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use thiserror::Error;
 use tokio::process::Command;
 use tokio::task::JoinHandle;
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::Firewall;
-use super::replacement;
+use super::replacement::{self, Kept};
+use crate::state::{Store, TableFacts};
 
 /// The name of our table, which is of the family `inet`.
 pub const TABLE: &str = "failover";
@@ -29,6 +31,10 @@ pub const RESETS_TABLE: &str = "failover_resets";
 pub struct Nft {
     program: PathBuf,
     expected: Expected,
+    /// The ruleset that is in place, as long as nobody changes it.
+    installed: Option<String>,
+    /// Where it is kept for the next daemon.
+    store: Option<Store>,
 }
 
 /// How the table is listed as long as nobody changes it.
@@ -37,7 +43,11 @@ enum Expected {
     /// There is none, or nobody could tell.
     Unknown,
     /// It is being read, beside whatever follows the replacement: that is not to wait for it.
-    Asked(JoinHandle<Result<Option<String>, NftError>>),
+    Asked {
+        listing: JoinHandle<Result<Option<String>, NftError>>,
+        /// What was not written anew, and must be listed as before.
+        kept: Option<Kept>,
+    },
     Known(String),
 }
 
@@ -98,6 +108,8 @@ impl Nft {
                 return Ok(Self {
                     program,
                     expected: Expected::Unknown,
+                    installed: None,
+                    store: None,
                 });
             }
             let folder = folder.display().to_string();
@@ -116,7 +128,14 @@ impl Nft {
         Self {
             program: self.program.clone(),
             expected: Expected::Unknown,
+            installed: None,
+            store: None,
         }
+    }
+
+    /// Keeps what is in place, so that the next daemon need not write it anew.
+    pub fn remember_in(&mut self, store: Store) {
+        self.store = Some(store);
     }
 
     /// The table as it is, by the last listing unless somebody may have changed it since.
@@ -124,29 +143,49 @@ impl Nft {
         self.take_answer().await?;
         match &self.expected {
             Expected::Known(listed) => Ok(Some(listed.clone())),
-            Expected::Unknown | Expected::Asked(_) => list(&self.program).await,
+            Expected::Unknown | Expected::Asked { .. } => list(&self.program).await,
         }
     }
 
     /// Waits for the listing, if one is being made.
     async fn take_answer(&mut self) -> Result<(), NftError> {
-        if let Expected::Asked(answer) = &mut self.expected {
-            let answer = answer.await;
-            self.expected = Expected::Unknown;
-            // The task fails only when the runtime ends.
-            if let Ok(listed) = answer
-                && let Some(listed) = listed?
-            {
+        let Expected::Asked { listing, kept } = &mut self.expected else {
+            return Ok(());
+        };
+        let (answer, kept) = (listing.await, kept.take());
+        self.expected = Expected::Unknown;
+        // The task fails only when the runtime ends.
+        if let Ok(listed) = answer
+            && let Some(listed) = listed?
+        {
+            if kept.is_none_or(|kept| kept.is_in(&listed)) {
                 self.expected = Expected::Known(listed);
+            } else {
+                self.installed = None;
             }
         }
         Ok(())
     }
 
-    /// Replaces everything in the table but what packets noted in it; false where that cannot be
-    /// done and the table is as it was.
+    /// What is known to be in place of what the present listing shows: what was put there last, by
+    /// this daemon or the one before.
+    fn in_place(&mut self, present: &str) -> Option<&str> {
+        if self.installed.is_none() {
+            let remembered = self.store.as_ref()?.table();
+            let remembered = remembered
+                .inspect_err(|error| warn!(%error, "our table is written anew"))
+                .ok()?;
+            if remembered.listing == number_of(present) && !remembered.ruleset.is_empty() {
+                self.installed = Some(remembered.ruleset);
+            }
+        }
+        self.installed.as_deref()
+    }
+
+    /// Writes anew what differs, and keeps what packets noted; false where that cannot be done and
+    /// the table is as it was.
     async fn refill(&mut self, ruleset: &str) -> Result<bool, NftError> {
-        let present = match self.present().await {
+        let mut present = match self.present().await {
             Ok(Some(present)) => present,
             Ok(None) => return Ok(false),
             Err(error) => {
@@ -154,18 +193,54 @@ impl Nft {
                 return Ok(false);
             }
         };
-        let Some(batch) = replacement::batch(&present, ruleset) else {
+        if self.in_place(&present) == Some(ruleset) {
+            // Others may have changed it since it was listed.
+            let Some(now) = list(&self.program).await? else {
+                return Ok(false);
+            };
+            if now == present {
+                debug!("our table is in place already");
+                self.expected = Expected::Known(present);
+                return Ok(true);
+            }
+            present = now;
+            self.installed = None;
+        }
+        let Some(refill) = replacement::refill(&present, self.in_place(&present), ruleset) else {
             return Ok(false);
         };
         self.expected = Expected::Unknown;
-        match self.execute("refill our table", &batch).await {
-            Ok(()) => Ok(true),
+        self.installed = None;
+        match self.execute("refill our table", &refill.batch).await {
+            Ok(()) => {
+                self.is_in_place(ruleset, Some(refill.kept));
+                Ok(true)
+            }
             Err(NftError::Refused { message, .. }) => {
                 debug!(message, "our table is made anew as a whole");
                 Ok(false)
             }
             Err(other) => Err(other),
         }
+    }
+
+    /// Notes what is in place now, and has it listed.
+    fn is_in_place(&mut self, ruleset: &str, kept: Option<Kept>) {
+        self.installed = Some(ruleset.to_owned());
+        let program = self.program.clone();
+        let remembered = self.store.clone();
+        let ruleset = ruleset.to_owned();
+        let listing = tokio::spawn(async move {
+            let listed = list(&program).await?;
+            if let (Some(store), Some(listed)) = (remembered, &listed) {
+                let listing = number_of(listed);
+                if let Err(error) = store.keep_table(&TableFacts { ruleset, listing }) {
+                    warn!(%error, "the next daemon will write our table anew");
+                }
+            }
+            Ok(listed)
+        });
+        self.expected = Expected::Asked { listing, kept };
     }
 
     /// Has a batch carried out, as a whole or not at all. `what` says in an error what it was for.
@@ -189,10 +264,10 @@ impl Firewall for Nft {
         if !self.refill(ruleset).await? {
             let batch = format!("{}{ruleset}\n", removal(TABLE));
             self.expected = Expected::Unknown;
+            self.installed = None;
             self.execute("replace our table", &batch).await?;
+            self.is_in_place(ruleset, None);
         }
-        let program = self.program.clone();
-        self.expected = Expected::Asked(tokio::spawn(async move { list(&program).await }));
         Ok(())
     }
 
@@ -204,12 +279,14 @@ impl Firewall for Nft {
         let intact = list(&self.program).await?.as_ref() == Some(expected);
         if !intact {
             self.expected = Expected::Unknown;
+            self.installed = None;
         }
         Ok(intact)
     }
 
     async fn remove(&mut self) -> Result<(), NftError> {
         self.expected = Expected::Unknown;
+        self.installed = None;
         let both = removal(TABLE) + &removal(RESETS_TABLE);
         self.execute("remove our tables", &both).await
     }
@@ -266,6 +343,11 @@ async fn run(
         Ok(output) => output.map_err(failed),
         Err(_) => Err(NftError::TimedOut { what }),
     }
+}
+
+/// The standard library's hasher with its default keys gives the same number in each process.
+fn number_of(listing: &str) -> u64 {
+    BuildHasherDefault::<DefaultHasher>::default().hash_one(listing)
 }
 
 /// A file that nobody else sees, to be read from its beginning.

@@ -1,8 +1,12 @@
-//! What `nft` is told so that our table becomes another and keeps what packets noted in it.
+//! What `nft` is told so that our table becomes another: only what differs is written anew, and what
+//! packets noted in it stays.
 //!
 //! A table that is deleted and made anew loses the elements of its dynamic sets, such as who asked
-//! which address of the router. So chains are emptied and filled again, and what is not wanted any
-//! more is deleted, all in one transaction: packets meet the table as it was or as it is to be.
+//! which address of the router. And a packet that is in a chain at the very moment at which the
+//! kernel changes over to the new rules still goes by the old ones, but finds their anonymous sets
+//! empty already (elements are looked up by the generation of the moment, rules by that at which the
+//! packet entered the chain: `nft_do_chain` in net/netfilter/nf_tables_core.c). So chains that stay
+//! as they are, as those that keep connections on their uplinks, must not be touched.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -25,51 +29,100 @@ enum Kind {
     Map,
 }
 
-impl Kind {
+impl Part {
     const fn word(self) -> &'static str {
         match self {
-            Self::Set => "set",
-            Self::Map => "map",
+            Self::Chain => "chain",
+            Self::Fixed(Kind::Set) | Self::Dynamic(Kind::Set) => "set",
+            Self::Fixed(Kind::Map) | Self::Dynamic(Kind::Map) => "map",
         }
     }
 }
 
-/// The batch that makes of the table that `nft` lists as `present` the one that is `wanted`. `None`
-/// where one of the two has parts that are not known here.
-pub(super) fn batch(present: &str, wanted: &str) -> Option<String> {
-    let (found, kept) = (parts(present)?, parts(wanted)?);
-    let mut batch = format!("flush table inet {TABLE}\n");
-    let mut deletions = String::new();
+/// How a table becomes another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Refill {
+    /// What `nft` is told.
+    pub(super) batch: String,
+    /// What it is told nothing about.
+    pub(super) kept: Kept,
+}
+
+/// Parts of a table that were not written anew, as `nft` listed them before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Kept(BTreeMap<String, String>);
+
+impl Kept {
+    /// Whether they are listed in the same way now: nobody changed them meanwhile.
+    pub(super) fn is_in(&self, listing: &str) -> bool {
+        let Some(now) = parts(listing) else {
+            return false;
+        };
+        self.0.iter().all(|(name, text)| {
+            let found = now.get(name.as_str());
+            found.is_some_and(|(_, now)| now == text)
+        })
+    }
+}
+
+/// How the table that `nft` lists as `present` becomes the one that is `wanted`. Where it is known
+/// that `in_place` is what made it what it is, only what differs is written. `None` where one of them
+/// has parts that are not known here.
+pub(super) fn refill(present: &str, in_place: Option<&str>, wanted: &str) -> Option<Refill> {
+    let (found, next) = (parts(present)?, parts(wanted)?);
+    let former = in_place.and_then(parts).unwrap_or_default();
+    let stays = |name: &str| {
+        found.contains_key(name)
+            && former
+                .get(name)
+                .is_some_and(|own| next.get(name) == Some(own))
+    };
+    let (mut batch, mut deletions) = (String::new(), String::new());
+    let mut kept = BTreeMap::new();
     // Sets before chains: the elements of a map may lead to chains.
-    for (name, part) in &found {
-        let stays = kept.get(name);
-        match *part {
-            Part::Dynamic(kind) if stays == Some(&Part::Dynamic(kind)) => {}
-            Part::Fixed(kind) | Part::Dynamic(kind) => {
-                let kind = kind.word();
-                // Writing to a string does not fail.
-                writeln!(batch, "flush {kind} inet {TABLE} {name}").ok()?;
-                if stays != Some(part) {
-                    writeln!(batch, "delete {kind} inet {TABLE} {name}").ok()?;
-                }
-            }
-            Part::Chain if stays.is_none() => {
-                writeln!(deletions, "delete chain inet {TABLE} {name}").ok()?;
-            }
-            Part::Chain => {}
+    for (name, (part, text)) in &found {
+        if stays(name) {
+            kept.insert((*name).to_owned(), text.clone());
+            continue;
+        }
+        let then = next.get(name).map(|(part, _)| *part);
+        let dynamic = matches!(part, Part::Dynamic(_));
+        let redeclared = former
+            .get(name)
+            .is_some_and(|own| next.get(name) != Some(own));
+        if dynamic && then == Some(*part) && !redeclared {
+            continue;
+        }
+        let kind = part.word();
+        // Writing to a string does not fail.
+        writeln!(batch, "flush {kind} inet {TABLE} {name}").ok()?;
+        if dynamic || then.is_none_or(|then| then.word() != kind) {
+            let early = matches!(part, Part::Fixed(_) | Part::Dynamic(_));
+            let deletions = if early { &mut batch } else { &mut deletions };
+            writeln!(deletions, "delete {kind} inet {TABLE} {name}").ok()?;
         }
     }
     batch.push_str(&deletions);
-    batch.push_str(wanted);
-    batch.push('\n');
-    Some(batch)
+    writeln!(batch, "table inet {TABLE} {{").ok()?;
+    // In the order of the text: what comes first is what others refer to.
+    let mut new: Vec<_> = next.iter().filter(|(name, _)| !stays(name)).collect();
+    new.sort_by_key(|(name, (part, _))| wanted.find(&format!("{} {name} {{", part.word())));
+    for (_, (_, text)) in new {
+        batch.push_str(text);
+    }
+    batch.push_str("}\n");
+    Some(Refill {
+        batch,
+        kept: Kept(kept),
+    })
 }
 
-/// The named parts of a table that is written with one step of indentation for them and two for
-/// what is in them, as `nft` lists it and as ours is written. `None` for anything else.
-fn parts(table: &str) -> Option<BTreeMap<&str, Part>> {
-    let mut parts = BTreeMap::new();
-    let mut present: Option<&str> = None;
+/// The named parts of a table with their text. The table is written with one step of indentation for
+/// them and two for what is in them, as `nft` lists it and as ours is written. `None` for anything
+/// else.
+fn parts(table: &str) -> Option<BTreeMap<&str, (Part, String)>> {
+    let mut parts: BTreeMap<&str, (Part, String)> = BTreeMap::new();
+    let mut open: Option<&str> = None;
     let mut lines = table.lines().filter(|line| !line.trim().is_empty());
     let head = lines.next()?.strip_prefix("table inet ")?;
     if head.strip_suffix(" {") != Some(TABLE) {
@@ -77,7 +130,11 @@ fn parts(table: &str) -> Option<BTreeMap<&str, Part>> {
     }
     for line in lines {
         match (indentation(line), line.trim()) {
-            (0 | 1, "}") => present = None,
+            (0, "}") => {}
+            (0, _) => return None,
+            (1, "}") => {
+                parts.get_mut(open.take()?)?.1.push_str("  }\n");
+            }
             (1, words) => {
                 let (kind, name) = words.strip_suffix(" {")?.split_once(' ')?;
                 let part = match kind {
@@ -86,16 +143,17 @@ fn parts(table: &str) -> Option<BTreeMap<&str, Part>> {
                     "map" => Part::Fixed(Kind::Map),
                     _ => return None,
                 };
-                if parts.insert(name, part).is_some() {
+                if parts.insert(name, (part, format!("{line}\n"))).is_some() {
                     return None;
                 }
-                present = Some(name);
+                open = Some(name);
             }
-            (0, _) => return None,
             (_, words) => {
+                let (part, text) = parts.get_mut(open?)?;
+                text.push_str(line);
+                text.push('\n');
                 if let Some(flags) = words.strip_prefix("flags ")
                     && flags.split(',').any(|flag| flag.trim() == "dynamic")
-                    && let Some(part) = parts.get_mut(present?)
                     && let Part::Fixed(kind) = *part
                 {
                     *part = Part::Dynamic(kind);
@@ -165,24 +223,84 @@ table inet failover {
 }
 ";
 
+    /// What made the table what it is.
+    const IN_PLACE: &str = "\
+table inet failover {
+  map slots4 {
+    typeof numgen inc mod 1021 : verdict
+    elements = { 0 : goto to_1, 1 : goto to_2, }
+  }
+  chain to_1 {
+    meta mark set meta mark & 0x00ffffff | 0x01000000
+  }
+  map asked4 {
+    type ipv4_addr . inet_service . inet_service : ipv4_addr
+    size 65535
+    flags dynamic,timeout
+    timeout 3m
+  }
+}
+";
+
     #[test]
     fn what_packets_noted_stays_and_what_is_not_wanted_goes() {
+        let refill = refill(PRESENT, None, WANTED).unwrap();
         let expected = format!(
-            "flush table inet failover
-flush set inet failover former
+            "flush set inet failover former
 delete set inet failover former
 flush map inet failover slots4
+flush chain inet failover to_1
+flush chain inet failover to_2
 delete chain inet failover to_2
-{WANTED}
-"
+{WANTED}"
         );
-        assert_eq!(batch(PRESENT, WANTED).unwrap(), expected);
+        // In the order of names.
+        let mut lines: Vec<&str> = refill.batch.lines().collect();
+        let mut wanted: Vec<&str> = expected.lines().collect();
+        let at = |lines: &[&str], text| lines.iter().position(|line| *line == text);
+        assert!(
+            at(&lines, "flush map inet failover slots4")
+                < at(&lines, "delete chain inet failover to_2")
+        );
+        lines.sort_unstable();
+        wanted.sort_unstable();
+        assert_eq!(lines, wanted);
+        assert_eq!(refill.kept, Kept(BTreeMap::new()));
+    }
+
+    #[test]
+    fn only_what_differs_is_written_where_it_is_known_what_is_in_place() {
+        let refill = refill(PRESENT, Some(IN_PLACE), WANTED).unwrap();
+        assert!(!refill.batch.contains("chain to_1"), "{}", refill.batch);
+        assert!(!refill.batch.contains("asked4"), "{}", refill.batch);
+        assert!(
+            refill.batch.contains("  map slots4 {\n"),
+            "{}",
+            refill.batch
+        );
+        assert!(refill.kept.is_in(PRESENT));
+        let changed = PRESENT.replace("| 0x01000000", "| 0x02000000");
+        assert!(!refill.kept.is_in(&changed));
+        assert!(!refill.kept.is_in("table inet failover {\n}\n"));
+    }
+
+    #[test]
+    fn what_somebody_took_out_is_put_back() {
+        let (before, after) = PRESENT.split_once("\tchain to_1 {").unwrap();
+        let (_, after) = after.split_once("\t}\n").unwrap();
+        let present = format!("{before}{after}");
+        let refill = refill(&present, Some(IN_PLACE), WANTED).unwrap();
+        assert!(
+            refill.batch.contains("  chain to_1 {\n"),
+            "{}",
+            refill.batch
+        );
     }
 
     #[test]
     fn a_set_that_becomes_another_kind_of_thing_is_made_anew() {
         let other = WANTED.replace("map asked4", "set asked4");
-        let batch = batch(PRESENT, &other).unwrap();
+        let batch = refill(PRESENT, None, &other).unwrap().batch;
         assert!(
             batch.contains("delete map inet failover asked4\n"),
             "{batch}"
@@ -198,8 +316,8 @@ delete chain inet failover to_2
             "table inet other {\n}\n",
             "",
         ] {
-            assert_eq!(batch(unknown, WANTED), None, "{unknown}");
-            assert_eq!(batch(PRESENT, unknown), None, "{unknown}");
+            assert_eq!(refill(unknown, None, WANTED), None, "{unknown}");
+            assert_eq!(refill(PRESENT, None, unknown), None, "{unknown}");
         }
     }
 
@@ -210,8 +328,9 @@ delete chain inet failover to_2
             situation.picked_by = picked_by;
             let text = ruleset::ruleset(&situation);
             let parts = parts(&text).expect("a table that is understood");
-            assert_eq!(parts.get("asked4"), Some(&Part::Dynamic(Kind::Map)));
-            assert_eq!(parts.get("prerouting"), Some(&Part::Chain));
+            let part = |name: &str| parts.get(name).map(|(part, _)| *part);
+            assert_eq!(part("asked4"), Some(Part::Dynamic(Kind::Map)));
+            assert_eq!(part("prerouting"), Some(Part::Chain));
         }
     }
 }

@@ -7,5 +7,5 @@ mod store;
 pub use lock::{LockError, StateLock};
 pub use store::{
     ChangedSysctl, EbpfFacts, InstalledFacts, MadeMount, MadeQdisc, RememberedDrains,
-    RememberedHealth, Store, StoreError,
+    RememberedHealth, Store, StoreError, TableFacts,
 };

@@ -44,6 +44,15 @@ pub struct EbpfFacts {
     pub clsact: BTreeSet<MadeQdisc>,
 }
 
+/// The own nftables table as it was last put in place.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableFacts {
+    /// What `nft` was told; empty where nothing was.
+    pub ruleset: String,
+    /// What it listed afterwards, as a number that differs for other listings.
+    pub listing: u64,
+}
+
 /// A BPF file system that was mounted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MadeMount {
@@ -124,6 +133,7 @@ impl Store {
     const DRAINS: &str = "drains.json";
     const INSTALLED: &str = "installed.json";
     const EBPF: &str = "ebpf.json";
+    const TABLE: &str = "table.json";
 
     /// The files of a folder, which must exist (see [`super::StateLock::take`]).
     #[must_use]
@@ -211,6 +221,22 @@ impl Store {
     /// When the file cannot be written.
     pub fn keep_ebpf(&self, facts: &EbpfFacts) -> Result<(), StoreError> {
         self.save(Self::EBPF, facts, Durability::Power)
+    }
+
+    /// The own nftables table; empty where nothing was written yet.
+    ///
+    /// # Errors
+    /// When the file cannot be read or understood.
+    pub fn table(&self) -> Result<TableFacts, StoreError> {
+        self.load(Self::TABLE)
+    }
+
+    /// Keeps what the own nftables table is.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn keep_table(&self, facts: &TableFacts) -> Result<(), StoreError> {
+        self.save(Self::TABLE, facts, Durability::Crash)
     }
 
     fn load<T: DeserializeOwned + Default>(&self, name: &str) -> Result<T, StoreError> {
