@@ -7,6 +7,7 @@ use aya::programs::{ProgramError, SchedClassifier, TcAttachType};
 
 use crate::error::LabError;
 use crate::node::{Node, ProgramSpec};
+use crate::programs::has_tcx;
 
 /// What is asked, and what it is called in differences. The interfaces are asked in addition.
 const QUESTIONS: [&str; 6] = [
@@ -61,6 +62,21 @@ impl KernelState {
             sections.insert(format!("marks of {question}"), marks(&text));
         }
         Ok(Self { sections })
+    }
+
+    /// The same without `clsact` queueing disciplines that nothing hangs on any more: the daemon
+    /// leaves them where they are until `failover clean`, since taking one out stops the interface
+    /// for milliseconds. On kernels with TCX there are none.
+    #[must_use]
+    pub fn without_idle_clsact(mut self) -> Self {
+        if !has_tcx() {
+            for (question, lines) in &mut self.sections {
+                if question.starts_with("tc qdisc show dev ") {
+                    lines.retain(|line| !line.starts_with("qdisc clsact "));
+                }
+            }
+        }
+        self
     }
 
     /// What is different in `after`, line by line; `None` when nothing is.

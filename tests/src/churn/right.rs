@@ -3,7 +3,6 @@
 use std::io;
 
 use aya::programs::{SchedClassifier, TcAttachType};
-use aya::util::KernelVersion;
 use failover::family::Family;
 use futures_util::TryStreamExt as _;
 use netlink_packet_route::route::{RouteAttribute, RouteMessage};
@@ -14,6 +13,7 @@ use crate::daemon::Mode;
 use crate::error::LabError;
 use crate::lab::Lab;
 use crate::node::{Node, ProgramSpec};
+use crate::programs::has_tcx;
 
 /// The table of an uplink is this one and its number.
 const BASE_TABLE: u32 = 300;
@@ -60,11 +60,6 @@ pub(crate) async fn is_right(
         }
     }
     Ok(true)
-}
-
-/// TCX came with Linux 6.6.
-fn has_tcx() -> bool {
-    KernelVersion::current().is_ok_and(|kernel| kernel >= KernelVersion::new(6, 6, 0))
 }
 
 async fn count(

@@ -30,8 +30,7 @@ pub fn attach(
         Direction::Ingress => TcAttachType::Ingress,
         Direction::Egress => TcAttachType::Egress,
     };
-    // TCX came with Linux 6.6; aya decides by the same.
-    if KernelVersion::current().is_ok_and(|kernel| kernel >= KernelVersion::new(6, 6, 0)) {
+    if has_tcx() {
         program.attach(interface, kind)?;
         return Ok(());
     }
@@ -43,4 +42,10 @@ pub fn attach(
     // Dropped elsewhere it would look for its filter in another namespace.
     mem::forget(program.take_link(attached)?);
     Ok(())
+}
+
+/// Whether this kernel has TCX, which came with Linux 6.6; aya decides by the same.
+#[must_use]
+pub fn has_tcx() -> bool {
+    KernelVersion::current().is_ok_and(|kernel| kernel >= KernelVersion::new(6, 6, 0))
 }

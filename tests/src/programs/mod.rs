@@ -10,7 +10,7 @@ mod run;
 mod stand;
 
 pub use assembled::Assembled;
-pub use attach::{Direction, attach};
+pub use attach::{Direction, attach, has_tcx};
 pub use counter::{Counter, Order};
 pub use loaded::{Loaded, Settings};
 pub use pinned::{FlowMap, empty, flow_map};

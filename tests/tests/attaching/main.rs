@@ -26,6 +26,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use failover_tests::daemon::{State, Status};
+use failover_tests::programs::has_tcx;
 use failover_tests::{Daemon, Failover, Lab, LabError, Refusal};
 
 use trial::{SystemTest, TestResult};
@@ -52,14 +53,9 @@ enum Hook {
 }
 
 impl Hook {
-    /// Those that this kernel has: TCX came with Linux 6.6.
+    /// Those that this kernel has.
     fn all() -> Vec<Self> {
-        let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-        let mut numbers = release
-            .split(['.', '-'])
-            .map_while(|part| part.parse::<u32>().ok());
-        let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-        if version >= (6, 6) {
+        if has_tcx() {
             vec![Self::Tcx, Self::Clsact]
         } else {
             vec![Self::Clsact]

@@ -65,12 +65,11 @@ pub(crate) enum InitramfsError {
     },
 }
 
-/// Puts the first file system together.
+/// Puts the first file system together, with each test program and its arguments.
 pub(super) fn make(
     kernel: &Kernel,
-    tests: &[TestProgram],
+    tests: &[(&TestProgram, Vec<String>)],
     daemon: &Path,
-    arguments: &[&str],
 ) -> Result<Vec<u8>, InitramfsError> {
     let mut files = Files::default();
     for folder in FOLDERS {
@@ -86,10 +85,10 @@ pub(super) fn make(
 
     // The tests look for the daemon in the folder above their own.
     files.program(daemon, Path::new("/tests/failover"))?;
-    for (number, test) in (1_u32..).zip(tests) {
+    for (number, (test, arguments)) in (1_u32..).zip(tests) {
         files.program(&test.file, &Path::new("/tests/deps").join(&test.name))?;
         let plan = format!("/tests/plan/{number}-{}", test.name);
-        let arguments = lines(arguments.iter().map(|text| (*text).to_owned()));
+        let arguments = lines(arguments.iter().cloned());
         files.archive.file(Path::new(&plan), arguments.as_bytes())?;
     }
     let assignments = VARIABLES

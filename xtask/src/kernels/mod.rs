@@ -4,6 +4,7 @@
 //! the test programs, the daemon, and the programs that these call.
 
 mod archive;
+mod extent;
 mod guest;
 mod initramfs;
 mod package;
@@ -14,6 +15,8 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 use thiserror::Error;
 
+pub(crate) use self::extent::Extent;
+use self::extent::Unlisted;
 pub(crate) use self::guest::GuestError;
 use self::initramfs::InitramfsError;
 use self::package::{Kernel, PackageError};
@@ -22,10 +25,6 @@ use crate::workspace::Workspace;
 
 /// The test targets that run on other kernels.
 pub(crate) const TARGETS: [&str; 2] = ["packets", "scenarios"];
-
-/// Only what depends on the kernel's version is worth the time: classic mode uses nothing newer than
-/// the oldest kernel here, and runs only if the filter names it.
-const LEFT_OUT: &str = "classic/";
 
 /// What emulation and the emulated machine need, and Debian's packages of it.
 const PROGRAMS: [(&str, &str); 4] = [
@@ -71,6 +70,9 @@ pub(crate) enum KernelError {
     /// There is no kernel.
     #[error(transparent)]
     Package(#[from] PackageError),
+    /// It is not known which tests there are.
+    #[error(transparent)]
+    Unlisted(#[from] Unlisted),
     /// The machine's files could not be put together.
     #[error(transparent)]
     Initramfs(#[from] InitramfsError),
@@ -97,36 +99,19 @@ pub(crate) fn run(
     workspace: &Workspace,
     series: Series,
     tests: &[TestProgram],
-    filter: Option<&str>,
+    extent: Extent<'_>,
     heed: impl FnMut(&str),
 ) -> Result<(), KernelError> {
     setup::programs(&PROGRAMS)?;
     let folder = workspace.target().join("kernels");
     let kernel = Kernel::obtain(series, &folder)?;
     let daemon = workspace.target().join("debug/failover");
-    let files = initramfs::make(&kernel, tests, &daemon, &arguments(filter))?;
+    let plan: Vec<_> = tests
+        .iter()
+        .map(|test| Ok((test, extent.arguments(test)?)))
+        .collect::<Result<_, Unlisted>>()?;
+    let files = initramfs::make(&kernel, &plan, &daemon)?;
     eprintln!("kernel {series}: booting {}", kernel.release);
     guest::run(&kernel, &files, &folder, heed)?;
     Ok(())
-}
-
-/// The arguments of each test program.
-fn arguments(filter: Option<&str>) -> Vec<&str> {
-    match filter {
-        Some(filter) if filter.contains(LEFT_OUT.trim_end_matches('/')) => vec![filter],
-        _ => filter.into_iter().chain(["--skip", LEFT_OUT]).collect(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn classic_runs_only_if_it_is_asked_for() {
-        assert_eq!(arguments(None), ["--skip", "classic/"]);
-        assert_eq!(arguments(Some("dies")), ["dies", "--skip", "classic/"]);
-        assert_eq!(arguments(Some("classic/ipv4/")), ["classic/ipv4/"]);
-        assert_eq!(arguments(Some("classic")), ["classic"]);
-    }
 }

@@ -17,7 +17,7 @@ use self::report::{Line, Outcome, Report};
 use self::tally::Tally;
 use crate::command;
 use crate::ebpf::{self, Unproven};
-use crate::kernels::{self, GuestError, KernelError, Series};
+use crate::kernels::{self, Extent, GuestError, KernelError, Series};
 use crate::privilege::Privilege;
 use crate::setup;
 use crate::workspace::{Workspace, path_of_root};
@@ -41,7 +41,7 @@ pub(crate) fn run(workspace: &Workspace, filter: Option<&str>, kernel: Option<Se
     run.check("set-up", || setup::run(workspace));
     if let Some(series) = kernel {
         if run.programs() {
-            run.other_kernel(series);
+            run.other_kernel(series, filter.map_or(Extent::Whole, Extent::Named));
         }
         return run.finish();
     }
@@ -55,7 +55,7 @@ pub(crate) fn run(workspace: &Workspace, filter: Option<&str>, kernel: Option<Se
     if run.programs() {
         run.root_tests(fresh.as_deref());
         if filter.is_none() {
-            run.other_kernel(OTHER_KERNEL);
+            run.other_kernel(OTHER_KERNEL, Extent::EachOnce);
         }
     }
     run.finish()
@@ -191,16 +191,15 @@ impl Run<'_> {
     }
 
     /// What depends on the kernel, on another one.
-    fn other_kernel(&mut self, series: Series) {
+    fn other_kernel(&mut self, series: Series, extent: Extent<'_>) {
         let name = format!("Linux {series}");
         let workspace = self.workspace;
         let tests = self.check("test programs for other kernels", || {
             executables::build(workspace, &kernels::TARGETS)
         });
         let Some(tests) = tests else { return };
-        let filter = self.filter;
         self.count(&name, |heed| {
-            kernels::run(workspace, series, &tests, filter, heed).map_err(|error| match error {
+            kernels::run(workspace, series, &tests, extent, heed).map_err(|error| match error {
                 KernelError::Guest(GuestError::Tests(_)) => Bad::Tests(error.to_string()),
                 _ => Bad::Machine(error.to_string()),
             })

@@ -1,0 +1,124 @@
+//! Which tests run on another kernel: emulated, each takes several times as long.
+
+use std::collections::BTreeMap;
+use std::process::Command;
+
+use thiserror::Error;
+
+use super::TestProgram;
+use crate::command::{self, CommandError};
+
+/// Only what depends on the kernel's version is worth the time: classic mode uses nothing newer than
+/// the oldest kernel here, and runs only if the filter names it.
+const LEFT_OUT: &str = "classic/";
+
+/// How much of a test program runs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Extent<'a> {
+    /// Every test.
+    Whole,
+    /// Every test, but of a scenario that there is for both families only one: they take turns.
+    EachOnce,
+    /// Tests whose names hold this.
+    Named(&'a str),
+}
+
+/// Why it is not known which tests there are.
+#[derive(Debug, Error)]
+#[error("{program} does not list its tests: {source}")]
+pub(crate) struct Unlisted {
+    program: String,
+    source: CommandError,
+}
+
+impl Extent<'_> {
+    /// The arguments of a test program.
+    ///
+    /// # Errors
+    /// When it does not list its tests.
+    pub(super) fn arguments(self, test: &TestProgram) -> Result<Vec<String>, Unlisted> {
+        match self {
+            Self::Named(filter) if filter.contains(LEFT_OUT.trim_end_matches('/')) => {
+                Ok(vec![filter.to_owned()])
+            }
+            Self::Named(filter) => Ok([filter, "--skip", LEFT_OUT].map(str::to_owned).to_vec()),
+            Self::Whole => Ok(["--skip", LEFT_OUT].map(str::to_owned).to_vec()),
+            Self::EachOnce => {
+                let mut list = Command::new(&test.file);
+                list.args(["--list", "--format", "terse"]);
+                let listed = command::read(&mut list).map_err(|source| Unlisted {
+                    program: test.name.clone(),
+                    source,
+                })?;
+                let mut arguments = vec!["--exact".to_owned()];
+                for name in superfluous(&listed) {
+                    arguments.extend(["--skip".to_owned(), name]);
+                }
+                Ok(arguments)
+            }
+        }
+    }
+}
+
+/// The tests that are left out where each scenario runs once, of `mode/family/scenario: test`.
+fn superfluous(listed: &str) -> Vec<String> {
+    let mut left_out = Vec::new();
+    let mut of_scenarios: BTreeMap<(&str, &str), Vec<&str>> = BTreeMap::new();
+    for name in listed
+        .lines()
+        .filter_map(|line| line.strip_suffix(": test"))
+    {
+        if name.starts_with(LEFT_OUT) {
+            left_out.push(name.to_owned());
+        } else if let Some((mode, rest)) = name.split_once('/')
+            && let Some((_family, scenario)) = rest.split_once('/')
+        {
+            of_scenarios.entry((mode, scenario)).or_default().push(name);
+        }
+    }
+    let pairs = of_scenarios.values().filter(|names| names.len() > 1);
+    for (number, names) in pairs.enumerate() {
+        let chosen = number % names.len();
+        let others = names.iter().enumerate();
+        left_out.extend(
+            others
+                .filter(|(position, _)| *position != chosen)
+                .map(|(_, name)| (*name).to_owned()),
+        );
+    }
+    left_out
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    #[test]
+    fn classic_runs_only_if_it_is_asked_for() {
+        let test = TestProgram {
+            name: "none".to_owned(),
+            file: PathBuf::from("/nonexistent"),
+        };
+        let of = |extent: Extent<'_>| extent.arguments(&test).unwrap();
+        assert_eq!(of(Extent::Whole), ["--skip", "classic/"]);
+        let named = of(Extent::Named("dies"));
+        assert_eq!(named, ["dies", "--skip", "classic/"]);
+        assert_eq!(of(Extent::Named("classic/ipv4/")), ["classic/ipv4/"]);
+        assert_eq!(of(Extent::Named("classic")), ["classic"]);
+        let error = Extent::EachOnce.arguments(&test).unwrap_err().to_string();
+        assert!(error.contains("none does not list its tests"), "{error}");
+    }
+
+    #[test]
+    fn families_take_turns() {
+        let listed = "classic/ipv4/a: test\nebpf/ipv4/a: test\nebpf/ipv6/a: test\n\
+            ebpf/ipv4/b: test\nebpf/ipv6/b: test\nebpf/both/c: test\nebpf/ipv6/d: test\n\
+            budget: test\n\n6 tests\n";
+        assert_eq!(
+            superfluous(listed),
+            ["classic/ipv4/a", "ebpf/ipv6/a", "ebpf/ipv4/b"]
+        );
+    }
+}
