@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use crate::family::Family;
+use crate::family::{Family, PerFamily};
 use crate::interface::{InterfaceIndex, InterfaceName};
 
 /// Everything that decisions need to know of the network, at one moment.
@@ -36,6 +36,10 @@ pub struct Link {
     pub point_to_point: bool,
     /// What its packets begin with.
     pub layer: LinkLayer,
+    /// Leads back to this machine (`IFF_LOOPBACK`).
+    pub loopback: bool,
+    /// How large packets of each family may be.
+    pub mtu: PerFamily<Mtu>,
     /// Bytes and packets since the interface was made.
     pub traffic: Traffic,
 }
@@ -46,6 +50,15 @@ impl Link {
     pub const fn works(&self) -> bool {
         self.enabled && self.carrier && !self.port
     }
+}
+
+/// The largest packet in bytes, with its IP header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Mtu(pub u32);
+
+impl Mtu {
+    /// Of Ethernet, as the kernel gives it to new interfaces.
+    pub const ETHERNET: Self = Self(1500);
 }
 
 /// What stands before the IP header of a packet.

@@ -19,7 +19,7 @@ mod written;
 
 pub use load::{MAX_FILE_BYTES, load};
 pub use model::{
-    Affinity, Config, ModeSetting, Nat, OnDown, OnUp, ProbeConfig, Target, UplinkConfig,
+    Affinity, Config, ModeSetting, Mss, Nat, OnDown, OnUp, ProbeConfig, Target, UplinkConfig,
 };
 pub use problem::{ConfigError, Problem, Rejected};
 pub use tree::Place;

@@ -22,6 +22,8 @@ pub struct Config {
     pub mode: ModeSetting,
     /// What makes flows go together.
     pub affinity: Affinity,
+    /// Whether TCP segments are kept as small as the uplinks that they pass.
+    pub mss: Mss,
     /// Entries of the flow table in eBPF mode, 1024 to 16777216.
     pub flow_capacity: u32,
     /// Which bits of marks are ours.
@@ -126,6 +128,15 @@ pub enum Affinity {
     Pair,
     /// The same source.
     Source,
+}
+
+/// Whether TCP's maximum segment size is made to fit the uplinks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mss {
+    /// Where an uplink's MTU is smaller than that of other interfaces.
+    Auto,
+    /// Never.
+    Off,
 }
 
 /// What happens to the flows of an uplink that goes down.

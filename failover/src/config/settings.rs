@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
-use super::model::{Affinity, Config, ModeSetting, Nat, OnDown, OnUp, ProbeConfig};
+use super::model::{Affinity, Config, ModeSetting, Mss, Nat, OnDown, OnUp, ProbeConfig};
 use super::on_up::on_up;
 use super::probe::probe;
 use super::relations;
@@ -34,8 +34,8 @@ const KEYS: Keys = Keys {
     later: &["rules"],
 };
 const FLOW_KEYS: Keys = Keys {
-    known: &["affinity", "on_down", "on_up", "capacity"],
-    later: &["mss"],
+    known: &["affinity", "on_down", "on_up", "mss", "capacity"],
+    later: &[],
 };
 const UPLINK_FLOW_KEYS: Keys = Keys {
     known: &["on_down", "on_up"],
@@ -66,6 +66,7 @@ const AFFINITY: [(&str, Affinity); 3] = [
     ("pair", Affinity::Pair),
     ("source", Affinity::Source),
 ];
+const MSS: [(&str, Mss); 2] = [("auto", Mss::Auto), ("off", Mss::Off)];
 const ON_DOWN: [(&str, OnDown); 2] = [("reset", OnDown::Reset), ("keep", OnDown::Keep)];
 
 /// The default of `tables.base`.
@@ -84,6 +85,7 @@ const LONGEST_PATH: usize = 3840;
 #[derive(Clone, Copy, Default)]
 pub(super) struct FlowSettings {
     affinity: Option<Affinity>,
+    mss: Option<Mss>,
     capacity: Option<u32>,
     pub(super) on_down: Option<OnDown>,
     pub(super) on_up: Option<OnUp>,
@@ -172,6 +174,7 @@ pub(super) fn config(root: &Value<'_>) -> Read<Config> {
             .collect(),
         mode,
         affinity: flows.affinity.unwrap_or(Affinity::Flow),
+        mss: flows.mss.unwrap_or(Mss::Auto),
         flow_capacity: flows.capacity.unwrap_or(FLOW_CAPACITY),
         marks,
         base_table,
@@ -201,6 +204,7 @@ pub(super) fn uplink_flows(value: &Value<'_>) -> Read<FlowSettings> {
 fn flow_settings(mut section: Section<'_>) -> Read<FlowSettings> {
     let settings = FlowSettings {
         affinity: section.read("affinity", |v| word(v, &AFFINITY)).ok(),
+        mss: section.read("mss", |v| word(v, &MSS)).ok(),
         capacity: section
             .read("capacity", |v| integer(v, FLOW_CAPACITIES))
             .ok(),

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::model::{Affinity, ModeSetting, Nat, OnDown, OnUp, Target};
+use super::model::{Affinity, ModeSetting, Mss, Nat, OnDown, OnUp, Target};
 
 impl fmt::Display for ModeSetting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -30,6 +30,15 @@ impl fmt::Display for Affinity {
             Self::Flow => "flow",
             Self::Pair => "pair",
             Self::Source => "source",
+        })
+    }
+}
+
+impl fmt::Display for Mss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::Off => "off",
         })
     }
 }

@@ -15,7 +15,7 @@ use std::time::Instant;
 
 use jiff::Timestamp;
 
-use crate::config::Config;
+use crate::config::{Config, Mss};
 use crate::controller::family_state::targets;
 use crate::controller::told;
 use crate::controller::uplink::{Life, Notice, Uplink};
@@ -30,6 +30,7 @@ use crate::select::{Candidate, Pool, Tier, select};
 use crate::state::RememberedHealth;
 use crate::status::StatusDocument;
 use crate::uplink::{UplinkId, UplinkName};
+use crate::wanted::narrow::{Narrow, narrow};
 use crate::wanted::{LinkSituation, Numbers, PickedBy, Situation, UplinkSituation, Wanted};
 
 pub(super) use draining::Departure;
@@ -436,6 +437,10 @@ impl Engine {
             uplinks,
             downlinks: self.config.downlinks.iter().cloned().collect(),
             links: self.links(),
+            narrow: match self.config.mss {
+                Mss::Auto => narrow(&self.view, self.interfaces()),
+                Mss::Off => Narrow::new(),
+            },
             affinity: self.config.affinity,
             pools: self.pools.clone(),
             picked_by: self.picked_by,

@@ -7,7 +7,7 @@ use crate::config;
 use crate::health::Health;
 use crate::health::{Failure, Outcome, PlanNumber, TargetResult};
 use crate::interface::InterfaceIndex;
-use crate::network::{DefaultRoute, InterfaceAddress, LinkLayer, Traffic};
+use crate::network::{DefaultRoute, InterfaceAddress, LinkLayer, Mtu, Traffic};
 use crate::select::Standing;
 use crate::status::State;
 
@@ -44,6 +44,8 @@ fn view() -> NetworkView {
                 carrier: true,
                 port: false,
                 point_to_point: false,
+                loopback: false,
+                mtu: PerFamily::from_fn(|_| Mtu::ETHERNET),
                 layer: LinkLayer::Ethernet,
                 traffic: Traffic::default(),
             },

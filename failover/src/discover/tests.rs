@@ -1,7 +1,8 @@
 //! What an uplink's way is for each kind of link, address and route.
 
 use super::*;
-use crate::network::{DefaultRoute, LinkLayer, Traffic};
+use crate::family::PerFamily;
+use crate::network::{DefaultRoute, LinkLayer, Mtu, Traffic};
 
 const WAN: InterfaceIndex = InterfaceIndex(7);
 
@@ -18,6 +19,8 @@ fn link() -> Link {
         carrier: true,
         port: false,
         point_to_point: false,
+        loopback: false,
+        mtu: PerFamily::from_fn(|_| Mtu::ETHERNET),
         layer: LinkLayer::Ethernet,
         traffic: Traffic::default(),
     }

@@ -82,9 +82,10 @@ fn bytes(address: IpAddr) -> [u8; 16] {
 mod tests {
     use super::*;
     use crate::config;
+    use crate::family::PerFamily;
     use crate::flows::{Protocol, Tuple};
     use crate::interface::InterfaceIndex;
-    use crate::network::{InterfaceAddress, Link, LinkLayer, NetworkView, Traffic};
+    use crate::network::{InterfaceAddress, Link, LinkLayer, Mtu, NetworkView, Traffic};
 
     const CONFIG: &str = "
 uplinks:
@@ -100,6 +101,8 @@ downlinks: [lan0]
             carrier: true,
             port: false,
             point_to_point: false,
+            loopback: false,
+            mtu: PerFamily::from_fn(|_| Mtu::ETHERNET),
             layer: LinkLayer::Ethernet,
             traffic: Traffic::default(),
         };

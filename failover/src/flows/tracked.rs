@@ -149,9 +149,10 @@ fn millis(duration: Duration) -> u64 {
 mod tests {
     use super::*;
     use crate::config;
+    use crate::family::PerFamily;
     use crate::flows::LostConnection;
     use crate::interface::InterfaceIndex;
-    use crate::network::{InterfaceAddress, Link, LinkLayer, NetworkView, Traffic};
+    use crate::network::{InterfaceAddress, Link, LinkLayer, Mtu, NetworkView, Traffic};
 
     const CONFIG: &str = "
 uplinks:
@@ -166,6 +167,8 @@ downlinks: [lan0]
             carrier: true,
             port: false,
             point_to_point: false,
+            loopback: false,
+            mtu: PerFamily::from_fn(|_| Mtu::ETHERNET),
             layer: LinkLayer::Ethernet,
             traffic: Traffic::default(),
         };

@@ -5,7 +5,8 @@ use std::net::IpAddr;
 
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope};
 use netlink_packet_route::link::{
-    InfoPortKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage,
+    AfSpecInet6, AfSpecUnspec, InfoPortKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType,
+    LinkMessage,
 };
 use netlink_packet_route::route::{
     RouteAttribute, RouteMessage, RouteNextHop, RouteProtocol, RouteType, RouteVia,
@@ -17,9 +18,9 @@ use tracing::warn;
 
 use super::routing::route::{address_family, ip, table_of};
 use super::rtnetlink::{Rtnetlink, RtnetlinkError};
-use crate::family::Family;
+use crate::family::{Family, PerFamily};
 use crate::interface::{InterfaceIndex, InterfaceName};
-use crate::network::{DefaultRoute, InterfaceAddress, Link, LinkLayer, NetworkView, Traffic};
+use crate::network::{DefaultRoute, InterfaceAddress, Link, LinkLayer, Mtu, NetworkView, Traffic};
 use crate::wanted::routing::{MAIN, PROTOCOL};
 
 /// Reads the network's state. Changes nothing and needs no privilege.
@@ -163,6 +164,8 @@ pub(super) fn link(message: &LinkMessage) -> Option<(InterfaceName, Link)> {
     let mut name = None;
     let mut traffic = Traffic::default();
     let mut port = false;
+    let mut mtu = Mtu::ETHERNET;
+    let mut mtu6 = None;
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::IfName(found) => name = found.parse().ok(),
@@ -174,6 +177,8 @@ pub(super) fn link(message: &LinkMessage) -> Option<(InterfaceName, Link)> {
                     tx_packets: found.tx_packets,
                 };
             }
+            LinkAttribute::Mtu(found) => mtu = Mtu(*found),
+            LinkAttribute::AfSpecUnspec(found) => mtu6 = found.iter().find_map(ipv6_mtu),
             LinkAttribute::LinkInfo(found) => port = found.iter().any(is_port),
             _ => {}
         }
@@ -190,9 +195,26 @@ pub(super) fn link(message: &LinkMessage) -> Option<(InterfaceName, Link)> {
             LinkLayerType::Ether | LinkLayerType::Loopback => LinkLayer::Ethernet,
             _ => LinkLayer::None,
         },
+        loopback: header.flags.contains(LinkFlags::Loopback),
+        mtu: PerFamily {
+            ipv4: mtu,
+            ipv6: mtu6.map_or(mtu, |mtu6| mtu.min(mtu6)),
+        },
         traffic,
     };
     Some((name?, link))
+}
+
+/// What a router advertisement or the administrator says of IPv6 alone (RFC 4861, section 4.6.4).
+fn ipv6_mtu(found: &AfSpecUnspec) -> Option<Mtu> {
+    let AfSpecUnspec::Inet6(found) = found else {
+        return None;
+    };
+    let mtu = found.iter().find_map(|found| match found {
+        AfSpecInet6::DevConf(settings) => u32::try_from(settings.mtu6).ok(),
+        _ => None,
+    })?;
+    (mtu > 0).then_some(Mtu(mtu))
 }
 
 /// An interface in a VRF still has packets of its own; one in a bridge, bond or team has none.

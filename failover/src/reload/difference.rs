@@ -154,6 +154,7 @@ fn settings(old: &Config, new: &Config) -> impl Iterator<Item = Change> {
         downlinks: _,
         mode,
         affinity,
+        mss,
         flow_capacity,
         marks,
         base_table,
@@ -165,6 +166,7 @@ fn settings(old: &Config, new: &Config) -> impl Iterator<Item = Change> {
     let mut keys = Keys::default();
     keys.compare("mode", &old.mode, mode);
     keys.compare("flows.affinity", &old.affinity, affinity);
+    keys.compare("flows.mss", &old.mss, mss);
     keys.compare("flows.capacity", &old.flow_capacity, flow_capacity);
     keys.compare("marks.mask", &old.marks, marks);
     keys.compare("tables.base", &old.base_table, base_table);

@@ -14,6 +14,7 @@ use crate::network::LinkLayer;
 use crate::select::{Candidate, Standing, select};
 use crate::status::State;
 use crate::uplink::UplinkId;
+use crate::wanted::narrow::Narrow;
 use crate::wanted::routing::Routing;
 use crate::wanted::{LinkSituation, Numbers, PickedBy, Situation, UplinkSituation};
 
@@ -53,6 +54,7 @@ pub(crate) fn three_uplinks() -> Situation {
                 (name.parse().unwrap(), link)
             })
             .collect(),
+        narrow: Narrow::new(),
         affinity: Affinity::Flow,
         pools,
         picked_by: PickedBy::Nftables,

@@ -6,6 +6,7 @@
 
 pub mod dataplane;
 pub mod difference;
+pub mod narrow;
 pub mod routing;
 pub mod rules;
 pub mod ruleset;
@@ -30,6 +31,7 @@ use crate::select::Pool;
 use crate::status::State;
 use crate::uplink::UplinkId;
 use dataplane::DataPlane;
+use narrow::Narrow;
 use routing::{Routing, TableId};
 
 /// Everything that the wanted state follows from.
@@ -43,6 +45,8 @@ pub struct Situation {
     pub downlinks: Vec<InterfaceName>,
     /// Those of the interfaces above, and of the uplinks, that exist.
     pub links: BTreeMap<InterfaceName, LinkSituation>,
+    /// The uplinks' interfaces for which TCP segments are made smaller.
+    pub narrow: Narrow,
     /// What makes flows go together.
     pub affinity: Affinity,
     /// Who new flows go to, by family.

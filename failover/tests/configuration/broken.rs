@@ -127,7 +127,7 @@ pub(crate) const TABLE: &[Row] = &[
             "2:36: key `uplinks.fiber.probe.every`: found an unknown key, allowed: the keys targets, interval, timeout, required, down_after, up_after",
             "2:56: key `uplinks.fiber.flows.affinity`: found an unknown key, allowed: the keys on_down, on_up",
             "3:9: key `probe.target`: found an unknown key, allowed: the keys targets, interval, timeout, required, down_after, up_after; did you mean `targets`?",
-            "4:9: key `flows.sticky`: found an unknown key, allowed: the keys affinity, on_down, on_up, capacity",
+            "4:9: key `flows.sticky`: found an unknown key, allowed: the keys affinity, on_down, on_up, mss, capacity",
             "5:9: key `marks.value`: found an unknown key, allowed: the key mask",
             "6:10: key `tables.first`: found an unknown key, allowed: the key base",
         ],
@@ -135,11 +135,10 @@ pub(crate) const TABLE: &[Row] = &[
     row(
         "keys-of-other-versions",
         "uplinks:\n  fiber: {interface: eth1}\nprobe: {max_loss: 25%}\n\
-         flows: {mss: auto}\nrules: []\n",
+         rules: []\n",
         &[
             "3:9: key `probe.max_loss`: found a key that is not supported by this version, allowed: the keys targets, interval, timeout, required, down_after, up_after",
-            "4:9: key `flows.mss`: found a key that is not supported by this version, allowed: the keys affinity, on_down, on_up, capacity",
-            "5:1: key `rules`: found a key that is not supported by this version, allowed: the keys uplinks, downlinks, mode, nat, probe, flows, marks, tables, rule_priority, control, state_dir, bpffs",
+            "4:1: key `rules`: found a key that is not supported by this version, allowed: the keys uplinks, downlinks, mode, nat, probe, flows, marks, tables, rule_priority, control, state_dir, bpffs",
         ],
     ),
     row(

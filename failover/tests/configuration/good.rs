@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use failover::config::{
-    Affinity, Config, ModeSetting, Nat, OnDown, OnUp, ProbeConfig, Target, UplinkConfig, parse,
+    Affinity, Config, ModeSetting, Mss, Nat, OnDown, OnUp, ProbeConfig, Target, UplinkConfig, parse,
 };
 use failover::mark::MarkMask;
 use failover::uplink::UplinkId;
@@ -73,6 +73,7 @@ fn the_smallest_useful_file_has_every_default() {
         downlinks: BTreeSet::from(["eth0".parse().unwrap()]),
         mode: ModeSetting::Auto,
         affinity: Affinity::Flow,
+        mss: Mss::Auto,
         flow_capacity: 262_144,
         marks: MarkMask::DEFAULT,
         base_table: 300,
@@ -119,7 +120,7 @@ probe:
   required: 2
   down_after: 4
   up_after: 6
-flows: {affinity: pair, capacity: 1024, on_down: keep, on_up: stay}
+flows: {affinity: pair, mss: off, capacity: 1024, on_down: keep, on_up: stay}
 marks: {mask: 0x0000ff00}
 tables: {base: 1000}
 rule_priority: 2000
@@ -168,6 +169,7 @@ bpffs: /sys/fs/bpf/f
         downlinks: BTreeSet::from(["lan0".parse().unwrap(), "lan1".parse().unwrap()]),
         mode: ModeSetting::Classic,
         affinity: Affinity::Pair,
+        mss: Mss::Off,
         flow_capacity: 1024,
         marks: MarkMask::new(0xff00).unwrap(),
         base_table: 1000,

@@ -5,13 +5,13 @@ use std::net::{IpAddr, UdpSocket};
 use std::time::Instant;
 
 use failover::config;
-use failover::family::Family;
+use failover::family::{Family, PerFamily};
 use failover::flows::{Leaving, Surroundings};
 use failover::interface::InterfaceIndex;
 use failover::kernel::Conntrack;
 use failover::kernel::conntrack::{ConntrackError, Ctnetlink, count_by_uplink};
 use failover::mark::{Mark, MarkMask};
-use failover::network::{InterfaceAddress, Link, LinkLayer, NetworkView, Traffic};
+use failover::network::{InterfaceAddress, Link, LinkLayer, Mtu, NetworkView, Traffic};
 use failover::uplink::UplinkId;
 use libtest_mimic::Trial;
 
@@ -257,6 +257,8 @@ fn surroundings() -> Surroundings {
         carrier: true,
         port: false,
         point_to_point: false,
+        loopback: false,
+        mtu: PerFamily::from_fn(|_| Mtu::ETHERNET),
         layer: LinkLayer::Ethernet,
         traffic: Traffic::default(),
     };

@@ -3,7 +3,12 @@
 
 use std::time::Duration;
 
-use failover_tests::{Keep, KeptFlows, Lab, LabError, Node, ProgramSpec, eventually};
+use failover::family::Family;
+use failover_tests::chance::Chance;
+use failover_tests::restarts::Kills;
+use failover_tests::{
+    Keep, KeptFlows, Lab, LabError, Node, ProgramSpec, Stream, StreamPlan, eventually,
+};
 
 use crate::hanging::{listed, places, until, usual};
 use crate::{Hook, SystemTest, TestResult, VERDICT};
@@ -17,6 +22,10 @@ pub(crate) fn tests(hook: Hook) -> Vec<SystemTest> {
         SystemTest::new(
             format!("{hook}_another_version_takes_over_and_no_flow_moves"),
             move || taken_over(hook),
+        ),
+        SystemTest::new(
+            format!("{hook}_kills_and_starts_lose_no_packet"),
+            move || lost(hook),
         ),
     ]
 }
@@ -58,6 +67,34 @@ const KEEP: Keep = Keep {
     each: 4,
     every: Duration::from_millis(2),
 };
+
+/// Packets per second.
+const RATE: u32 = 20_000;
+const KILLS: usize = 5;
+
+/// As in the table of scenarios, which has it for the hook that the kernel prefers.
+async fn lost(hook: Hook) -> TestResult {
+    let lab = Lab::builder().build().await?;
+    let daemon = hook.start(&lab).await?;
+    let plan = StreamPlan {
+        flows: 100,
+        families: Family::ALL.to_vec(),
+        rate: RATE,
+    };
+    let stream = Stream::begin(&lab, lab.client(1)?, &plan).await?;
+    let kills = Kills {
+        count: KILLS,
+        upgrades: false,
+        seed: Chance::any_seed(),
+    };
+    let daemon = kills.run(&lab, daemon).await?;
+    assert_eq!(places(lab.gateway().node()).await?, usual(hook));
+    let figures = stream.finish(&lab).await?;
+    assert!(figures.is_whole(), "{kills:?}: {figures}");
+    assert!(figures.sent > 2000 && figures.answers > 100, "{figures}");
+    daemon.terminate().await?;
+    Ok(())
+}
 
 async fn unmarked(hook: Hook) -> TestResult {
     let lab = Lab::builder().build().await?;

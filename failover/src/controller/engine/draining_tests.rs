@@ -9,7 +9,7 @@ use super::*;
 use crate::config;
 use crate::health::{Failure, Health, Outcome, PlanNumber, Round, TargetResult};
 use crate::interface::InterfaceIndex;
-use crate::network::{DefaultRoute, InterfaceAddress, Link, LinkLayer, NetworkView, Traffic};
+use crate::network::{DefaultRoute, InterfaceAddress, Link, LinkLayer, Mtu, NetworkView, Traffic};
 use crate::state::RememberedHealth;
 use crate::wanted::PickedBy;
 
@@ -39,6 +39,8 @@ fn view() -> NetworkView {
                 carrier: true,
                 port: false,
                 point_to_point: false,
+                loopback: false,
+                mtu: PerFamily::from_fn(|_| Mtu::ETHERNET),
                 layer: LinkLayer::Ethernet,
                 traffic: Traffic::default(),
             },

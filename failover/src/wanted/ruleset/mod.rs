@@ -9,6 +9,8 @@
 //!   elsewhere passes unmarked. Packets from uplinks get no mark: they are on their way in, and a
 //!   mark would send those for a VPN's or a container's peer out again.
 //!   In eBPF mode the TC programs have picked before, and the table says whether their pick holds.
+//! - `mss`, where an uplink's interface lets only smaller packets through than others send: what a
+//!   TCP connection's first packets say of the size of segments.
 //! - `output`: the same return of the id for the router's own packets, which are then routed anew.
 //! - `first_packet_out`: before any translation, a connection's first packet gives the connection
 //!   the id of the uplink through which it really leaves.
@@ -20,6 +22,7 @@
 
 mod answers;
 mod connections;
+mod mss;
 mod picking;
 mod programs;
 mod translation;
@@ -66,6 +69,7 @@ impl Display for Ruleset<'_> {
             self.new_flow(f)?;
         }
         self.prerouting(f, picks)?;
+        self.mss(f)?;
         self.output(f)?;
         self.first_packet_out(f)?;
         self.translate(f)?;
