@@ -20,6 +20,7 @@ mod inbound;
 mod last_resort;
 mod links;
 mod loss;
+mod narrow;
 mod own_traffic;
 mod priorities;
 mod reloading;

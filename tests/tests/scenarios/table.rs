@@ -3,8 +3,8 @@
 use crate::case::{Scenario, both_families, each_family, ebpf_only, ebpf_only_both, ipv6_only};
 use crate::{
     affinity, beginning, bpftool, churn, downlinks, families, flood, flow_table, inbound,
-    last_resort, links, loss, own_traffic, priorities, reloading, resets, restarts, returning,
-    silence, spreading, stickiness, translation,
+    last_resort, links, loss, narrow, own_traffic, priorities, reloading, resets, restarts,
+    returning, silence, spreading, stickiness, translation,
 };
 
 #[rustfmt::skip]
@@ -76,6 +76,10 @@ pub(crate) fn table() -> Vec<Scenario> {
         both_families("an_interface_that_comes_later_is_used", beginning::interface_comes_later),
         each_family("an_uplink_that_is_dead_from_the_beginning_is_not_used", beginning::dead_from_the_beginning),
         each_family("flows_that_are_older_than_the_daemon_stay", beginning::older_flows),
+
+        // Uplinks with a smaller MTU.
+        each_family("tcp_segments_fit_the_uplink", narrow::segments),
+        each_family("large_datagrams_arrive_after_a_move_to_a_narrow_uplink", narrow::discovery),
 
         // Connections from outside.
         each_family("inbound_connections_are_answered_by_their_uplink", inbound::to_the_router),
