@@ -170,7 +170,8 @@ pub(crate) async fn discovery(case: &Case, family: Family) -> Outcome {
         let mut question = [0; 2048];
         while let Ok((length, peer)) = service.recv_from(&mut question).await {
             // Who is gone needs no answer.
-            drop(service.send_to(&question[..length], peer).await);
+            let answer = question.get(..length).unwrap_or_default();
+            drop(service.send_to(answer, peer).await);
         }
     })?;
     let client = scene.client()?.node();
