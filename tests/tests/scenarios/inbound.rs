@@ -53,12 +53,7 @@ pub(crate) async fn to_a_client(case: &Case, family: Family) -> Outcome {
 
 /// The user's own rules, which lead visitors of a TCP port to the first client.
 pub(crate) async fn forward_to_client(scene: &Scene, family: Family, port: u16) -> Outcome {
-    let protocol = match family {
-        Family::Ipv4 => "ip",
-        Family::Ipv6 => "ip6",
-    };
-    let client = scene.client()?.address(family).ok_or("no address")?;
-    let client = SocketAddr::new(client, port);
+    let (protocol, client) = client_at(scene, family, port)?;
     let forwarding = format!(
         "table {protocol} users_own {{
             chain prerouting {{
@@ -71,6 +66,98 @@ pub(crate) async fn forward_to_client(scene: &Scene, family: Family, port: u16) 
     Ok(())
 }
 
+/// The same by UDP, also for the uplink that takes no new flows from inside.
+pub(crate) async fn udp_to_a_client(case: &Case, family: Family) -> Outcome {
+    let scene = case
+        .open(Lab::builder().uplinks(3), ONE_FOR_INBOUND)
+        .await?;
+    service::start_udp(scene.client()?.node(), PORT).await?;
+    let (protocol, client) = client_at(scene, family, PORT)?;
+    let forwarding = format!(
+        "table {protocol} users_own {{
+            chain prerouting {{
+                type nat hook prerouting priority dstnat; policy accept;
+                iifname \"wan*\" udp dport {PORT} dnat to {client}
+            }}
+        }}"
+    );
+    scene.lab.gateway().node().nft(forwarding).await?;
+    asked_at_all(scene, family).await?;
+    scene.uplink(1)?.black_hole().await?;
+    scene.until_state(1, family, State::Down).await?;
+    scene.uplink(1)?.heal().await?;
+    scene.until_state(1, family, State::Up).await?;
+    asked_at_all(scene, family).await
+}
+
+/// A client asks for another one by the address of an uplink, where the user's own rules provide it;
+/// no uplink has to do with it.
+pub(crate) async fn hairpin(case: &Case, family: Family) -> Outcome {
+    let lab = Lab::builder().uplinks(3).downlinks([2]);
+    let scene = case.open(lab, ONE_FOR_INBOUND).await?;
+    service::start(scene.client()?.node(), PORT).await?;
+    let (protocol, client) = client_at(scene, family, PORT)?;
+    let uplinks = scene.lab.uplinks();
+    let public: Vec<String> = uplinks
+        .iter()
+        .filter_map(|uplink| Some(uplink.gateway_address(family)?.to_string()))
+        .collect();
+    let public = public.join(", ");
+    let rules = format!(
+        "table {protocol} users_own {{
+            chain prerouting {{
+                type nat hook prerouting priority dstnat; policy accept;
+                {protocol} daddr {{ {public} }} tcp dport {PORT} dnat to {client}
+            }}
+            chain postrouting {{
+                type nat hook postrouting priority srcnat; policy accept;
+                iifname lan0 oifname lan0 masquerade
+            }}
+        }}"
+    );
+    scene.lab.gateway().node().nft(rules).await?;
+    let own = scene.lab.gateway().address(family).ok_or("no address")?;
+    let mut visitors = Vec::new();
+    for number in [1, 2] {
+        for uplink in uplinks {
+            let at = uplink.gateway_address(family).ok_or("no address")?;
+            let neighbour = scene.lab.client(number)?.node();
+            let at = SocketAddr::new(at, PORT);
+            let mut visitor = Visitor::connect(neighbour, None, at).await?;
+            assert_eq!(visitor.ask().await?.ip(), own, "client {number} at {at}");
+            visitors.push(visitor);
+        }
+    }
+    scene.uplink(1)?.black_hole().await?;
+    scene.until_state(1, family, State::Down).await?;
+    for visitor in &mut visitors {
+        visitor.ask().await?;
+    }
+    for uplink in uplinks {
+        let flows = uplink.capture()?.flows()?;
+        let ours = |port: u16| port == PORT;
+        let seen = flows
+            .iter()
+            .any(|flow| ours(flow.key.source.port()) || ours(flow.key.destination.port()));
+        assert!(!seen, "{} saw neighbours", uplink.interface());
+    }
+    Ok(())
+}
+
+/// How nft calls the family, and where the first client serves.
+fn client_at(
+    scene: &Scene,
+    family: Family,
+    port: u16,
+) -> Result<(&'static str, SocketAddr), Box<dyn std::error::Error>> {
+    let client = scene.client()?.address(family).ok_or("no address")?;
+    let protocol = match family {
+        Family::Ipv4 => "ip",
+        Family::Ipv6 => "ip6",
+    };
+    Ok((protocol, SocketAddr::new(client, port)))
+}
+
 /// A UDP service of the router that listens on all addresses and leaves the source of its answers to
 /// the kernel. Several hosts ask it, since the kernel spreads unbound answers by address.
 pub(crate) async fn to_a_udp_service(case: &Case, family: Family) -> Outcome {
@@ -78,6 +165,11 @@ pub(crate) async fn to_a_udp_service(case: &Case, family: Family) -> Outcome {
         .open(Lab::builder().uplinks(3), ONE_FOR_INBOUND)
         .await?;
     service::start_udp(scene.lab.gateway().node(), PORT).await?;
+    asked_at_all(scene, family).await
+}
+
+/// Several hosts ask a UDP service at each uplink's address.
+async fn asked_at_all(scene: &Scene, family: Family) -> Outcome {
     let internet = scene.lab.internet().node();
     for from in addressing::servers(family) {
         for uplink in scene.lab.uplinks() {

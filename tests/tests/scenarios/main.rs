@@ -7,6 +7,7 @@
 mod affinity;
 mod beginning;
 mod bpftool;
+mod calls;
 mod case;
 mod churn;
 mod conversations;
@@ -15,6 +16,7 @@ mod download;
 mod families;
 mod flood;
 mod flow_table;
+mod ftp;
 mod gateway;
 mod inbound;
 mod last_resort;

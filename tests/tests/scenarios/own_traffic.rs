@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use failover::family::Family;
 use failover_tests::daemon::State;
-use failover_tests::{Lab, LabBuilder, Protocol, Tally, Traffic};
+use failover_tests::{Lab, LabBuilder, Protocol, Tally, Traffic, eventually};
 
 use crate::Outcome;
 use crate::case::Case;
@@ -17,6 +17,14 @@ uplinks:
   one: {interface: wan1}
   two: {interface: wan2}
   three: {interface: wan3}
+";
+
+/// What goes by the second returns to the first at once.
+const RETURNING: &str = "
+uplinks:
+  one: {interface: wan1}
+  two: {interface: wan2, priority: 2, flows: {on_up: move}}
+downlinks: [lan0]
 ";
 
 const FLOWS: [(Protocol, usize); 3] = [
@@ -160,5 +168,31 @@ pub(crate) async fn a_bound_socket_survives(case: &Case, family: Family) -> Outc
     scene.until_state(2, family, State::Down).await?;
     let after = Tally::of(&flows.ask(PATIENT).await?);
     assert_eq!(after.on(1) + after.on(3), 20, "{after}");
+    scene.expect_no_strays_since(None)
+}
+
+/// A socket that keeps its address, such as that of a VPN's outer packets, goes on by another uplink
+/// while its own is dead, and comes back as `on_up` says.
+pub(crate) async fn a_bound_socket_returns(case: &Case, family: Family) -> Outcome {
+    let scene = case.open(Lab::builder().uplinks(2), RETURNING).await?;
+    let host = scene.lab.gateway();
+    let uplink = scene.uplink(1)?;
+    let address = uplink.gateway_address(family).ok_or("no address")?;
+    let flows = host
+        .open(Traffic::new(Protocol::Udp, family, 20).from_address(address))
+        .await?;
+    for (state, expected) in [(State::Down, 2), (State::Up, 1)] {
+        if state == State::Down {
+            uplink.black_hole().await?;
+        } else {
+            uplink.heal().await?;
+        }
+        scene.until_state(1, family, state).await?;
+        eventually("the flows are where they belong", PATIENT, || async {
+            let tally = Tally::of(&flows.ask(PATIENT).await?);
+            Ok((tally.on(expected) == 20).then_some(()))
+        })
+        .await?;
+    }
     scene.expect_no_strays_since(None)
 }

@@ -2,9 +2,9 @@
 
 use crate::case::{Scenario, both_families, each_family, ebpf_only, ebpf_only_both, ipv6_only};
 use crate::{
-    affinity, beginning, bpftool, churn, downlinks, families, flood, flow_table, inbound,
-    last_resort, links, loss, narrow, own_traffic, priorities, reloading, resets, restarts,
-    returning, silence, spreading, stickiness, translation,
+    affinity, beginning, bpftool, calls, churn, downlinks, families, flood, flow_table, ftp,
+    inbound, last_resort, links, loss, narrow, own_traffic, priorities, reloading, resets,
+    restarts, returning, silence, spreading, stickiness, translation,
 };
 
 #[rustfmt::skip]
@@ -27,6 +27,9 @@ pub(crate) fn table() -> Vec<Scenario> {
         each_family("flows_go_on_from_the_new_address_of_their_uplink", links::address),
         each_family("flows_wait_for_an_uplink_that_keeps_them", loss::keep),
         both_families("some_loss_takes_no_uplink_down", loss::some),
+
+        each_family("calls_and_migrating_connections_go_on_with_the_first_packet", calls::go_on),
+        each_family("ftp_transfers_their_data_by_the_uplink_of_their_commands", ftp::transfers),
 
         // Clients of lost connections.
         each_family("downloads_over_a_dead_uplink_begin_anew_at_once", resets::downloads),
@@ -54,6 +57,7 @@ pub(crate) fn table() -> Vec<Scenario> {
         each_family("the_own_traffic_of_a_router_fails_over", own_traffic::of_a_router),
         each_family("a_socket_bound_to_an_uplinks_address_leaves_by_it", own_traffic::bound_to_an_address),
         each_family("a_socket_bound_to_a_dead_uplinks_address_goes_on", own_traffic::a_bound_socket_survives),
+        each_family("a_socket_bound_to_an_uplinks_address_returns_with_it", own_traffic::a_bound_socket_returns),
         both_families("probes_leave_by_their_own_uplink_only", own_traffic::probes),
 
         // The configuration changes while the daemon runs.
@@ -85,6 +89,8 @@ pub(crate) fn table() -> Vec<Scenario> {
         each_family("inbound_connections_are_answered_by_their_uplink", inbound::to_the_router),
         each_family("a_udp_service_on_all_addresses_answers_from_the_one_that_was_asked", inbound::to_a_udp_service),
         each_family("inbound_connections_forwarded_to_a_client_are_answered_by_their_uplink", inbound::to_a_client),
+        each_family("udp_forwarded_to_a_client_is_answered_by_its_uplink", inbound::udp_to_a_client),
+        each_family("a_client_reaches_another_by_the_public_address", inbound::hairpin),
 
         // Translation.
         each_family("the_users_own_source_translation_wins", translation::users_own),
