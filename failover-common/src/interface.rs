@@ -14,6 +14,9 @@ pub enum Role {
     Uplink = 2,
     /// Several uplinks are behind it: the interface alone does not tell them apart.
     SharedUplink = 3,
+    /// Users are behind it, and one uplink or several: what comes from a gateway came in by an uplink,
+    /// and all else comes from users.
+    OneArm = 4,
 }
 
 /// An interface.

@@ -8,6 +8,7 @@
 
 pub mod counters;
 pub mod flow;
+pub mod gateway;
 pub mod interface;
 pub mod lifetime;
 pub mod selection;
@@ -15,13 +16,14 @@ pub mod uplink;
 
 pub use counters::{Counters, Totals, UplinkCounters};
 pub use flow::{Family, Flow, FlowKey, Phase, Reason};
+pub use gateway::{Gateway, GatewayKey};
 pub use interface::{Interface, Role};
 pub use selection::{Affinity, SLOTS, Selection, SelectionKey};
 pub use uplink::{Uplink, UplinkFamily, UplinkState};
 
 /// The version of the layout of all maps. It goes up with every change that makes a pinned map of an
 /// older daemon unreadable; aya itself takes a pinned map of another type or size in silence.
-pub const LAYOUT_VERSION: u32 = 2;
+pub const LAYOUT_VERSION: u32 = 3;
 
 /// The names of the maps, in the object and as files where they are pinned.
 pub mod maps {
@@ -33,6 +35,8 @@ pub mod maps {
     pub const SELECTION: &str = "selection";
     /// An interface's index (`u32`) to [`Interface`](crate::Interface).
     pub const INTERFACES: &str = "interfaces";
+    /// [`GatewayKey`](crate::GatewayKey) to [`Gateway`](crate::Gateway).
+    pub const GATEWAYS: &str = "gateways";
     /// An uplink's id (`u32`) to [`UplinkCounters`](crate::UplinkCounters), per CPU.
     pub const COUNTERS: &str = "counters";
     /// 0 to [`Totals`](crate::Totals), per CPU.
@@ -43,8 +47,12 @@ pub mod maps {
     pub const SELECTION_CAPACITY: u32 = 256;
     /// Downlinks and uplinks together.
     pub const INTERFACE_CAPACITY: u32 = 1024;
+    /// One gateway for each uplink and family.
+    pub const GATEWAY_CAPACITY: u32 = 2 * UPLINK_CAPACITY;
     /// All of them.
-    pub const ALL: [&str; 6] = [FLOWS, UPLINKS, SELECTION, INTERFACES, COUNTERS, TOTALS];
+    pub const ALL: [&str; 7] = [
+        FLOWS, UPLINKS, SELECTION, INTERFACES, GATEWAYS, COUNTERS, TOTALS,
+    ];
 }
 
 /// The names of values that are fixed when the programs are loaded.

@@ -28,6 +28,16 @@ const SYN: u8 = 2;
 const RST: u8 = 4;
 const ACK: u8 = 16;
 
+/// The family of a packet's network layer.
+#[inline(always)]
+pub(crate) fn family<const HEADER: usize>(packet: &Packet<'_, HEADER>) -> Option<Family> {
+    match packet.protocol() {
+        ETH_P_IP => Some(Family::Ipv4),
+        ETH_P_IPV6 => Some(Family::Ipv6),
+        _ => None,
+    }
+}
+
 /// What the headers say.
 pub(crate) enum Headers {
     /// A packet of a flow.
@@ -111,6 +121,12 @@ impl TcpFlags {
     #[inline(always)]
     pub(crate) const fn closes(self) -> bool {
         self.0 & (FIN | RST) != 0
+    }
+
+    /// What a host sends that was answered (RFC 9293).
+    #[inline(always)]
+    pub(crate) const fn answers(self) -> bool {
+        self.0 & (SYN | ACK | RST) == ACK
     }
 
     /// A reset: whoever sent it need not be the other end.

@@ -11,14 +11,14 @@ use crate::mark::{self, Certainty};
 use crate::packet::Packet;
 use crate::pick::{Picked, pick};
 
-/// Gives a packet from users its uplink.
+/// Gives a packet from users its uplink. `ONE_SIDED`: answers may go straight to users.
 #[inline(always)]
-pub(crate) fn handle<const HEADER: usize>(packet: &Packet<'_, HEADER>) {
+pub(crate) fn handle<const HEADER: usize, const ONE_SIDED: bool>(packet: &Packet<'_, HEADER>) {
     if packet.is_tagged() || !packet.is_for_us() {
         return;
     }
     match headers::read(packet) {
-        Headers::Flow(tuple) => steer(packet, &tuple),
+        Headers::Flow(tuple) => steer::<HEADER, ONE_SIDED>(packet, &tuple),
         Headers::Error(about) => match headers::read_about(packet, &about) {
             Some(tuple) => follow(packet, &tuple.inward()),
             None => total(|totals| &mut totals.unread),
@@ -64,7 +64,7 @@ fn known(key: &FlowKey, tuple: &Tuple, now_ns: u64) -> Known {
 }
 
 #[inline(always)]
-fn steer<const HEADER: usize>(packet: &Packet<'_, HEADER>, tuple: &Tuple) {
+fn steer<const HEADER: usize, const ONE_SIDED: bool>(packet: &Packet<'_, HEADER>, tuple: &Tuple) {
     let now_ns = now_ns();
     let key = tuple.outward();
     match known(&key, tuple, now_ns) {
@@ -74,6 +74,10 @@ fn steer<const HEADER: usize>(packet: &Packet<'_, HEADER>, tuple: &Tuple) {
             } else {
                 Certainty::Ask
             };
+            // Nobody else will say that the other end has answered.
+            if ONE_SIDED && matches!(flow.phase, Phase::Opening) && tuple.tcp.answers() {
+                flow.phase = Phase::Established;
+            }
             carry(packet, tuple, flow, now_ns, certainty);
         }
         Known::Stale(flow) => {

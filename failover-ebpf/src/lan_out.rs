@@ -8,6 +8,15 @@ use crate::maps::{FLOWS, add, count, interface, total, uplink};
 use crate::packet::Packet;
 use crate::{log, mark};
 
+/// What a packet says about its flow's uplink.
+#[derive(Clone, Copy)]
+struct Evidence {
+    /// The id.
+    uplink: u8,
+    /// Its connection mark says so, which decides; otherwise the interface by which it came in.
+    connection: bool,
+}
+
 /// Learns from a packet that came in by an uplink and goes to users.
 #[inline(always)]
 pub(crate) fn handle<const HEADER: usize>(packet: &Packet<'_, HEADER>) {
@@ -16,17 +25,31 @@ pub(crate) fn handle<const HEADER: usize>(packet: &Packet<'_, HEADER>) {
     if from == 0 || packet.is_tagged() {
         return;
     }
-    let Some(from) = interface(from).filter(|from| matches!(from.role, Role::Uplink)) else {
+    let Some(from) = interface(from) else {
         return;
     };
+    let evidence = match from.role {
+        Role::Uplink => Evidence {
+            uplink: from.uplink,
+            connection: false,
+        },
+        Role::SharedUplink | Role::OneArm => Evidence {
+            uplink: mark::told(packet),
+            connection: true,
+        },
+        Role::Downlink => return,
+    };
+    if evidence.uplink == 0 {
+        return;
+    }
     count(
-        from.uplink,
+        evidence.uplink,
         |counters| &mut counters.lan_out,
         packet.segments(),
         packet.length(),
     );
     match headers::read(packet) {
-        Headers::Flow(tuple) => learn(packet, &tuple, from.uplink),
+        Headers::Flow(tuple) => learn(packet, &tuple, evidence),
         // An ICMP error may come from anybody on the way, and by any uplink.
         Headers::Error(_) | Headers::Other => {}
         Headers::Unread => total(|totals| &mut totals.unread),
@@ -34,21 +57,21 @@ pub(crate) fn handle<const HEADER: usize>(packet: &Packet<'_, HEADER>) {
 }
 
 #[inline(always)]
-fn learn<const HEADER: usize>(packet: &Packet<'_, HEADER>, tuple: &Tuple, id: u8) {
+fn learn<const HEADER: usize>(packet: &Packet<'_, HEADER>, tuple: &Tuple, evidence: Evidence) {
     let key = tuple.inward();
     let now_ns = now_ns();
     let Some(flow) = FLOWS.get_ptr_mut(key) else {
         if !tuple.tcp.resets() {
-            enter(packet, tuple, &key, id, now_ns);
+            enter(packet, tuple, &key, evidence, now_ns);
         }
         return;
     };
     // SAFETY: as for an entry that a packet from users found: the memory stays while the program
     // runs, fields are written one by one, and a mixture is corrected by the connection mark.
     let flow = unsafe { &mut *flow };
-    let agreed = flow.confirmed && flow.uplink == id;
+    let agreed = flow.confirmed && flow.uplink == evidence.uplink;
     if !agreed && !tuple.tcp.resets() {
-        agree(flow, &key, id);
+        agree(flow, &key, evidence);
     }
     if tuple.tcp.closes() {
         flow.phase = Phase::Closing;
@@ -61,11 +84,13 @@ fn learn<const HEADER: usize>(packet: &Packet<'_, HEADER>, tuple: &Tuple, id: u8
 }
 
 /// What comes back by the flow's uplink confirms it. What comes back by another one that translates
-/// can belong to no other than that: it corrects it. A late packet by an uplink that is down does
-/// neither. A late one of a confirmed flow whose uplink's flows were forgotten does not get here: the
-/// generation stays the old one, so that the next packet from inside is picked anew.
+/// can belong to no other than that, and what a connection mark says holds anyway: it corrects it. A
+/// late packet by an uplink that is down does neither. A late one of a confirmed flow whose uplink's
+/// flows were forgotten does not get here: the generation stays the old one, so that the next packet
+/// from inside is picked anew.
 #[inline(always)]
-fn agree(flow: &mut Flow, key: &FlowKey, id: u8) {
+fn agree(flow: &mut Flow, key: &FlowKey, evidence: Evidence) {
+    let id = evidence.uplink;
     let Some(uplink) = uplink(id) else {
         return;
     };
@@ -75,7 +100,7 @@ fn agree(flow: &mut Flow, key: &FlowKey, id: u8) {
     }
     if flow.uplink == id && flow.generation == family.generation {
         flow.confirmed = true;
-    } else if family.translates {
+    } else if family.translates || evidence.connection {
         flow.confirmed = true;
         flow.reason = Reason::Restored;
         flow.uplink = id;
@@ -86,21 +111,22 @@ fn agree(flow: &mut Flow, key: &FlowKey, id: u8) {
 
 /// Enters a flow that is not known: one that begins outside, or that is older than its entry. Where
 /// nothing is translated an answer may come by another uplink than the question went, so that only
-/// the first packet of a connection tells.
+/// the first packet of a connection tells, or its mark.
 #[inline(always)]
 fn enter<const HEADER: usize>(
     packet: &Packet<'_, HEADER>,
     tuple: &Tuple,
     key: &FlowKey,
-    id: u8,
+    evidence: Evidence,
     now_ns: u64,
 ) {
+    let id = evidence.uplink;
     let Some(uplink) = uplink(id) else {
         return;
     };
     let family = uplink.family(key.family);
     let begins = mark::asks(packet);
-    if !family.state.teaches() || !(begins || family.translates) {
+    if !family.state.teaches() || !(begins || family.translates || evidence.connection) {
         return;
     }
     let reason = if begins {

@@ -5,9 +5,10 @@
 //! | `fo_lan_in` | ingress of a downlink | gives a packet the uplink of its flow, by mark ([`lan_in`]) |
 //! | `fo_lan_out` | egress of a downlink | learns by which uplink flows come back ([`lan_out`]) |
 //! | `fo_wan_in` | ingress of an uplink | counts ([`wan_in`]) |
+//! | `fo_arm_in`, `fo_arm_out` | an interface that is uplink and downlink at once | one of these, by the packet's hardware address ([`arm`]) |
 //!
-//! Each is there twice: for interfaces whose packets begin with an Ethernet header, and, with `_l3`
-//! behind its name, for those whose packets begin with the IP header.
+//! The first three are there twice: for interfaces whose packets begin with an Ethernet header, and,
+//! with `_l3` behind its name, for those whose packets begin with the IP header.
 //!
 //! A program never drops a packet and never changes one but for our bits of its mark. Nothing it
 //! keeps is needed: without its flow, a packet is picked anew and marked as "ask", and the own
@@ -18,6 +19,7 @@
 #![feature(asm_experimental_arch)]
 
 mod address;
+mod arm;
 mod flow;
 mod headers;
 mod lan_in;
@@ -41,14 +43,14 @@ const PASS_ON: i32 = -1;
 /// From users, with an Ethernet header.
 #[classifier]
 fn fo_lan_in(context: TcContext) -> i32 {
-    lan_in::handle(&Packet::<ETHERNET_HEADER>::new(&context));
+    lan_in::handle::<_, false>(&Packet::<ETHERNET_HEADER>::new(&context));
     PASS_ON
 }
 
 /// From users, without a header below IP.
 #[classifier]
 fn fo_lan_in_l3(context: TcContext) -> i32 {
-    lan_in::handle(&Packet::<NO_HEADER>::new(&context));
+    lan_in::handle::<_, false>(&Packet::<NO_HEADER>::new(&context));
     PASS_ON
 }
 
@@ -77,6 +79,20 @@ fn fo_wan_in(context: TcContext) -> i32 {
 #[classifier]
 fn fo_wan_in_l3(context: TcContext) -> i32 {
     wan_in::handle(&Packet::<NO_HEADER>::new(&context));
+    PASS_ON
+}
+
+/// From users or a provider.
+#[classifier]
+fn fo_arm_in(context: TcContext) -> i32 {
+    arm::handle_in(&Packet::<ETHERNET_HEADER>::new(&context));
+    PASS_ON
+}
+
+/// To users or a provider.
+#[classifier]
+fn fo_arm_out(context: TcContext) -> i32 {
+    arm::handle_out(&Packet::<ETHERNET_HEADER>::new(&context));
     PASS_ON
 }
 

@@ -5,8 +5,8 @@ use core::arch::asm;
 use aya_ebpf::btf_maps::{HashMap, LruHashMap, PerCpuArray};
 use aya_ebpf::macros::btf_map;
 use failover_common::{
-    Counters, Flow, FlowKey, Interface, Selection, SelectionKey, Totals, Uplink, UplinkCounters,
-    maps,
+    Counters, Family, Flow, FlowKey, Gateway, GatewayKey, Interface, Selection, SelectionKey,
+    Totals, Uplink, UplinkCounters, maps,
 };
 
 /// The size of the flow table where the loader sets no other.
@@ -28,6 +28,9 @@ pub(crate) static SELECTION: HashMap<
 #[btf_map(name = "interfaces")]
 pub(crate) static INTERFACES: HashMap<u32, Interface, { maps::INTERFACE_CAPACITY as usize }> =
     HashMap::new();
+
+#[btf_map(name = "gateways")]
+static GATEWAYS: HashMap<GatewayKey, Gateway, { maps::GATEWAY_CAPACITY as usize }> = HashMap::new();
 
 #[btf_map(name = "counters")]
 static COUNTERS: PerCpuArray<UplinkCounters, { maps::UPLINK_CAPACITY as usize + 1 }> =
@@ -52,6 +55,24 @@ pub(crate) fn interface(index: u32) -> Option<&'static Interface> {
     // SAFETY: as in `uplink`: replaced as a whole; a mixture of two is the role of one interface
     // with the uplink of another for one packet.
     unsafe { INTERFACES.get(index) }
+}
+
+/// A gateway by its hardware address.
+#[inline(always)]
+pub(crate) fn gateway(
+    interface: u32,
+    family: Family,
+    address: [u8; 6],
+) -> Option<&'static Gateway> {
+    let key = GatewayKey {
+        interface,
+        address,
+        family,
+        reserved: 0,
+    };
+    // SAFETY: as in `uplink`: replaced as a whole; what was read of an old one's memory is another
+    // gateway's uplink, for one packet.
+    unsafe { GATEWAYS.get(&key) }
 }
 
 /// Counts packets of an uplink.

@@ -41,6 +41,13 @@ pub(crate) fn give<const HEADER: usize>(
     packet.set_mark(packet.mark() & !MARK_MASK.load() | ours);
 }
 
+/// The uplink that the packet's connection is on, as the own nftables table says at downlinks of
+/// packets that came in where the interface does not tell; 0 for none.
+#[inline(always)]
+pub(crate) fn told<const HEADER: usize>(packet: &Packet<'_, HEADER>) -> u8 {
+    ((packet.mark() & MARK_MASK.load() & !MARK_ASK.load()) >> (MARK_SHIFT.load() & 31)) as u8
+}
+
 /// Whether the own nftables table says that this is the first packet of a connection.
 #[inline(always)]
 pub(crate) fn asks<const HEADER: usize>(packet: &Packet<'_, HEADER>) -> bool {

@@ -81,6 +81,25 @@ impl<'c, const HEADER: usize> Packet<'c, HEADER> {
         self.pkt_type() == PACKET_HOST
     }
 
+    /// The hardware addresses that it goes to and comes from, in this order, in a frame.
+    #[inline(always)]
+    pub(crate) fn hardware_addresses(&self) -> Option<([u8; 6], [u8; 6])> {
+        // Every frame has them in its linear part.
+        let start = self.context.data();
+        if HEADER < ETHERNET_HEADER || start + ETHERNET_HEADER > self.context.data_end() {
+            return None;
+        }
+        // SAFETY: the words lie within the packet, by the comparison above.
+        let [first, second, third] =
+            unsafe { [u32::load(start), u32::load(start + 4), u32::load(start + 8)] };
+        let ([a, b, c, d], [e, f, g, h], [i, j, k, l]) = (
+            first.to_ne_bytes(),
+            second.to_ne_bytes(),
+            third.to_ne_bytes(),
+        );
+        Some(([a, b, c, d, e, f], [g, h, i, j, k, l]))
+    }
+
     /// How many packets it is on the wire.
     #[inline(always)]
     pub(crate) fn segments(&self) -> u64 {

@@ -114,6 +114,10 @@ fn leaves_by_an_uplink<const HEADER: usize>(packet: &Packet<'_, HEADER>, tuple: 
     .into_iter()
     .any(|routed| answer == i64::from(routed));
     found
-        && interface(question.ifindex)
-            .is_some_and(|out| matches!(out.role, Role::Uplink | Role::SharedUplink))
+        && interface(question.ifindex).is_some_and(|out| match out.role {
+            Role::Uplink | Role::SharedUplink => true,
+            // Behind one arm are users, too: only what goes to a router leaves by an uplink.
+            Role::OneArm => question.destination.bytes() != tuple.destination.bytes(),
+            Role::Downlink => false,
+        })
 }

@@ -3,9 +3,10 @@
 //! It is not marked: a mark would be obeyed by the routing of what comes in, and send the answers
 //! for a VPN's or a container's peer out again. Where a packet came from is known at the downlink.
 
-use failover_common::Role;
+use failover_common::{Gateway, Role};
 
-use crate::maps::{count, interface};
+use crate::headers;
+use crate::maps::{count, gateway, interface};
 use crate::packet::Packet;
 
 /// Counts a packet that came in by an uplink.
@@ -14,10 +15,34 @@ pub(crate) fn handle<const HEADER: usize>(packet: &Packet<'_, HEADER>) {
     if packet.is_tagged() {
         return;
     }
-    if let Some(here) = interface(packet.ifindex()).filter(|here| matches!(here.role, Role::Uplink))
-    {
+    let Some(here) = interface(packet.ifindex()) else {
+        return;
+    };
+    match here.role {
+        Role::Uplink => counted(packet, here.uplink),
+        Role::SharedUplink => {
+            if let Some(sender) = sender(packet) {
+                counted(packet, sender.uplink);
+            }
+        }
+        Role::Downlink | Role::OneArm => {}
+    }
+}
+
+/// The gateway that a packet came from. Not inlined: the verifier would follow all that comes after it
+/// once for each family and once more.
+#[inline(never)]
+pub(crate) fn sender<const HEADER: usize>(packet: &Packet<'_, HEADER>) -> Option<&'static Gateway> {
+    let (_, source) = packet.hardware_addresses()?;
+    gateway(packet.ifindex(), headers::family(packet)?, source)
+}
+
+/// Counts a packet of an uplink; 0 for one of several uplinks.
+#[inline(always)]
+pub(crate) fn counted<const HEADER: usize>(packet: &Packet<'_, HEADER>, uplink: u8) {
+    if uplink != 0 {
         count(
-            here.uplink,
+            uplink,
             |counters| &mut counters.wan_in,
             packet.segments(),
             packet.length(),

@@ -3,6 +3,7 @@
 //! Filled by the edge, read by decisions. Nothing in it is ours.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::IpAddr;
 
 use crate::family::{Family, PerFamily};
@@ -18,6 +19,23 @@ pub struct NetworkView {
     pub addresses: Vec<InterfaceAddress>,
     /// The default routes of the table `main`, whoever put them there.
     pub default_routes: Vec<DefaultRoute>,
+    /// The neighbours whose hardware addresses the kernel knows, of the interfaces that were asked
+    /// for.
+    pub neighbours: Neighbours,
+}
+
+/// Neighbours by the interface behind which they are, and their address.
+pub type Neighbours = BTreeMap<(InterfaceIndex, IpAddr), MacAddress>;
+
+/// The hardware address of an Ethernet interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct MacAddress(pub [u8; 6]);
+
+impl fmt::Display for MacAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
 }
 
 /// One interface.

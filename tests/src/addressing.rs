@@ -7,9 +7,14 @@
 //! | --- | --- | --- | --- |
 //! | downlink k (lan0, lan1 …) | `198.18.k.0/24` | `fd00:18:k::/64` (`fd00:18::/64` for lan0) | gateway `.1`, clients from `.10` |
 //! | gateway to provider i (wan*i*) | `198.18.(10+i).0/24` | `fd00:18:(10+i)::/64` | provider `.1`, gateway `.2` (then `.3` …) |
+//! | gateway to all providers, where they share an interface (wan0) | `198.18.10.0/24` | `fd00:18:10::/64` | gateway `.2`, provider i `.(100+i)` and `fe80::(100+i)` |
+//! | one arm (lan0): downlink 0, and the providers in it | `198.18.0.0/24` | `fd00:18::/64` | as behind a downlink, and provider i likewise |
 //! | provider i to the internet | `198.19.(10+i).0/24` | `fd00:19:(10+i)::/64` | internet `.1`, provider `.2` |
 //! | probe targets | `203.0.113.1` to `.4` | `fd00:203::1` to `::4` | internet |
 //! | servers | `203.0.113.11` to `.14` | `fd00:203::11` to `::14` | internet |
+//!
+//! A provider in a network that it shares with others translates what comes from there to its own
+//! address in `198.18.(10+i).0/24` or `fd00:18:(10+i)::/64`, so that servers see by whom it came.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -29,7 +34,7 @@ pub const SERVER_PORT: u16 = 7007;
 const PER_FAMILY: u8 = 4;
 
 /// What the gateway's and the internet's ends of links have as last number.
-const FIRST_HOST: u16 = 1;
+pub(crate) const FIRST_HOST: u16 = 1;
 /// What the gateway has on an uplink at first, and the providers towards the internet.
 pub(crate) const SECOND_HOST: u16 = 2;
 /// The first client's last number.
@@ -66,6 +71,19 @@ impl Network {
             second: 18,
             third: number.saturating_add(10),
         }
+    }
+
+    /// Between the gateway and all providers.
+    pub(crate) fn shared_access() -> Self {
+        Self {
+            second: 18,
+            third: 10,
+        }
+    }
+
+    /// The address of provider `number`, counted from 1, in a network that it shares with others.
+    pub(crate) fn provider(self, family: Family, number: u8) -> InterfaceAddress {
+        self.host(family, 100 + u16::from(number))
     }
 
     /// Between provider `number`, counted from 1, and the internet.
@@ -125,6 +143,16 @@ impl Network {
     }
 }
 
+/// The link-local address of provider `number`, counted from 1, in a network that it shares with
+/// others, as routers give theirs.
+pub(crate) fn link_local_provider(number: u8) -> InterfaceAddress {
+    let host = same_digits(100 + u16::from(number));
+    InterfaceAddress {
+        address: Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, host).into(),
+        prefix: 64,
+    }
+}
+
 /// The number whose hexadecimal digits are the decimal digits of `number`.
 fn same_digits(number: u16) -> u16 {
     (number / 1000 % 10 * 0x1000)
@@ -171,6 +199,13 @@ fn in_internet(family: Family, host: u16) -> IpAddr {
         Family::Ipv4 => Ipv4Addr::new(203, 0, 113, u8::try_from(host).unwrap_or(u8::MAX)).into(),
         Family::Ipv6 => Ipv6Addr::new(0xfd00, 0x203, 0, 0, 0, 0, 0, same_digits(host)).into(),
     }
+}
+
+/// The address by which servers see what comes by a provider that shares a network with others, and
+/// by which they reach the gateway behind it.
+#[must_use]
+pub fn public_address(family: Family, provider: u8) -> IpAddr {
+    Network::access(provider).first(family).address
 }
 
 /// The number of the uplink, counted from 1, from whose network an address is; `None` for all

@@ -61,6 +61,19 @@ impl Config {
             .count()
             < 2
     }
+
+    /// The interfaces that do not tell whose a packet is: those that several uplinks share, and those
+    /// that are a downlink too. There, hardware addresses of gateways tell it.
+    #[must_use]
+    pub fn mixed_interfaces(&self) -> BTreeSet<InterfaceName> {
+        self.uplinks
+            .values()
+            .filter(|uplink| {
+                !self.learns_gateways(uplink) || self.downlinks.contains(&uplink.interface)
+            })
+            .map(|uplink| uplink.interface.clone())
+            .collect()
+    }
 }
 
 /// One uplink.

@@ -3,7 +3,6 @@
 use super::problem::Problem;
 use super::section::{Given, Value};
 use super::uplinks::Claims;
-use crate::interface::InterfaceName;
 use crate::mark::MarkMask;
 
 /// More uplinks than the mask can tell apart.
@@ -91,34 +90,6 @@ fn same_gateway<A: PartialEq>(
             "another gateway than that of `{name}`, which has the same interface"
         ))
     })
-}
-
-/// An interface that is uplink and downlink at once.
-pub(super) fn same_interface(
-    claims: &[Claims<'_>],
-    downlinks: &[(InterfaceName, Value<'_>)],
-) -> Vec<Problem> {
-    downlinks
-        .iter()
-        .filter_map(|(downlink, at)| {
-            let uplink = claims.iter().find(|claim| {
-                claim
-                    .interface
-                    .good()
-                    .is_some_and(|(name, _)| name == downlink)
-            })?;
-            Some(
-                at.problem_with(
-                    format!(
-                        "`{downlink}`, the interface of the uplink `{}`",
-                        uplink.name
-                    ),
-                    "an interface of no uplink",
-                )
-                .hint("one-arm setups are not supported by this version".to_owned()),
-            )
-        })
-        .collect()
 }
 
 /// For each uplink the conflict with the first of those before it that it does not go with.

@@ -155,11 +155,6 @@ pub(super) fn config(root: &Value<'_>) -> Read<Config> {
         misfits.0.extend(relations::same_ids(&claims));
         misfits.0.extend(relations::same_way(&claims));
     }
-    if let Some((downlinks, _)) = downlinks.good() {
-        misfits
-            .0
-            .extend(relations::same_interface(&claims, downlinks));
-    }
     for misfit in misfits.0 {
         section.problem(misfit);
     }

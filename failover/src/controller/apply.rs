@@ -7,6 +7,8 @@
 //! Where the table is not in place yet it comes before routes and rules: it is what keeps flows that
 //! are older than it on their uplink, and without it the rules would spread them over all.
 
+mod settings;
+
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
@@ -20,12 +22,11 @@ use crate::flows::{Leaving, Surroundings, TrackedFlow};
 use crate::interface::InterfaceName;
 use crate::kernel::{Conntrack, Firewall, Forgotten, RoutingTables, Sysctls};
 use crate::mark::MarkMask;
-use crate::state::{ChangedSysctl, InstalledFacts, Store, StoreError};
+use crate::state::{InstalledFacts, Store, StoreError};
 use crate::uplink::UplinkId;
 use crate::wanted::Wanted;
 use crate::wanted::difference::difference;
 use crate::wanted::routing::Routing;
-use crate::wanted::sysctls::{RP_FILTER_ALL, rp_filter, rp_filter_key};
 
 /// The whole edge to the kernel.
 pub trait Kernel: RoutingTables + Firewall + Conntrack + Sysctls + Send {}
@@ -37,8 +38,8 @@ impl<K: RoutingTables + Firewall + Conntrack + Sysctls + Send> Kernel for K {}
 pub struct Applier<K, S> {
     kernel: K,
     steering: S,
-    pub(super) store: Store,
-    pub(super) facts: InstalledFacts,
+    store: Store,
+    facts: InstalledFacts,
     marks: MarkMask,
     /// What is installed, while nobody else is known to have touched it.
     installed: Option<Routing>,
@@ -46,10 +47,10 @@ pub struct Applier<K, S> {
     ruleset: Option<String>,
     /// What tells the inside from the outside.
     surroundings: Surroundings,
-    /// The settings were looked at, for these interfaces.
-    settled: BTreeSet<InterfaceName>,
     /// TCP connections that were forgotten since this was last asked.
     connections: Vec<TrackedFlow>,
+    /// The settings were looked at, for these interfaces: uplinks', and those without redirects.
+    settled: Option<(BTreeSet<InterfaceName>, BTreeSet<InterfaceName>)>,
 }
 
 impl<K: Kernel, S: Steering> Applier<K, S> {
@@ -71,8 +72,8 @@ impl<K: Kernel, S: Steering> Applier<K, S> {
             installed: None,
             ruleset: None,
             surroundings: Surroundings::default(),
-            settled: BTreeSet::new(),
             connections: Vec::new(),
+            settled: None,
         })
     }
 
@@ -89,7 +90,7 @@ impl<K: Kernel, S: Steering> Applier<K, S> {
     /// Interfaces may have been made anew, or somebody may have changed their settings: they are
     /// looked at before the next change.
     pub fn suspect_settings(&mut self) {
-        self.settled.clear();
+        self.settled = None;
     }
 
     /// Somebody may have changed the maps or taken programs off interfaces: they are looked at
@@ -144,7 +145,8 @@ impl<K: Kernel, S: Steering> Applier<K, S> {
         forget: &BTreeSet<Forget>,
     ) -> Result<(), ApplyErrors> {
         let mut errors = Vec::new();
-        errors.extend(self.settings(uplinks).err());
+        let settings = self.settings(uplinks, &wanted.without_redirects);
+        errors.extend(settings.err());
         let published = if self.ruleset.is_none() {
             let published = self.publish(wanted).await;
             errors.extend(self.routing(&wanted.routing).await);
@@ -168,7 +170,10 @@ impl<K: Kernel, S: Steering> Applier<K, S> {
             }
             Err(error) => errors.push(error),
         }
-        errors.extend(self.restore_former(uplinks).err());
+        errors.extend(
+            self.restore_former(uplinks, &wanted.without_redirects)
+                .err(),
+        );
         if errors.is_empty() {
             Ok(())
         } else {
@@ -376,66 +381,6 @@ impl<K: Kernel, S: Steering> Applier<K, S> {
             })?;
         self.ruleset = Some(wanted.ruleset.clone());
         Ok(())
-    }
-
-    /// Notes a setting's value before it is changed for the first time.
-    fn settings(&mut self, uplinks: &BTreeSet<InterfaceName>) -> Result<(), ApplyError> {
-        if self.settled == *uplinks {
-            return Ok(());
-        }
-        let Some(all) = self.read(RP_FILTER_ALL)? else {
-            return Ok(());
-        };
-        for interface in uplinks {
-            let key = rp_filter_key(interface);
-            let Some(own) = self.read(&key)? else {
-                continue;
-            };
-            let Some(wanted) = rp_filter(&all, &own) else {
-                continue;
-            };
-            if !self.facts.sysctls.contains_key(&key) {
-                let changed = ChangedSysctl {
-                    found: own.clone(),
-                    set: wanted.to_owned(),
-                };
-                self.facts.sysctls.insert(key.clone(), changed);
-                self.store.keep_installed(&self.facts)?;
-            }
-            self.write(&key, wanted)?;
-            info!(
-                key,
-                from = own,
-                to = wanted,
-                "changed a kernel setting; `failover clean` restores it"
-            );
-        }
-        self.settled.clone_from(uplinks);
-        Ok(())
-    }
-
-    /// Restores a setting that is still as we set it; one that somebody changed since is theirs.
-    pub(super) fn restore(&mut self, key: &str, changed: &ChangedSysctl) -> Result<(), ApplyError> {
-        match self.read(key)? {
-            Some(value) if value == changed.set => self.write(key, &changed.found),
-            _ => Ok(()),
-        }
-    }
-
-    fn read(&self, key: &str) -> Result<Option<String>, ApplyError> {
-        self.kernel.read(key).map_err(|source| ApplyError::Sysctl {
-            key: key.to_owned(),
-            source: source.into(),
-        })
-    }
-
-    fn write(&mut self, key: &str, value: &str) -> Result<(), ApplyError> {
-        self.kernel
-            .write(key, value)
-            .map_err(|source| ApplyError::Sysctl {
-                key: key.to_owned(),
-                source: source.into(),
-            })
     }
 }
 

@@ -10,6 +10,7 @@ use crate::flows::{Protocol, TrackedFlow, Tuple};
 use crate::kernel::recording::{Operation, RecordingKernel};
 use crate::uplink::UplinkId;
 use crate::wanted::fixture;
+use crate::wanted::sysctls::RP_FILTER_ALL;
 
 struct Bench {
     kernel: RecordingKernel,
@@ -287,4 +288,28 @@ async fn a_setting_that_somebody_changed_since_is_theirs() {
         .insert(KEY.to_owned(), "0".to_owned());
     bench.applier.remove_all().await.unwrap();
     assert_eq!(bench.kernel.state().sysctls[KEY], "0");
+}
+
+#[tokio::test]
+async fn where_users_and_gateways_are_together_redirects_are_off_until_clean() {
+    let mut bench = Bench::new("redirects");
+    let keys = [
+        "net/ipv4/conf/wan1/send_redirects",
+        "net/ipv4/conf/all/send_redirects",
+    ];
+    for key in keys {
+        let mut state = bench.kernel.state();
+        state.sysctls.insert(key.to_owned(), "1".to_owned());
+    }
+    let values = |bench: &Bench| keys.map(|key| bench.kernel.state().sysctls[key].clone());
+    bench.apply(&fixture::shared()).await.unwrap();
+    assert_eq!(values(&bench), ["1", "1"]);
+    bench.apply(&fixture::one_arm()).await.unwrap();
+    assert_eq!(values(&bench), ["0", "0"]);
+    bench.apply(&fixture::shared()).await.unwrap();
+    assert_eq!(values(&bench), ["1", "1"]);
+    bench.apply(&fixture::one_arm()).await.unwrap();
+    assert_eq!(values(&bench), ["0", "0"]);
+    bench.applier.remove_all().await.unwrap();
+    assert_eq!(values(&bench), ["1", "1"]);
 }

@@ -7,7 +7,10 @@
 //! uplink is usable, or all that still count as usable are silent too, nothing is done about it,
 //! since it would help nobody. What becomes of flows when a better uplink returns is in `draining`.
 
+mod debts;
 mod draining;
+mod gateway_macs;
+mod situation;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -15,26 +18,27 @@ use std::time::Instant;
 
 use jiff::Timestamp;
 
-use crate::config::{Config, Mss};
+use crate::config::Config;
 use crate::controller::family_state::targets;
 use crate::controller::told;
-use crate::controller::uplink::{Life, Notice, Uplink};
-use crate::discover::{Gateways, addresses_of, own_prefixes6};
+use crate::controller::uplink::{Notice, Uplink};
+use crate::discover::Gateways;
 use crate::family::{Family, PerFamily};
 use crate::flows::{Surroundings, Uplinks};
 use crate::health::{Round, Transition};
 use crate::interface::{InterfaceIndex, InterfaceName};
 use crate::network::{Link, NetworkView};
 use crate::probe::ProbePlan;
-use crate::select::{Candidate, Pool, Tier, select};
+use crate::select::{Candidate, Pool, select};
 use crate::state::RememberedHealth;
 use crate::status::StatusDocument;
 use crate::uplink::{UplinkId, UplinkName};
-use crate::wanted::narrow::{Narrow, narrow};
-use crate::wanted::{LinkSituation, Numbers, PickedBy, Situation, UplinkSituation, Wanted};
+use crate::wanted::{PickedBy, Wanted};
 
+pub use debts::Forget;
 pub(super) use draining::Departure;
 pub use draining::{Change, DrainNotice};
+use gateway_macs::GatewayMacs;
 
 /// A moment on both clocks: the one that never jumps, for deciding, and the one people read.
 #[derive(Clone, Copy, Debug)]
@@ -43,26 +47,6 @@ pub struct Moment {
     pub at: Instant,
     /// For telling.
     pub wall: Timestamp,
-}
-
-/// Flows that are to be forgotten: their next packet is a new flow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Forget {
-    /// All of an uplink in one family.
-    Uplink(UplinkId, Family),
-    /// Those of an uplink that works, in one family, that can go elsewhere.
-    Leaving {
-        /// The uplink.
-        uplink: UplinkId,
-        /// The family.
-        family: Family,
-        /// The address to which it translates.
-        source: Option<IpAddr>,
-    },
-    /// All that are translated to an address that is gone.
-    Translated(IpAddr),
-    /// All from or translated to the address of an uplink that died, whose mark others overwrite.
-    Unmarked(IpAddr),
 }
 
 /// What is to be done now.
@@ -87,6 +71,7 @@ pub struct Engine {
     /// Uplinks that a reload takes out, with the addresses that they had: their flows have nothing
     /// to wait for, whatever becomes of the others.
     pub(super) taken_out: BTreeMap<(UplinkId, Family), Option<IpAddr>>,
+    macs: GatewayMacs,
     notices: Vec<Notice>,
     drain_notices: Vec<DrainNotice>,
     started: Timestamp,
@@ -125,6 +110,7 @@ impl Engine {
             owed: BTreeSet::new(),
             gone_sources: BTreeSet::new(),
             taken_out: BTreeMap::new(),
+            macs: GatewayMacs::default(),
             notices: Vec::new(),
             drain_notices: Vec::new(),
             started: now.wall,
@@ -169,7 +155,8 @@ impl Engine {
     }
 
     /// Takes in a new look at the whole network.
-    pub fn network(&mut self, view: NetworkView, now: Moment) {
+    pub fn network(&mut self, mut view: NetworkView, now: Moment) {
+        let neighbours = std::mem::take(&mut view.neighbours);
         self.stale |= view != self.view;
         self.view = view;
         for (&id, uplink) in &mut self.uplinks {
@@ -186,6 +173,8 @@ impl Engine {
                 .any(|own| own.address == *address)
         };
         self.gone_sources.retain(|address| !here(address));
+        self.macs.retain(&self.mixed_links());
+        self.neighbours(&neighbours);
         self.notice_time(now.at);
         self.tell(now);
     }
@@ -238,16 +227,7 @@ impl Engine {
     /// What is to be done now. What is to be forgotten is said until it is.
     pub fn decide(&mut self, now: Moment) -> Decision {
         self.stale = false;
-        let mut forget: BTreeSet<Forget> = self
-            .gone_sources
-            .iter()
-            .copied()
-            .map(Forget::Translated)
-            .collect();
-        for (&(id, family), source) in &self.taken_out {
-            forget.insert(Forget::Uplink(id, family));
-            forget.extend(source.map(Forget::Unmarked));
-        }
+        let mut forget = self.owed_anyway();
         for family in Family::ALL {
             let pool = select(&self.candidates(family));
             let before = std::mem::replace(self.pools.get_mut(family), pool).tier;
@@ -255,43 +235,13 @@ impl Engine {
             self.settle_debts(family, before);
             self.settle_departures(family, now);
             if tier.is_usable() && self.is_trusted(family) {
-                for &(id, owed) in self.owed.iter().filter(|(_, owed)| *owed == family) {
-                    let Some(uplink) = self.uplinks.get(&id) else {
-                        continue;
-                    };
-                    let state = uplink.families.get(owed);
-                    // It is on its way back, and its flows with it: they wait for the next verdict.
-                    if state.answers() {
-                        continue;
-                    }
-                    forget.insert(Forget::Uplink(id, owed));
-                    forget.extend(state.last_source().map(Forget::Unmarked));
-                }
+                forget.extend(self.owed_of(family));
                 forget.extend(self.owed_departures(family));
             }
         }
         Decision {
             wanted: self.situation().wanted(),
             forget,
-        }
-    }
-
-    /// These flows are forgotten.
-    pub fn forgotten(&mut self, flows: &BTreeSet<Forget>) {
-        for flows in flows {
-            match *flows {
-                Forget::Uplink(id, family) => {
-                    self.taken_out.remove(&(id, family));
-                    self.owed.remove(&(id, family));
-                    self.settle_departure(id, family);
-                }
-                Forget::Leaving { uplink, family, .. } => self.settle_departure(uplink, family),
-                Forget::Translated(address) => {
-                    self.gone_sources.remove(&address);
-                }
-                // Goes with its uplink.
-                Forget::Unmarked(_) => {}
-            }
         }
     }
 
@@ -374,104 +324,6 @@ impl Engine {
                 new_flows: uplink.config.new_flows,
                 standing: uplink.families.get(family).standing(),
             })
-            .collect()
-    }
-
-    /// Whether one of those that new flows go to is beyond doubt. When all uplinks die at once, one
-    /// is found out first: its flows must not be forgotten in favour of others that are silent too.
-    fn is_trusted(&self, family: Family) -> bool {
-        let members = &self.pools.get(family).members;
-        members.keys().any(|id| {
-            self.uplinks
-                .get(id)
-                .is_some_and(|uplink| !uplink.families.get(family).is_doubtful())
-        })
-    }
-
-    /// Notes whose flows are owed to be forgotten: of uplinks that died since the last decision,
-    /// and of all that are dead when the last resort ends, because all of them were tried.
-    fn settle_debts(&mut self, family: Family, before: Tier) {
-        let last_resort_ends =
-            before == Tier::LastResort && self.pools.get(family).tier.is_usable();
-        for (&id, uplink) in &mut self.uplinks {
-            match uplink.life(family) {
-                // Its flows can go on where they are.
-                Life::Alive => {
-                    self.owed.remove(&(id, family));
-                }
-                Life::Died => {
-                    self.owed.insert((id, family));
-                }
-                Life::Dead if last_resort_ends => {
-                    self.owed.insert((id, family));
-                }
-                Life::Dead | Life::Kept => {}
-            }
-        }
-    }
-
-    fn situation(&self) -> Situation {
-        let uplinks = self
-            .uplinks
-            .iter()
-            .map(|(&id, uplink)| UplinkSituation {
-                id,
-                interface: uplink.config.interface.clone(),
-                nat: uplink.config.nat,
-                states: PerFamily::from_fn(|family| uplink.families.get(family).state()),
-                paths: PerFamily::from_fn(|family| uplink.families.get(family).path().cloned()),
-                usable: PerFamily::from_fn(|family| {
-                    let tried = self.pools.get(family).members.contains_key(&id);
-                    tried || uplink.families.get(family).is_alive()
-                }),
-                addresses: self.own_addresses(&uplink.config.interface),
-                prefixes6: own_prefixes6(&uplink.config, &self.view),
-            })
-            .collect();
-        Situation {
-            numbers: Numbers {
-                marks: self.config.marks,
-                base_table: self.config.base_table,
-                rule_priority: self.config.rule_priority,
-            },
-            uplinks,
-            downlinks: self.config.downlinks.iter().cloned().collect(),
-            links: self.links(),
-            narrow: match self.config.mss {
-                Mss::Auto => narrow(&self.view, self.interfaces()),
-                Mss::Off => Narrow::new(),
-            },
-            affinity: self.config.affinity,
-            pools: self.pools.clone(),
-            picked_by: self.picked_by,
-        }
-    }
-
-    fn links(&self) -> BTreeMap<InterfaceName, LinkSituation> {
-        self.config
-            .downlinks
-            .iter()
-            .chain(self.interfaces())
-            .filter_map(|name| {
-                // What comes in by a port is not its own: programs have nothing to do there.
-                let link = self.view.links.get(name).filter(|link| !link.port)?;
-                let found = LinkSituation {
-                    index: link.index,
-                    layer: link.layer,
-                };
-                Some((name.clone(), found))
-            })
-            .collect()
-    }
-
-    fn own_addresses(&self, interface: &InterfaceName) -> Vec<IpAddr> {
-        let Some(link) = self.view.links.get(interface) else {
-            return Vec::new();
-        };
-        Family::ALL
-            .into_iter()
-            .flat_map(|family| addresses_of(&self.view, link, family))
-            .map(|own| own.address)
             .collect()
     }
 

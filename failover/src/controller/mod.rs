@@ -10,7 +10,6 @@ pub mod apply_error;
 mod counts;
 pub mod engine;
 mod family_state;
-mod former_settings;
 mod listing;
 mod reconfigure;
 mod reloading;

@@ -150,6 +150,8 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
             self.prober.set_plans(self.engine.probe_plans());
         }
         self.engine.reconfigure(plan.config, &plan.ids, moment());
+        // What nobody asked for until now, such as a new gateway's hardware address.
+        self.look_soon();
         self.carry_out().await;
         // Not before: a new uplink's probes need its rules.
         self.prober.set_plans(self.engine.probe_plans());

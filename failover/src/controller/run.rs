@@ -13,41 +13,33 @@
 //!
 //! Changing the kernel is never cancelled: it runs to its end inside the loop.
 
+mod answering;
+mod carrying_out;
+
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use tokio::signal::unix::Signal;
 use tokio::sync::mpsc;
-use tracing::{error, info, warn};
+use tracing::{error, warn};
 
 use crate::control::server::Question;
-use crate::control::{Answer, Request};
 use crate::controller::apply::{Applier, Kernel};
 use crate::controller::apply_error::ApplyErrors;
-use crate::controller::counts::Counts;
 use crate::controller::engine::{Engine, Forget, Moment};
-use crate::controller::listing::Listing;
 use crate::controller::reloading::Reloading;
 use crate::controller::timers::{Timers, due};
-use crate::controller::uplink::Notice;
 use crate::dataplane::Steering;
-use crate::flows::LostConnection;
-use crate::interface::InterfaceName;
 use crate::kernel::network::NetworkObserver;
 use crate::kernel::watch::Change;
 use crate::probe::{Prober, Report};
 use crate::resets::Resets;
 use crate::state::{RememberedDrains, RememberedHealth, Store};
-use crate::status::State;
-use crate::wanted::{PickedBy, Wanted};
+use crate::wanted::Wanted;
 
 /// Addresses and routes change in bursts: one look serves all that come within this time.
 const GATHER: Duration = Duration::from_millis(15);
-/// After this time the dead uplink's flows are forgotten once more, for packets that were between
-/// routing and confirmation when it was done first.
-const SECOND_DELETION: Duration = Duration::from_millis(200);
 /// The first and the longest wait before a failed change is tried again.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 /// How often what sends no events (kernel settings) and what may have been missed is looked at.
@@ -194,6 +186,11 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
         }
     }
 
+    /// Looks at the network anew, together with what changes next.
+    pub(super) fn look_soon(&mut self) {
+        self.timers.look.get_or_insert(Instant::now() + GATHER);
+    }
+
     fn changed(&mut self, change: Change) {
         let soon = Instant::now() + GATHER;
         match change {
@@ -204,6 +201,14 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
                 self.applier.suspect_settings();
                 self.applier.suspect_steering();
                 self.timers.look.get_or_insert(soon);
+            }
+            Change::Neighbour {
+                interface,
+                address,
+                mac,
+            } => {
+                self.engine
+                    .neighbours(&[((interface, address), mac)].into());
             }
             Change::Addresses => {
                 self.timers.look.get_or_insert(soon);
@@ -303,168 +308,5 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
         if stale {
             self.remember();
         }
-    }
-
-    /// Decides and carries out at once, whatever is due.
-    pub(super) async fn carry_out(&mut self) {
-        if self.decide() {
-            self.forget_retry();
-        }
-        if self.suspect {
-            self.try_apply().await;
-        }
-    }
-
-    /// What failed is outdated.
-    const fn forget_retry(&mut self) {
-        self.timers.retry = None;
-        self.retry_after = RETRY.0;
-    }
-
-    async fn try_apply(&mut self) {
-        let applied = self.apply().await;
-        self.note(applied);
-    }
-
-    /// Notes how carrying out went; what failed is tried again.
-    fn note(&mut self, applied: Result<(), ApplyErrors>) {
-        match applied {
-            Ok(()) => {
-                if self.problem.take().is_some() {
-                    info!("the kernel is in the wanted state again");
-                }
-                self.retry_after = RETRY.0;
-            }
-            Err(errors) => {
-                let problem = errors.to_string();
-                if self.problem.as_ref() != Some(&problem) {
-                    error!(%problem, "the kernel is not in the wanted state; trying again");
-                }
-                self.problem = Some(problem);
-                self.timers.retry = Some(Instant::now() + self.retry_after);
-                self.retry_after = (self.retry_after * 2).min(RETRY.1);
-            }
-        }
-    }
-
-    /// Returns whether there is something to be done that was not decided before.
-    fn decide(&mut self) -> bool {
-        let decision = self.engine.decide(moment());
-        for notice in self.engine.take_notices() {
-            tell(&notice);
-        }
-        for notice in self.engine.take_drain_notices() {
-            notice.tell();
-        }
-        let news = decision.wanted != self.wanted || !decision.forget.is_subset(&self.forget);
-        self.suspect |= news || !decision.forget.is_empty();
-        self.wanted = decision.wanted;
-        self.forget = decision.forget;
-        news
-    }
-
-    async fn apply(&mut self) -> Result<(), ApplyErrors> {
-        let interfaces: BTreeSet<InterfaceName> = self.engine.interfaces().cloned().collect();
-        self.applier.look_around(self.engine.surroundings());
-        let applied = self
-            .applier
-            .apply(&self.wanted, &interfaces, &self.forget)
-            .await;
-        self.tell_clients();
-        if let Err(errors) = &applied
-            && !errors.only_of_programs()
-        {
-            return applied;
-        }
-        self.suspect = applied.is_err();
-        self.engine.forgotten(&self.forget);
-        if !self.forget.is_empty() {
-            self.again.append(&mut self.forget);
-            self.timers.second_deletion = Some(Instant::now() + SECOND_DELETION);
-        }
-        applied
-    }
-
-    /// Has the clients of connections told that were forgotten.
-    fn tell_clients(&mut self) {
-        let connections = self.applier.take_connections();
-        if connections.is_empty() {
-            return;
-        }
-        let surroundings = self.engine.surroundings();
-        let lost = connections
-            .iter()
-            .filter_map(|flow| LostConnection::of(flow, &surroundings))
-            .collect();
-        self.resets.tell(lost, self.engine.outside());
-    }
-
-    pub(super) fn remember(&mut self) {
-        let health = self.engine.remembered();
-        if health != self.remembered {
-            if let Err(error) = self.store.keep_health(&health) {
-                warn!(%error, "last states will not be known after a restart");
-            }
-            self.remembered = health;
-        }
-        let drains = self.engine.remembered_drains();
-        if drains != self.remembered_drains {
-            if let Err(error) = self.store.keep_drains(&drains) {
-                warn!(%error, "how long uplinks are draining will not be known after a restart");
-            }
-            self.remembered_drains = drains;
-        }
-    }
-
-    /// Answers without waiting for anything; flows are counted and listed beside the loop.
-    fn answer(&mut self, question: Question) {
-        match question.request {
-            Request::Status => {
-                let mut document = self.engine.status(Instant::now());
-                document.problem.clone_from(&self.problem);
-                let counts = Counts {
-                    marks: self.engine.config().marks,
-                    table: self.flow_table(),
-                };
-                tokio::spawn(async move {
-                    counts.fill_in(&mut document).await;
-                    question.reply.finish(&Answer::Status(document)).await;
-                });
-            }
-            Request::Flows { uplink } => {
-                let listing = Listing {
-                    uplinks: self.engine.names(),
-                    surroundings: self.engine.surroundings(),
-                    marks: self.engine.config().marks,
-                    table: self.flow_table(),
-                };
-                tokio::spawn(listing.send(uplink, question.reply));
-            }
-            Request::Reload => self.begin_reload(Some(question.reply)),
-        }
-    }
-
-    /// Where the flow table is pinned, if there is one.
-    fn flow_table(&self) -> Option<PathBuf> {
-        match self.engine.picked_by() {
-            PickedBy::Nftables => None,
-            PickedBy::Tc => Some(self.engine.config().bpffs.clone()),
-        }
-    }
-}
-
-fn tell(notice: &Notice) {
-    let Notice {
-        uplink,
-        family,
-        from,
-        to,
-        reason,
-    } = notice;
-    let (from, to) = (from.as_str(), to.as_str());
-    if matches!(notice.to, State::Down | State::Absent) {
-        warn!(%uplink, %family, from, to, reason, "uplink changed its state");
-    } else {
-        info!(%uplink, %family, from, to, reason, "uplink changed its state");
     }
 }

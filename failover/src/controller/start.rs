@@ -28,7 +28,7 @@ use crate::kernel::network::{NetworkObserver, ObserveError};
 use crate::kernel::nftables::{Nft, NftError};
 use crate::kernel::routing::{NetlinkRouting, RoutingError};
 use crate::kernel::sysctl::ProcSys;
-use crate::kernel::watch::{self, WatchError};
+use crate::kernel::watch::{self, Watch, WatchError};
 use crate::network::NetworkView;
 use crate::probe::Prober;
 use crate::resets::Resets;
@@ -119,8 +119,13 @@ pub async fn start(config: Config, file: PathBuf) -> Result<(), StartError> {
     let mut kernel = open_kernel()?;
     kernel.nft.remember_in(store.clone());
     let resets = Resets::start(kernel.nft.beside());
-    let changes = watch::start(kernel.routing.port())?;
+    let Watch {
+        changes,
+        neighbours,
+    } = watch::start(kernel.routing.port())?;
     let mut observer = NetworkObserver::open()?;
+    observer.set_filter(neighbours);
+    observer.follow_neighbours(config.mixed_interfaces());
     let view = observer.view().await?;
     // Before anything is put into the kernel, since it can fail; answered when all is in place.
     let control = config.control.clone();

@@ -46,6 +46,7 @@ fn view() -> NetworkView {
             route("198.18.11.1", 100),
             route("fe80::1", 1024),
         ],
+        ..NetworkView::default()
     }
 }
 

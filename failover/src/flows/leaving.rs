@@ -125,7 +125,7 @@ downlinks: [lan0]
                 address(3, "198.18.0.1", 24),
                 address(3, "fd00:18::1", 64),
             ],
-            default_routes: Vec::new(),
+            ..NetworkView::default()
         };
         Surroundings::new(&config::parse(CONFIG).unwrap(), &view)
     }

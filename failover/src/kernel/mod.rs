@@ -5,6 +5,7 @@ pub mod capabilities;
 pub mod conntrack;
 pub mod filters;
 pub mod linux;
+pub mod neighbours;
 mod netlink;
 pub mod network;
 pub mod next_hop;

@@ -1,6 +1,7 @@
 //! Reads links, addresses and the default routes of `main`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::net::IpAddr;
 
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope};
@@ -16,11 +17,14 @@ use nix::errno::Errno;
 use thiserror::Error;
 use tracing::warn;
 
+use super::neighbours::{self, NeighbourFilter};
 use super::routing::route::{address_family, ip, table_of};
 use super::rtnetlink::{Rtnetlink, RtnetlinkError};
 use crate::family::{Family, PerFamily};
 use crate::interface::{InterfaceIndex, InterfaceName};
-use crate::network::{DefaultRoute, InterfaceAddress, Link, LinkLayer, Mtu, NetworkView, Traffic};
+use crate::network::{
+    DefaultRoute, InterfaceAddress, Link, LinkLayer, Mtu, Neighbours, NetworkView, Traffic,
+};
 use crate::wanted::routing::{MAIN, PROTOCOL};
 
 /// Reads the network's state. Changes nothing and needs no privilege.
@@ -28,6 +32,8 @@ use crate::wanted::routing::{MAIN, PROTOCOL};
 pub struct NetworkObserver {
     netlink: Rtnetlink,
     nameless_next_hops: bool,
+    neighbours_of: BTreeSet<InterfaceName>,
+    filter: Option<NeighbourFilter>,
 }
 
 /// Why the network's state could not be read.
@@ -55,7 +61,31 @@ impl NetworkObserver {
         Ok(Self {
             netlink: Rtnetlink::open().map_err(ObserveError::Open)?,
             nameless_next_hops: false,
+            neighbours_of: BTreeSet::new(),
+            filter: None,
         })
+    }
+
+    /// Reads neighbours of these interfaces from now on, and of no others. At first it reads none.
+    pub fn follow_neighbours(&mut self, interfaces: BTreeSet<InterfaceName>) {
+        self.neighbours_of = interfaces;
+    }
+
+    /// Has changes told of the same neighbours that it reads, from the next call of
+    /// [`Self::have_told`] on.
+    pub fn set_filter(&mut self, filter: NeighbourFilter) {
+        self.filter = Some(filter);
+    }
+
+    /// Has changes of neighbours of these interfaces told, and of no others. Returns whether that is
+    /// new: what became known before is told no more, and is to be read.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn have_told(&mut self, interfaces: &BTreeSet<InterfaceIndex>) -> io::Result<bool> {
+        self.filter
+            .as_mut()
+            .map_or(Ok(false), |filter| filter.follow(interfaces))
     }
 
     /// Reads everything anew.
@@ -63,10 +93,12 @@ impl NetworkObserver {
     /// # Errors
     /// When the kernel refuses, or the tables change faster than they can be read.
     pub async fn view(&mut self) -> Result<NetworkView, ObserveError> {
+        let links = self.links().await?;
         Ok(NetworkView {
-            links: self.links().await?,
             addresses: self.addresses().await?,
             default_routes: self.default_routes().await?,
+            neighbours: self.neighbours(&links).await?,
+            links,
         })
     }
 
@@ -140,6 +172,21 @@ impl NetworkObserver {
             }
         }
         Ok(routes)
+    }
+
+    async fn neighbours(
+        &mut self,
+        links: &BTreeMap<InterfaceName, Link>,
+    ) -> Result<Neighbours, ObserveError> {
+        let mut found = Neighbours::new();
+        for link in self.neighbours_of.iter().filter_map(|name| links.get(name)) {
+            let behind = neighbours::read(&mut self.netlink, Some(link.index)).await;
+            found.extend(behind.map_err(|source| ObserveError::Read {
+                what: "neighbours",
+                source,
+            })?);
+        }
+        Ok(found)
     }
 
     async fn dump(

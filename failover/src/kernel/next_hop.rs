@@ -1,20 +1,17 @@
 //! Where the kernel would send a packet next: by which interface, and to which hardware address.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage};
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteType};
 
+use super::neighbours;
 use super::network::gateway;
 use super::routing::route::address_family;
 use super::rtnetlink::{Rtnetlink, RtnetlinkError};
 use crate::family::Family;
 use crate::interface::InterfaceIndex;
-
-/// A hardware address as Ethernet has it.
-pub type HardwareAddress = [u8; 6];
+use crate::network::Neighbours;
 
 /// The next hop on the way to an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,18 +20,6 @@ pub struct Hop {
     pub interface: InterfaceIndex,
     /// The address that is asked for on the link: the gateway's, or that of the destination itself.
     pub address: IpAddr,
-}
-
-/// The hardware addresses that the kernel knows.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Neighbours(HashMap<(InterfaceIndex, IpAddr), HardwareAddress>);
-
-impl Neighbours {
-    /// The hardware address of a hop, if the kernel knows one.
-    #[must_use]
-    pub fn of(&self, hop: &Hop) -> Option<HardwareAddress> {
-        self.0.get(&(hop.interface, hop.address)).copied()
-    }
 }
 
 /// Asks the kernel. Changes nothing and needs no privilege.
@@ -78,20 +63,7 @@ impl NextHops {
     /// # Errors
     /// When the kernel does not answer.
     pub async fn neighbours(&mut self) -> Result<Neighbours, RtnetlinkError> {
-        let mut known = HashMap::new();
-        for family in Family::ALL {
-            let mut question = NeighbourMessage::default();
-            question.header.family = address_family(family);
-            let answers = self
-                .0
-                .dump(RouteNetlinkMessage::GetNeighbour(question))
-                .await?;
-            known.extend(answers.iter().filter_map(|answer| match answer {
-                RouteNetlinkMessage::NewNeighbour(neighbour) => hardware_address(neighbour),
-                _ => None,
-            }));
-        }
-        Ok(Neighbours(known))
+        neighbours::read(&mut self.0, None).await
     }
 }
 
@@ -111,29 +83,4 @@ fn hop(route: &RouteMessage, destination: IpAddr) -> Option<Hop> {
         interface,
         address: address.unwrap_or(destination),
     })
-}
-
-fn hardware_address(
-    neighbour: &NeighbourMessage,
-) -> Option<((InterfaceIndex, IpAddr), HardwareAddress)> {
-    let mut address = None;
-    let mut hardware = None;
-    for attribute in &neighbour.attributes {
-        match attribute {
-            NeighbourAttribute::Destination(NeighbourAddress::Inet(found)) => {
-                address = Some(IpAddr::V4(*found));
-            }
-            NeighbourAttribute::Destination(NeighbourAddress::Inet6(found)) => {
-                address = Some(IpAddr::V6(*found));
-            }
-            NeighbourAttribute::LinkLayerAddress(bytes) => {
-                hardware = bytes.as_slice().try_into().ok();
-            }
-            _ => {}
-        }
-    }
-    Some((
-        (InterfaceIndex(neighbour.header.ifindex), address?),
-        hardware?,
-    ))
 }

@@ -1,11 +1,12 @@
 //! Notices what changes in the kernel: links at once, everything else as a hint to read it anew.
 //!
-//! Three sockets, so that a flood of one kind cannot hide another, and filters in the kernel, so
+//! Four sockets, so that a flood of one kind cannot hide another, and filters in the kernel, so
 //! that the routes of a BGP peer do not even wake us up. Our own changes are left out, told by the
 //! number of the socket that made them; the same done by anyone else is reported.
 
 use std::collections::BTreeMap;
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
@@ -24,10 +25,11 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 use tracing::{error, warn};
 
+use super::neighbours::NeighbourFilter;
 use super::netlink::{DATAGRAM, group, messages, open, receive, send_all};
 use super::network;
-use crate::interface::InterfaceName;
-use crate::network::Link;
+use crate::interface::{InterfaceIndex, InterfaceName};
+use crate::network::{Link, MacAddress};
 use crate::sys;
 use crate::wanted::routing::PROTOCOL;
 
@@ -48,10 +50,28 @@ pub enum Change {
     Routes,
     /// A rule of ours was changed by someone else.
     Rules,
+    /// The hardware address of a neighbour is known now, or is another.
+    Neighbour {
+        /// The interface behind which it is.
+        interface: InterfaceIndex,
+        /// Its address.
+        address: IpAddr,
+        /// Its hardware address.
+        mac: MacAddress,
+    },
     /// Our nftables table was changed, by us or someone else.
     Firewall,
     /// Messages were lost: everything must be read anew.
     Lost,
+}
+
+/// What is noticed from now on.
+#[derive(Debug)]
+pub struct Watch {
+    /// What changed. The watch ends when it is dropped.
+    pub changes: mpsc::Receiver<Change>,
+    /// Of which interfaces neighbours are told; at first of none.
+    pub neighbours: NeighbourFilter,
 }
 
 /// Why changes cannot be noticed.
@@ -93,12 +113,11 @@ const RTM_PROTOCOL: u32 = 21;
 
 /// Begins to watch the present network namespace, served by the present runtime. `own_port` is the
 /// number of the socket whose changes are ours ([`super::routing::NetlinkRouting::port`]). The
-/// first changes are one [`Change::Link`] for each link that is there. The watch ends when the
-/// receiver is dropped.
+/// first changes are one [`Change::Link`] for each link that is there.
 ///
 /// # Errors
 /// When a socket cannot be had, as without `CAP_NET_ADMIN`.
-pub fn start(own_port: u32) -> Result<mpsc::Receiver<Change>, WatchError> {
+pub fn start(own_port: u32) -> Result<Watch, WatchError> {
     let (changes, receiver) = mpsc::channel(QUEUE);
     let links = Socket::open(
         "links, addresses and rules",
@@ -129,10 +148,15 @@ pub fn start(own_port: u32) -> Result<mpsc::Receiver<Change>, WatchError> {
         what: links.what,
         source,
     })?;
+    let (filter, neighbours, neighbour_reader) = NeighbourFilter::open()?;
     tokio::spawn(run(links, reader, changes.clone()));
     tokio::spawn(run(routes, Routes { own_port }, changes.clone()));
+    tokio::spawn(run(neighbours, neighbour_reader, changes.clone()));
     tokio::spawn(run(firewall, Firewall, changes));
-    Ok(receiver)
+    Ok(Watch {
+        changes: receiver,
+        neighbours: filter,
+    })
 }
 
 /// A filter that lets through the routes of our protocol and those to everywhere.
@@ -150,13 +174,13 @@ fn default_routes_and_ours() -> [SockFilter; 6] {
     ]
 }
 
-struct Socket {
+pub(super) struct Socket {
     what: &'static str,
     fd: AsyncFd<OwnedFd>,
 }
 
 impl Socket {
-    fn open(
+    pub(super) fn open(
         what: &'static str,
         protocol: SockProtocol,
         groups: &[u32],
@@ -174,6 +198,15 @@ impl Socket {
             Ok(fd) => Ok(Self { what, fd }),
             Err(source) => Err(WatchError { what, source }),
         }
+    }
+
+    /// Another descriptor of the same socket.
+    pub(super) fn another(&self) -> Result<OwnedFd, WatchError> {
+        let another = self.fd.get_ref().try_clone();
+        another.map_err(|source| WatchError {
+            what: self.what,
+            source,
+        })
     }
 
     fn ask<R: Reader>(&self, reader: &mut R) -> io::Result<()> {
@@ -194,7 +227,7 @@ impl Socket {
 }
 
 /// What is done with the messages of one socket.
-trait Reader {
+pub(super) trait Reader {
     /// What to ask for at first, and after messages were lost.
     fn question(&mut self) -> Option<Vec<u8>> {
         None

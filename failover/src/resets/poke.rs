@@ -19,7 +19,8 @@ use crate::family::Family;
 use crate::flows::LostConnection;
 use crate::interface::InterfaceIndex;
 use crate::kernel::RtnetlinkError;
-use crate::kernel::next_hop::{Neighbours, NextHops};
+use crate::kernel::next_hop::NextHops;
+use crate::network::Neighbours;
 use crate::sys::packet_address;
 
 /// Protocol numbers of Ethernet (`include/uapi/linux/if_ether.h`).
@@ -93,7 +94,8 @@ impl Poker {
                 };
                 // Without one: a tunnel, or a host that has not been heard of for a long time. To
                 // such the kernel refuses to send.
-                packet_address(hop.interface.0, protocol, self.neighbours.of(&hop))
+                let neighbour = self.neighbours.get(&(hop.interface, hop.address));
+                packet_address(hop.interface.0, protocol, neighbour.map(|mac| mac.0))
             });
         self.known.insert(address, place.clone());
         Ok(place)

@@ -1,14 +1,15 @@
 //! What the TC programs should know, and where they should hang.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::config::{Affinity, Nat};
-use crate::family::PerFamily;
+use crate::family::{Family, PerFamily};
 use crate::interface::{InterfaceIndex, InterfaceName};
-use crate::network::LinkLayer;
+use crate::network::{LinkLayer, MacAddress};
 use crate::select::SlotTable;
 use crate::status::State;
 use crate::uplink::UplinkId;
+use crate::wanted::gateways::gateways;
 use crate::wanted::{PickedBy, Situation, UplinkSituation};
 
 /// The wanted state of the maps and attachments; empty when the programs are not used.
@@ -20,6 +21,20 @@ pub struct DataPlane {
     pub interfaces: BTreeMap<InterfaceIndex, Attachment>,
     /// Who new flows go to, by family.
     pub selections: PerFamily<SelectionEntry>,
+    /// Whose packets are that come from these addresses, where the interface does not tell. `None`:
+    /// of one of several uplinks.
+    pub gateways: BTreeMap<GatewayEntry, Option<UplinkId>>,
+}
+
+/// A gateway behind an interface that does not tell whose a packet is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct GatewayEntry {
+    /// The interface.
+    pub interface: InterfaceIndex,
+    /// The family of its packets.
+    pub family: Family,
+    /// The address that they come from.
+    pub mac: MacAddress,
 }
 
 /// An uplink as the programs know it. The generation is the kernel's.
@@ -69,6 +84,8 @@ pub enum Role {
     Uplink(UplinkId),
     /// Several uplinks are behind it.
     SharedUplink,
+    /// Users are behind it, and one uplink or several.
+    OneArm,
 }
 
 /// What the programs should know in this situation.
@@ -88,6 +105,17 @@ pub fn data_plane(situation: &Situation) -> DataPlane {
             affinity: situation.affinity,
             table: situation.pools.get(family).table.clone(),
         }),
+        gateways: gateways(situation)
+            .into_iter()
+            .filter_map(|(gateway, id)| {
+                let entry = GatewayEntry {
+                    interface: situation.links.get(&gateway.interface)?.index,
+                    family: gateway.family,
+                    mac: gateway.mac,
+                };
+                Some((entry, id))
+            })
+            .collect(),
     }
 }
 
@@ -117,29 +145,34 @@ fn interfaces(situation: &Situation) -> BTreeMap<InterfaceIndex, Attachment> {
 }
 
 /// The interfaces that programs are to hang on, of those that `find` knows by name. One that is
-/// uplink and downlink at once is an uplink here: nothing in its packets says yet which way they go.
+/// uplink and downlink at once, and whose packets have no hardware addresses that would say which way
+/// they go, is an uplink here.
 #[must_use]
 pub fn attachments<'n>(
     uplinks: &[(UplinkId, &'n InterfaceName)],
     downlinks: impl Iterator<Item = &'n InterfaceName>,
     find: impl Fn(&InterfaceName) -> Option<(InterfaceIndex, LinkLayer)>,
 ) -> BTreeMap<InterfaceIndex, Attachment> {
-    let uplinks = uplinks.iter().map(|(id, name)| {
+    let downlinks: BTreeSet<&InterfaceName> = downlinks.collect();
+    let role = |id: UplinkId, name: &InterfaceName, layer| {
         let shared = uplinks
             .iter()
-            .any(|(other, theirs)| other != id && theirs == name);
-        let role = if shared {
+            .any(|(other, theirs)| *other != id && *theirs == name);
+        if layer == LinkLayer::Ethernet && downlinks.contains(name) {
+            Role::OneArm
+        } else if shared {
             Role::SharedUplink
         } else {
-            Role::Uplink(*id)
-        };
-        (*name, role)
-    });
+            Role::Uplink(id)
+        }
+    };
     downlinks
-        .map(|name| (name, Role::Downlink))
-        .chain(uplinks)
-        .filter_map(|(name, role)| {
+        .iter()
+        .map(|name| (*name, None))
+        .chain(uplinks.iter().map(|(id, name)| (*name, Some(*id))))
+        .filter_map(|(name, uplink)| {
             let (index, layer) = find(name)?;
+            let role = uplink.map_or(Role::Downlink, |id| role(id, name, layer));
             let attachment = Attachment {
                 name: name.clone(),
                 layer,
@@ -194,10 +227,32 @@ mod tests {
     }
 
     #[test]
-    fn an_interface_that_is_both_is_an_uplink() {
+    fn an_interface_that_is_both_has_one_role() {
         let mut situation = by_tc();
-        situation.downlinks.push("wan1".parse().unwrap());
+        let wan1 = "wan1".parse().unwrap();
+        situation.downlinks.push(wan1);
+        assert!(roles(&situation).contains(&(11, Role::OneArm)));
+        let [_, wan1, ..] = situation.downlinks.as_slice() else {
+            panic!("two downlinks");
+        };
+        situation.links.get_mut(wan1).unwrap().layer = LinkLayer::None;
         assert!(roles(&situation).contains(&(11, Role::Uplink(id(1)))));
+    }
+
+    #[test]
+    fn the_programs_know_gateways_by_the_interfaces_that_exist() {
+        let mut situation = fixture::one_arm();
+        situation.picked_by = PickedBy::Tc;
+        let known = data_plane(&situation).gateways;
+        let first = GatewayEntry {
+            interface: InterfaceIndex(11),
+            family: Family::Ipv4,
+            mac: MacAddress([2, 0, 0, 0, 0, 1]),
+        };
+        assert_eq!(known.get(&first), Some(&Some(id(1))));
+        assert_eq!(known.len(), 4);
+        situation.links.remove(&"wan1".parse().unwrap());
+        assert!(data_plane(&situation).gateways.is_empty());
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::family::{Family, PerFamily};
 use crate::health::Health;
 use crate::interface::InterfaceIndex;
 use crate::mark::MarkMask;
-use crate::network::LinkLayer;
+use crate::network::{LinkLayer, MacAddress};
 use crate::select::{Candidate, Standing, select};
 use crate::status::State;
 use crate::uplink::UplinkId;
@@ -61,6 +61,46 @@ pub(crate) fn three_uplinks() -> Situation {
     }
 }
 
+/// The same, the first two on one interface and in one network, with hardware addresses that are
+/// known.
+pub(crate) fn shared() -> Situation {
+    let mut situation = three_uplinks();
+    let [first, second, _] = situation.uplinks.as_mut_slice() else {
+        panic!("three uplinks");
+    };
+    for (n, uplink) in [&mut *first, &mut *second].into_iter().enumerate() {
+        let n = u8::try_from(n).unwrap() + 1;
+        uplink.macs = PerFamily::from_fn(|_| Some(MacAddress([2, 0, 0, 0, 0, n])));
+        for (family, path) in [
+            (Family::Ipv4, uplink.paths.ipv4.as_mut()),
+            (Family::Ipv6, uplink.paths.ipv6.as_mut()),
+        ] {
+            let path = path.unwrap();
+            path.gateway = Some(match family {
+                Family::Ipv4 => format!("198.18.11.{}", 100 + n).parse().unwrap(),
+                Family::Ipv6 => format!("fe80::{n}").parse().unwrap(),
+            });
+        }
+    }
+    second.interface = first.interface.clone();
+    second.addresses.clone_from(&first.addresses);
+    second.prefixes6.clone_from(&first.prefixes6);
+    for family in Family::ALL {
+        let source = first.path(family).unwrap().source;
+        let path = second.paths.get_mut(family).as_mut().unwrap();
+        path.source = source;
+        path.interface = InterfaceIndex(11);
+    }
+    situation
+}
+
+/// The same with users behind that interface too, and behind no other.
+pub(crate) fn one_arm() -> Situation {
+    let mut situation = shared();
+    situation.downlinks = vec!["wan1".parse().unwrap()];
+    situation
+}
+
 fn uplink(n: u8, has_ipv6: bool) -> UplinkSituation {
     let address = |family| -> IpAddr {
         match family {
@@ -83,6 +123,8 @@ fn uplink(n: u8, has_ipv6: bool) -> UplinkSituation {
         interface: format!("wan{n}").parse().unwrap(),
         nat: Nat::Masquerade,
         paths: PerFamily::from_fn(|family| speaks(family).then(|| path(family))),
+        macs: PerFamily::default(),
+        main_metric: PerFamily::default(),
         states: PerFamily::from_fn(|family| {
             if speaks(family) {
                 State::Up

@@ -2,10 +2,11 @@
 //!
 //! [`routing`] has the values, [`tables`] and [`rules`] say which are wanted, [`difference`] what to
 //! change; [`ruleset`] writes the own nftables table, [`sysctls`] the kernel settings, and [`dataplane`]
-//! what the TC programs know.
+//! what the TC programs know. [`gateways`] says whose a packet is where the interface does not.
 
 pub mod dataplane;
 pub mod difference;
+pub mod gateways;
 pub mod narrow;
 pub mod routing;
 pub mod rules;
@@ -16,7 +17,7 @@ pub mod tables;
 #[cfg(test)]
 pub(crate) mod fixture;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnet::Ipv6Net;
@@ -26,7 +27,7 @@ use crate::discover::Path;
 use crate::family::{Family, PerFamily};
 use crate::interface::{InterfaceIndex, InterfaceName};
 use crate::mark::MarkMask;
-use crate::network::LinkLayer;
+use crate::network::{LinkLayer, MacAddress};
 use crate::select::Pool;
 use crate::status::State;
 use crate::uplink::UplinkId;
@@ -120,6 +121,10 @@ pub struct UplinkSituation {
     pub nat: Nat,
     /// How packets leave, by family.
     pub paths: PerFamily<Option<Path>>,
+    /// The hardware addresses of its gateways, by family, as far as they are known and needed.
+    pub macs: PerFamily<Option<MacAddress>>,
+    /// The metric of the default route of `main` that goes the same way, by family.
+    pub main_metric: PerFamily<Option<u32>>,
     /// Its state, by family.
     pub states: PerFamily<State>,
     /// Whether the router's own traffic may be bound to it, by family.
@@ -139,6 +144,9 @@ pub struct Wanted {
     pub ruleset: String,
     /// What the TC programs know, and where they hang.
     pub dataplane: DataPlane,
+    /// The interfaces that must send no ICMP redirects: users and gateways are behind the same one,
+    /// and a redirect would lead users past us.
+    pub without_redirects: BTreeSet<InterfaceName>,
 }
 
 impl Situation {
@@ -152,6 +160,7 @@ impl Situation {
             },
             ruleset: ruleset::ruleset(self),
             dataplane: dataplane::data_plane(self),
+            without_redirects: self.one_arms().cloned().collect(),
         }
     }
 
@@ -165,6 +174,38 @@ impl Situation {
         self.uplinks
             .iter()
             .any(|other| other.id != uplink.id && other.interface == uplink.interface)
+    }
+
+    /// Whether another uplink of the same interface has the same address, too.
+    fn shares_source(&self, uplink: &UplinkSituation, family: Family) -> bool {
+        let source = |uplink: &UplinkSituation| uplink.path(family).map(|path| path.source);
+        self.uplinks.iter().any(|other| {
+            other.id != uplink.id
+                && other.interface == uplink.interface
+                && source(other).is_some()
+                && source(other) == source(uplink)
+        })
+    }
+
+    /// Whether users are behind an uplink's interface too.
+    fn is_one_arm(&self, interface: &InterfaceName) -> bool {
+        self.downlinks.contains(interface)
+    }
+
+    /// The interfaces that are uplink and downlink at once.
+    fn one_arms(&self) -> impl Iterator<Item = &InterfaceName> {
+        let names: BTreeSet<&InterfaceName> = self
+            .uplinks
+            .iter()
+            .map(|uplink| &uplink.interface)
+            .filter(|name| self.is_one_arm(name))
+            .collect();
+        names.into_iter()
+    }
+
+    /// Whether all that comes in by the uplink's interface is the uplink's, and all that leaves by it.
+    fn has_own_interface(&self, uplink: &UplinkSituation) -> bool {
+        !self.shares_interface(uplink) && !self.is_one_arm(&uplink.interface)
     }
 }
 

@@ -99,6 +99,10 @@ fn everyones(situation: &Situation, family: Family) -> impl Iterator<Item = Rule
         .filter(move |uplink| *uplink.usable.get(family))
         .filter_map(move |uplink| {
             let source = uplink.path(family)?.source;
+            // In one network with one address they share the traffic that is bound to it.
+            if situation.shares_source(uplink, family) {
+                return None;
+            }
             // Two uplinks that share an address cannot be told apart by it: the lower id has it.
             taken.insert(source).then(|| {
                 let table = Action::Lookup(numbers.table(uplink.id));
@@ -143,6 +147,25 @@ mod tests {
             assert!(rules.iter().any(|rule| rule.family == Family::Ipv4
                 && rule.selector == selector
                 && rule.action == Action::Lookup(TableId(301))));
+        }
+    }
+
+    #[test]
+    fn an_address_that_uplinks_of_one_network_share_binds_to_none_of_them() {
+        let bound = |situation: &Situation| -> Vec<Selector> {
+            rules(situation)
+                .iter()
+                .map(|rule| rule.selector)
+                .filter(|selector| matches!(selector, Selector::From(_)))
+                .collect()
+        };
+        let shared: IpAddr = "198.18.11.2".parse().unwrap();
+        let mut situation = fixture::shared();
+        assert!(!bound(&situation).contains(&Selector::From(shared)));
+        let own: IpAddr = "198.18.11.7".parse().unwrap();
+        situation.uplinks[1].paths.ipv4.as_mut().unwrap().source = own;
+        for source in [shared, own] {
+            assert!(bound(&situation).contains(&Selector::From(source)));
         }
     }
 

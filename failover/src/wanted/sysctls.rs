@@ -5,6 +5,11 @@
 //! kernel takes the larger of `all` and the interface's own value (`IN_DEV_RPFILTER` in
 //! `include/linux/inetdevice.h`): 0 is off, 1 strict, 2 loose. So 2 on the interface is what turns
 //! strict off, and where the filter is off it stays off.
+//!
+//! Where users and gateways are behind the same interface the kernel would tell users by ICMP
+//! redirects to send to the gateway themselves, past us. It sends them when `all` or the interface
+//! itself says so (`IN_DEV_TX_REDIRECTS`, same file), so both are set to 0; other interfaces go on as
+//! their own value says.
 
 use crate::interface::InterfaceName;
 
@@ -29,6 +34,27 @@ pub fn interface_of(key: &str) -> Option<&str> {
     }
 }
 
+/// The key that lets all interfaces send redirects.
+pub const SEND_REDIRECTS_ALL: &str = "net/ipv4/conf/all/send_redirects";
+
+/// The key that lets one interface send redirects.
+#[must_use]
+pub fn send_redirects_key(interface: &InterfaceName) -> String {
+    format!("net/ipv4/conf/{interface}/send_redirects")
+}
+
+/// Whether a key is about redirects.
+#[must_use]
+pub fn is_of_redirects(key: &str) -> bool {
+    key.ends_with("/send_redirects")
+}
+
+/// What a key of redirects must be set to where none may be sent; `None` when it may stay.
+#[must_use]
+pub fn send_redirects(found: &str) -> Option<&'static str> {
+    (found.trim() != "0").then_some("0")
+}
+
 /// What an uplink's interface's filter must be set to; `None` when it may stay.
 #[must_use]
 pub fn rp_filter(all: &str, own: &str) -> Option<&'static str> {
@@ -49,6 +75,12 @@ mod tests {
         for key in [RP_FILTER_ALL, "net/ipv4/tcp_fwmark_accept", ""] {
             assert_eq!(interface_of(key), None, "{key}");
         }
+    }
+
+    #[test]
+    fn redirects_are_switched_off_once() {
+        assert_eq!(send_redirects("1"), Some("0"));
+        assert_eq!(send_redirects("0\n"), None);
     }
 
     #[test]

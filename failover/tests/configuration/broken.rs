@@ -363,13 +363,6 @@ pub(crate) const TABLE: &[Row] = &[
         ],
     ),
     row(
-        "downlink-is-an-uplink",
-        "uplinks: {a: {interface: eth1}}\ndownlinks: [eth0, eth1]\n",
-        &[
-            "2:19: key `downlinks[1]`: found `eth1`, the interface of the uplink `a`, allowed: an interface of no uplink; one-arm setups are not supported by this version",
-        ],
-    ),
-    row(
         "downlink-twice",
         "uplinks: {a: {interface: eth1}}\ndownlinks:\n  - eth0\n  - eth0\n",
         &["4:5: key `downlinks[1]`: found `eth0` again, allowed: each interface once"],

@@ -227,6 +227,27 @@ fn uplinks_share_an_interface_when_each_has_its_gateway() {
 }
 
 #[test]
+fn users_may_be_behind_an_uplinks_interface() {
+    let parsed = config(
+        "uplinks:\n  a: {interface: eth0}\n  b: {interface: eth1}\n  c: {interface: eth2, gateway: 192.0.2.1}\n  \
+         d: {interface: eth2, gateway: 192.0.2.2}\ndownlinks: [eth0, eth3]\n",
+    );
+    let mixed: Vec<String> = parsed
+        .mixed_interfaces()
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(mixed, ["eth0", "eth2"]);
+    assert!(
+        parsed
+            .uplinks
+            .values()
+            .next()
+            .is_some_and(|a| parsed.learns_gateways(a))
+    );
+}
+
+#[test]
 fn names_that_look_like_something_else_are_names() {
     let parsed = config(
         "uplinks:\n  1: {interface: 7, description: 2026}\n  yes: {interface: true, description: no}\ndownlinks: [0]\n",

@@ -279,7 +279,7 @@ fn surroundings() -> Surroundings {
             address(3, "198.18.0.1", 24),
             address(3, "fd00:18::1", 64),
         ],
-        default_routes: Vec::new(),
+        ..NetworkView::default()
     };
     Surroundings::new(&config::parse(config).unwrap(), &view)
 }

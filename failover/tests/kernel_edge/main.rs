@@ -19,6 +19,7 @@ mod conntrack;
 mod firewall;
 mod flow_table;
 mod namespace;
+mod neighbours;
 mod observing;
 mod routing;
 mod settings;
@@ -32,6 +33,7 @@ fn main() -> std::process::ExitCode {
     trials.extend(routing::trials());
     trials.extend(observing::trials());
     trials.extend(watching::trials());
+    trials.extend(neighbours::trials());
     trials.extend(firewall::trials());
     trials.extend(conntrack::trials());
     trials.extend(settings::trials());

@@ -65,7 +65,7 @@ async fn started(own_port: u32) -> Receiver<Change> {
         .iter()
         .map(|link| link["ifname"].as_str().unwrap().to_owned())
         .collect();
-    let mut changes = watch::start(own_port).unwrap();
+    let mut changes = watch::start(own_port).unwrap().changes;
     while !missing.is_empty() {
         if let Change::Link { name, .. } = next(&mut changes).await {
             missing.remove(name.as_str());

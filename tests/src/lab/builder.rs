@@ -5,16 +5,18 @@ use std::sync::Arc;
 use failover::family::{Family, PerFamily};
 use netlink_packet_route::route::RouteProtocol;
 
-use super::downlink::Downlink;
-use super::{Lab, Uplink, uplink};
+use super::downlink::{Downlink, TRUNK, downlink_name, new_switch};
+use super::uplink::{self, Shared};
+use super::{Lab, Uplink};
 use crate::addressing::{
-    self, InterfaceAddress, MAX_CLIENTS, MAX_DOWNLINKS, MAX_UPLINKS, Network, SECOND_HOST,
+    self, FIRST_HOST, InterfaceAddress, MAX_CLIENTS, MAX_DOWNLINKS, MAX_UPLINKS, Network,
+    SECOND_HOST,
 };
 use crate::error::LabError;
 use crate::internet::Internet;
 use crate::isolation::Directory;
 use crate::node::Node;
-use crate::node::links::{End, Route, join};
+use crate::node::links::{End, Route, join, plug};
 use crate::traffic::Host;
 
 /// Reverse path filtering on the gateway (`rp_filter` in the kernel's `ip-sysctl.rst`).
@@ -48,6 +50,18 @@ pub struct LabBuilder {
     default_routes: bool,
     rp_filter: RpFilter,
     capture: bool,
+    layout: Layout,
+}
+
+/// What is behind which interface of the gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Layout {
+    /// Every provider and every downlink behind one of its own.
+    Apart,
+    /// All providers behind `wan0`, in one network.
+    SharedUplinks,
+    /// All providers and the clients behind `lan0`, in one network.
+    OneArm,
 }
 
 impl Default for LabBuilder {
@@ -59,6 +73,7 @@ impl Default for LabBuilder {
             default_routes: true,
             rp_filter: RpFilter::Off,
             capture: true,
+            layout: Layout::Apart,
         }
     }
 }
@@ -120,6 +135,20 @@ impl LabBuilder {
         self
     }
 
+    /// All providers are in one network behind one interface of the gateway, `wan0`.
+    #[must_use]
+    pub const fn shared_uplinks(mut self) -> Self {
+        self.layout = Layout::SharedUplinks;
+        self
+    }
+
+    /// The clients and all providers are in one network behind one interface of the gateway, `lan0`.
+    #[must_use]
+    pub const fn one_arm(mut self) -> Self {
+        self.layout = Layout::OneArm;
+        self
+    }
+
     /// Builds the lab.
     ///
     /// # Errors
@@ -135,14 +164,24 @@ impl LabBuilder {
             gateway.set_sysctl(&key, self.rp_filter.value()).await?;
         }
         let internet = Internet::open(internet_node).await?;
+        let shared = self.build_shared(&gateway).await?;
         let mut uplinks = Vec::new();
         for number in 1..=self.uplinks {
-            uplinks.push(self.build_uplink(number, &gateway, &internet).await?);
+            let shared = shared.clone();
+            uplinks.push(
+                self.build_uplink(number, &gateway, &internet, shared)
+                    .await?,
+            );
         }
         let mut clients = Vec::new();
         let mut downlinks = Vec::new();
         for (number, count) in (0_u8..).zip(&self.clients) {
-            let (downlink, behind) = Downlink::build(number, *count, &gateway, &internet).await?;
+            let switch = shared
+                .as_ref()
+                .filter(|shared| shared.interface == downlink_name(number))
+                .map(|shared| &shared.switch);
+            let (downlink, behind) =
+                Downlink::build(number, *count, &gateway, &internet, switch).await?;
             downlinks.push(downlink);
             clients.extend(behind);
         }
@@ -188,6 +227,9 @@ impl LabBuilder {
                 "{count} clients behind one downlink, 1 to {MAX_CLIENTS} are possible"
             ));
         }
+        if self.layout == Layout::OneArm && self.clients.is_empty() {
+            return wrong("one arm without clients: that is shared uplinks".to_owned());
+        }
         if let Some((number, _)) = self
             .without
             .iter()
@@ -205,6 +247,7 @@ impl LabBuilder {
         number: u8,
         gateway: &Node,
         internet: &Internet,
+        shared: Option<Shared>,
     ) -> Result<Uplink, LabError> {
         let families = PerFamily::from_fn(|family| !self.without.contains(&(number, family)));
         let provider = new_node(format!("provider{number}"), Role::Router).await?;
@@ -221,8 +264,30 @@ impl LabBuilder {
             families,
             default_routes: self.default_routes,
             capture: self.capture,
+            shared,
         })
         .await
+    }
+
+    /// Links the gateway with the switch behind which all providers are.
+    async fn build_shared(&self, gateway: &Node) -> Result<Option<Shared>, LabError> {
+        let (interface, network, host) = match self.layout {
+            Layout::Apart => return Ok(None),
+            Layout::SharedUplinks => ("wan0".to_owned(), Network::shared_access(), SECOND_HOST),
+            Layout::OneArm => (downlink_name(0), Network::downlink(0), FIRST_HOST),
+        };
+        let switch = new_switch("switch-shared").await?;
+        let end = End {
+            node: gateway,
+            interface: &interface,
+        };
+        plug(&switch, TRUNK, end).await?;
+        Ok(Some(Shared {
+            interface,
+            network,
+            switch,
+            host,
+        }))
     }
 }
 

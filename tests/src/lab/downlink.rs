@@ -10,14 +10,13 @@ use crate::addressing::Network;
 use crate::error::LabError;
 use crate::internet::Internet;
 use crate::node::Node;
-use crate::node::links::{End, Route, join};
+use crate::node::links::{End, Route, join, make_switch, plug};
 use crate::traffic::Host;
 
 /// The interface of a client.
 const CLIENT: &str = "eth0";
 /// The interface of a switch towards the gateway.
-const TRUNK: &str = "uplink";
-const BRIDGE: &str = "bridge";
+pub(super) const TRUNK: &str = "uplink";
 
 /// A downlink of the gateway.
 #[derive(Debug)]
@@ -38,23 +37,32 @@ enum Behind {
 }
 
 impl Downlink {
-    /// Links clients to downlink `number`, counted from 0: a single one directly, several by a
-    /// switch.
+    /// Links clients to downlink `number`, counted from 0: by the switch that is behind its interface
+    /// already, else a single one directly and several by a new switch.
     pub(super) async fn build(
         number: u8,
         count: usize,
         gateway: &Node,
         internet: &Internet,
+        switch: Option<&Node>,
     ) -> Result<(Self, Vec<Host>), LabError> {
-        let interface = format!("lan{number}");
+        let interface = downlink_name(number);
         let lan = Network::downlink(number);
         let mut nodes = Vec::new();
         for client in (1_u16..).take(count) {
             nodes.push(new_node(format!("client{client}-{interface}"), Role::EndHost).await?);
         }
-        let behind = match nodes.as_slice() {
-            [only] => Behind::Client(only.clone()),
-            _ => Behind::Switch(new_switch(number, &nodes).await?),
+        let behind = match (switch, nodes.as_slice()) {
+            (Some(switch), _) => {
+                plug_all(switch, &nodes).await?;
+                Behind::Switch(switch.clone())
+            }
+            (None, [only]) => Behind::Client(only.clone()),
+            (None, _) => {
+                let switch = new_switch(format!("switch{number}")).await?;
+                plug_all(&switch, &nodes).await?;
+                Behind::Switch(switch)
+            }
         };
         let downlink = Self {
             interface,
@@ -62,7 +70,10 @@ impl Downlink {
             gateway: gateway.clone(),
             behind,
         };
-        downlink.make_link().await?;
+        match switch {
+            Some(_) => downlink.configure_gateway().await?,
+            None => downlink.make_link().await?,
+        }
         let mut clients = Vec::new();
         for (client, node) in (1_u16..).zip(nodes) {
             configure_client(&node, lan, client).await?;
@@ -86,17 +97,16 @@ impl Downlink {
     }
 
     async fn make_link(&self) -> Result<(), LabError> {
-        let (node, interface) = match &self.behind {
-            Behind::Client(node) => (node, CLIENT),
-            Behind::Switch(node) => (node, TRUNK),
-        };
-        let far = End {
+        let gateway = End {
             node: &self.gateway,
             interface: &self.interface,
         };
-        join(End { node, interface }, far).await?;
-        if let Behind::Switch(switch) = &self.behind {
-            switch.put_into_bridge(TRUNK, BRIDGE).await?;
+        match &self.behind {
+            Behind::Client(node) => {
+                let interface = CLIENT;
+                join(End { node, interface }, gateway).await?;
+            }
+            Behind::Switch(switch) => plug(switch, TRUNK, gateway).await?,
         }
         self.configure_gateway().await
     }
@@ -156,22 +166,23 @@ async fn configure_client(node: &Node, lan: Network, client: u16) -> Result<(), 
     Ok(())
 }
 
-/// A switch with a port for each client.
-async fn new_switch(number: u8, clients: &[Node]) -> Result<Node, LabError> {
-    let switch = new_node(format!("switch{number}"), Role::EndHost).await?;
-    switch.add_bridge(BRIDGE).await?;
+/// Joins each client to a port of a switch.
+async fn plug_all(switch: &Node, clients: &[Node]) -> Result<(), LabError> {
     for (client, node) in (1..).zip(clients) {
-        let port = format!("port{client}");
-        let near = End {
-            node,
-            interface: CLIENT,
-        };
-        let far = End {
-            node: &switch,
-            interface: &port,
-        };
-        join(near, far).await?;
-        switch.put_into_bridge(&port, BRIDGE).await?;
+        let interface = CLIENT;
+        plug(switch, &format!("port{client}"), End { node, interface }).await?;
     }
+    Ok(())
+}
+
+/// The gateway's interface of downlink `number`, counted from 0.
+pub(super) fn downlink_name(number: u8) -> String {
+    format!("lan{number}")
+}
+
+/// A switch without anything plugged to it.
+pub(super) async fn new_switch(name: impl Into<String>) -> Result<Node, LabError> {
+    let switch = new_node(name, Role::EndHost).await?;
+    make_switch(&switch).await?;
     Ok(switch)
 }

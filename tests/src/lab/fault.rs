@@ -51,7 +51,9 @@ impl Uplink {
             .await
     }
 
-    /// The gateway's interface loses its carrier and keeps everything else.
+    /// The gateway's interface loses its carrier and keeps everything else. Behind an interface that
+    /// several uplinks share it keeps its carrier, too: there the provider just answers no more, not
+    /// even as a neighbour.
     ///
     /// # Errors
     /// When the kernel refuses.
@@ -110,6 +112,7 @@ impl Uplink {
             .await?;
         if self.is_connected(self.provider()).await? {
             self.provider().set_up(ACCESS).await?;
+            self.configure_provider().await?;
             self.configure_gateway().await?;
         }
         Ok(Instant::now())

@@ -107,7 +107,18 @@ impl Lab {
             .chain(self.uplinks.iter().map(Uplink::provider))
             .chain(self.clients.iter().map(Host::node))
             .chain(self.downlinks.iter().filter_map(Downlink::switch))
+            .chain(self.switch_of_uplinks())
             .chain(std::iter::once(self.internet.node()))
+    }
+
+    /// The switch behind an interface that all uplinks share and behind which no client is.
+    fn switch_of_uplinks(&self) -> Option<&Node> {
+        let first = self.uplinks.first()?;
+        let is_downlink = self
+            .downlink_names
+            .iter()
+            .any(|name| name == first.interface());
+        first.switch().filter(|_| !is_downlink)
     }
 
     /// The number of the uplink from whose network an address is.

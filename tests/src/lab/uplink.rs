@@ -6,11 +6,13 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use failover::family::{Family, PerFamily};
 use netlink_packet_route::route::RouteProtocol;
 
-use crate::addressing::{InterfaceAddress, Network, SECOND_HOST};
+use crate::addressing::{
+    InterfaceAddress, Network, SECOND_HOST, link_local_provider, public_address,
+};
 use crate::capture::Capture;
 use crate::error::LabError;
 use crate::node::Node;
-use crate::node::links::{End, Route, join};
+use crate::node::links::{End, Route, join, plug};
 
 /// The provider's interface towards the gateway.
 pub(super) const ACCESS: &str = "access";
@@ -28,8 +30,25 @@ pub struct Uplink {
     families: PerFamily<bool>,
     default_routes: bool,
     capture: Option<Capture>,
+    /// The network between the gateway and the provider.
+    network: Network,
+    /// The switch between them, where others are in that network too.
+    switch: Option<Node>,
     /// The last number of the gateway's addresses.
     host: AtomicU16,
+}
+
+/// Where the gateway and several providers are together.
+#[derive(Clone, Debug)]
+pub(super) struct Shared {
+    /// The gateway's interface.
+    pub(super) interface: String,
+    /// The network behind it.
+    pub(super) network: Network,
+    /// What joins all that are in it.
+    pub(super) switch: Node,
+    /// The last number of the gateway's addresses.
+    pub(super) host: u16,
 }
 
 /// What an uplink is made of.
@@ -40,6 +59,8 @@ pub(super) struct Parts {
     pub(super) families: PerFamily<bool>,
     pub(super) default_routes: bool,
     pub(super) capture: bool,
+    /// Not on an interface of its own.
+    pub(super) shared: Option<Shared>,
 }
 
 impl Uplink {
@@ -50,15 +71,28 @@ impl Uplink {
         } else {
             None
         };
+        let (interface, network, host, switch) = match parts.shared {
+            Some(shared) => {
+                translate(&parts.provider, parts.number, shared.network, shared.host).await?;
+                let switch = Some(shared.switch);
+                (shared.interface, shared.network, shared.host, switch)
+            }
+            None => {
+                let network = Network::access(parts.number);
+                (format!("wan{}", parts.number), network, SECOND_HOST, None)
+            }
+        };
         let uplink = Self {
-            interface: format!("wan{}", parts.number),
+            interface,
+            network,
+            switch,
             number: parts.number,
             gateway: parts.gateway,
             provider: parts.provider,
             families: parts.families,
             default_routes: parts.default_routes,
             capture,
-            host: AtomicU16::new(SECOND_HOST),
+            host: AtomicU16::new(host),
         };
         uplink.make_link().await?;
         Ok(uplink)
@@ -70,7 +104,8 @@ impl Uplink {
         self.number
     }
 
-    /// The gateway's interface: `wan1`, `wan2` …
+    /// The gateway's interface: `wan1`, `wan2` …; `wan0` where all providers share it, `lan0` where
+    /// clients are behind it too.
     #[must_use]
     pub fn interface(&self) -> &str {
         &self.interface
@@ -93,8 +128,7 @@ impl Uplink {
     /// family.
     #[must_use]
     pub fn next_hop(&self, family: Family) -> Option<IpAddr> {
-        self.has(family)
-            .then(|| Network::access(self.number).first(family).address)
+        self.has(family).then(|| self.provider_end(family).address)
     }
 
     /// Whether the uplink has addresses of a family.
@@ -113,9 +147,22 @@ impl Uplink {
         })
     }
 
+    /// The switch between the gateway and the provider, where they share a network with others.
+    pub(super) const fn switch(&self) -> Option<&Node> {
+        self.switch.as_ref()
+    }
+
     fn gateway_end(&self, family: Family) -> InterfaceAddress {
         let host = self.host.load(Ordering::Relaxed);
-        Network::access(self.number).host(family, host)
+        self.network.host(family, host)
+    }
+
+    fn provider_end(&self, family: Family) -> InterfaceAddress {
+        if self.switch.is_some() {
+            self.network.provider(family, self.number)
+        } else {
+            self.network.first(family)
+        }
     }
 
     fn families(&self) -> impl Iterator<Item = Family> {
@@ -124,25 +171,39 @@ impl Uplink {
 
     /// Makes the link with everything on it.
     pub(super) async fn make_link(&self) -> Result<(), LabError> {
-        join(
-            End {
-                node: &self.gateway,
-                interface: &self.interface,
-            },
-            End {
-                node: &self.provider,
-                interface: ACCESS,
-            },
-        )
-        .await?;
+        let provider = End {
+            node: &self.provider,
+            interface: ACCESS,
+        };
+        match &self.switch {
+            Some(switch) => plug(switch, &format!("access{}", self.number), provider).await?,
+            None => {
+                let gateway = End {
+                    node: &self.gateway,
+                    interface: &self.interface,
+                };
+                join(gateway, provider).await?;
+            }
+        }
         if let Some(capture) = &self.capture {
             capture.listen_on(ACCESS).await?;
         }
+        self.configure_provider().await?;
+        self.configure_gateway().await
+    }
+
+    /// Gives the provider's end its addresses; what is there already stays. Link-local ones go with the
+    /// carrier.
+    pub(super) async fn configure_provider(&self) -> Result<(), LabError> {
         for family in self.families() {
-            let theirs = Network::access(self.number).first(family);
+            let theirs = self.provider_end(family);
             self.provider.add_address(ACCESS, theirs).await?;
         }
-        self.configure_gateway().await
+        if self.switch.is_some() && self.has(Family::Ipv6) {
+            let theirs = link_local_provider(self.number);
+            self.provider.add_address(ACCESS, theirs).await?;
+        }
+        Ok(())
     }
 
     /// Gives the gateway's end its addresses and routes, as a DHCP client does; what is there
@@ -157,7 +218,7 @@ impl Uplink {
             return Ok(());
         }
         for family in self.families() {
-            let next_hop = Network::access(self.number).first(family).address;
+            let next_hop = self.provider_end(family).address;
             let metric = METRIC_STEP * u32::from(self.number);
             let route = Route::default_via(next_hop, metric, RouteProtocol::Dhcp);
             self.gateway.add_route(&self.interface, route).await?;
@@ -184,4 +245,43 @@ impl Uplink {
         self.host.store(host, Ordering::Relaxed);
         self.configure_gateway().await
     }
+}
+
+/// Has a provider translate what comes from a network that it shares with others, and lead what comes
+/// for it from the internet to the gateway: a home router does both.
+async fn translate(
+    provider: &Node,
+    number: u8,
+    network: Network,
+    gateway: u16,
+) -> Result<(), LabError> {
+    let mut rules = String::new();
+    let mut forwards = String::new();
+    for (family, ip) in [(Family::Ipv4, "ip"), (Family::Ipv6, "ip6")] {
+        let public = public_address(family, number);
+        let (inside, prefix) = (
+            network.prefix(family).address,
+            network.prefix(family).prefix,
+        );
+        let gateway = network.host(family, gateway).address;
+        rules.push_str(&format!(
+            "oifname core {ip} saddr {inside}/{prefix} snat {ip} to {public}\n"
+        ));
+        forwards.push_str(&format!(
+            "iifname core {ip} daddr {public} dnat {ip} to {gateway}\n"
+        ));
+    }
+    let table = format!(
+        "table inet lab_provider {{
+            chain public {{
+                type nat hook postrouting priority srcnat; policy accept;
+                {rules}
+            }}
+            chain forwards {{
+                type nat hook prerouting priority dstnat; policy accept;
+                {forwards}
+            }}
+        }}"
+    );
+    provider.nft(table).await
 }

@@ -79,6 +79,24 @@ pub(crate) async fn join(near: End<'_>, far: End<'_>) -> Result<(), LabError> {
     near.node.set_up(near.interface).await
 }
 
+/// The bridge of a switch.
+const BRIDGE: &str = "bridge";
+
+/// Makes a node a switch, to which others can be [plugged](plug).
+pub(crate) async fn make_switch(node: &Node) -> Result<(), LabError> {
+    node.add_bridge(BRIDGE).await
+}
+
+/// Joins an interface to a port of a switch.
+pub(crate) async fn plug(switch: &Node, port: &str, end: End<'_>) -> Result<(), LabError> {
+    let port = End {
+        node: switch,
+        interface: port,
+    };
+    join(end, port).await?;
+    switch.put_into_bridge(port.interface, BRIDGE).await
+}
+
 impl Node {
     /// The kernel's index of an interface.
     ///

@@ -5,8 +5,8 @@ use aya::programs::SchedClassifier;
 use aya::{Ebpf, EbpfLoader};
 use bytemuck::{CheckedBitPattern, NoUninit};
 use failover_common::{
-    Affinity, Family, Flow, FlowKey, Interface, Selection, SelectionKey, Totals, Uplink,
-    UplinkCounters, globals, maps,
+    Affinity, Family, Flow, FlowKey, Gateway, GatewayKey, Interface, Selection, SelectionKey,
+    Totals, Uplink, UplinkCounters, globals, maps,
 };
 
 use super::ProgramsError;
@@ -125,6 +125,24 @@ impl Loaded {
         interface: &Interface,
     ) -> Result<(), ProgramsError> {
         self.put(maps::INTERFACES, &index.to_ne_bytes(), interface)
+    }
+
+    /// Sets whose a gateway is; 0 for several uplinks'.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn set_gateway(&mut self, key: &GatewayKey, uplink: u8) -> Result<(), ProgramsError> {
+        let gateway = Gateway {
+            uplink,
+            reserved: [0; 3],
+        };
+        let key: Bytes<{ size_of::<GatewayKey>() }> = bytemuck::cast(*key);
+        let map = self
+            .ebpf
+            .map_mut(maps::GATEWAYS)
+            .ok_or_else(|| ProgramsError::Missing(format!("map {}", maps::GATEWAYS)))?;
+        insert::<_, { size_of::<Gateway>() }>(map, &key, bytemuck::bytes_of(&gateway))
+            .map_err(failed(maps::GATEWAYS))
     }
 
     /// Sets who new flows of a family go to: slot by slot these uplinks, again and again.

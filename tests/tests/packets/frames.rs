@@ -23,7 +23,7 @@ pub(crate) const GRE: u8 = 47;
 pub(crate) const ESP: u8 = 50;
 
 /// The hardware address of the host that the frames come from.
-const FROM: [u8; 6] = [0x02, 0, 0, 0, 0, 0x09];
+pub(crate) const FROM: [u8; 6] = [0x02, 0, 0, 0, 0, 0x09];
 
 /// What an IP packet carries.
 #[derive(Clone, Debug)]

@@ -355,7 +355,7 @@ impl Gateway<'_> {
 }
 
 /// Our bits of a mark.
-fn mark(mark: u32) -> Result<Mark, Failure> {
+pub(crate) fn mark(mark: u32) -> Result<Mark, Failure> {
     let id = u8::try_from((mark & MASK & !ASK) >> 24)?;
     match (mark & ASK != 0, id) {
         (false, 0) => Ok(Mark::None),

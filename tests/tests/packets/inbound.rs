@@ -23,7 +23,6 @@ pub(crate) fn trials() -> Vec<SystemTest> {
         both("a_flow_that_is_seen_first_at_its_end_is_closing", closing),
         both("the_hosts_own_packets_make_no_entries", own),
         both("packets_of_another_downlink_make_no_entries", downlink),
-        both("packets_of_a_shared_interface_make_no_entries", shared),
         both("packets_of_an_unknown_interface_make_no_entries", unknown),
     ]
     .into_iter()
@@ -205,12 +204,6 @@ fn downlink(gateway: &mut Gateway<'_>) -> Outcome {
     let other = gateway.wan(2)?;
     gateway.set_role(other, Role::Downlink, 0)?;
     teaches_nothing(gateway, other)
-}
-
-fn shared(gateway: &mut Gateway<'_>) -> Outcome {
-    let shared = gateway.wan(2)?;
-    gateway.set_role(shared, Role::SharedUplink, 0)?;
-    teaches_nothing(gateway, shared)
 }
 
 fn unknown(gateway: &mut Gateway<'_>) -> Outcome {

@@ -24,6 +24,7 @@ mod kinds;
 mod lifetimes;
 mod malformed;
 mod marks;
+mod mixed;
 mod noise;
 mod routes;
 mod tcp;
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
             answers::trials(),
             inbound::trials(),
             marks::trials(),
+            mixed::trials(),
             routes::trials(),
             extensions::trials(),
             fragments::trials(),

@@ -78,7 +78,7 @@ fn entry<'e>(
 }
 
 /// What bpftool prints of a map, as scripts read it.
-async fn dump(scene: &Scene, map: &str) -> Result<Entries, Box<dyn std::error::Error>> {
+pub(crate) async fn dump(scene: &Scene, map: &str) -> Result<Entries, Box<dyn std::error::Error>> {
     let command = ProgramSpec::new("bpftool")
         .arguments(["--json", "map", "dump", "pinned"])
         .arguments([scene.lab.pins().map(map)]);

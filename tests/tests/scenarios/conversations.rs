@@ -14,7 +14,7 @@ use crate::scene::{BRIEF, LIMIT, PATIENT};
 /// Open flows, parted by protocol and uplink.
 pub(crate) struct Conversations {
     parts: Vec<Part>,
-    /// Whether clients of lost connections are told: those of the router itself are not.
+    /// Whether clients of lost connections are told.
     told: bool,
     /// Connections whose clients were not told. They stay open, because the farewell of a connection
     /// that nothing is known of any more is not translated by the kernel.
@@ -53,8 +53,9 @@ impl Conversations {
         })
     }
 
-    /// The same as flows of the router itself.
-    pub(crate) fn of_the_router(self) -> Self {
+    /// The same where nobody is told that his connection is lost: it is the router's own, or it may go
+    /// on by another uplink for all that the router knows, since others translate.
+    pub(crate) fn untold(self) -> Self {
         Self {
             told: false,
             ..self

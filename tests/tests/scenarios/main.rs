@@ -23,6 +23,7 @@ mod last_resort;
 mod links;
 mod loss;
 mod narrow;
+mod one_interface;
 mod own_traffic;
 mod priorities;
 mod reloading;

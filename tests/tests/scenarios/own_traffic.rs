@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use failover::family::Family;
 use failover_tests::daemon::State;
-use failover_tests::{Lab, LabBuilder, Protocol, Tally, Traffic, eventually};
+use failover_tests::{Lab, Protocol, Tally, Traffic, eventually};
 
 use crate::Outcome;
 use crate::case::Case;
@@ -34,19 +34,22 @@ const FLOWS: [(Protocol, usize); 3] = [
 ];
 
 pub(crate) async fn of_a_host(case: &Case, family: Family) -> Outcome {
-    fails_over(case, family, Lab::builder().uplinks(3).host_only(), HOST).await
+    let scene = case
+        .open(Lab::builder().uplinks(3).host_only(), HOST)
+        .await?;
+    fails_over(scene, family).await
 }
 
 pub(crate) async fn of_a_router(case: &Case, family: Family) -> Outcome {
-    fails_over(case, family, Lab::builder().uplinks(3), THREE).await
+    let scene = case.open(Lab::builder().uplinks(3), THREE).await?;
+    fails_over(scene, family).await
 }
 
 /// Whichever uplink the kernel gave the flows first: it dies, and they go on.
-async fn fails_over(case: &Case, family: Family, lab: LabBuilder, config: &str) -> Outcome {
-    let scene = case.open(lab, config).await?;
+pub(crate) async fn fails_over(scene: &Scene, family: Family) -> Outcome {
     let host = scene.lab.gateway();
     let flows = Conversations::open(host, family, &FLOWS).await?;
-    let mut flows = flows.of_the_router();
+    let mut flows = flows.untold();
     let victim = (1..=3).max_by_key(|uplink| flows.on(*uplink)).unwrap_or(1);
     assert!(flows.on(victim) >= 50, "most flows are on wan{victim}");
     let survivors: Vec<u8> = (1..=3).filter(|uplink| *uplink != victim).collect();
@@ -67,6 +70,8 @@ async fn fails_over(case: &Case, family: Family, lab: LabBuilder, config: &str) 
     scene.uplink(victim)?.heal().await?;
     scene.until_state(victim, family, State::Up).await?;
     flows.expect_unmoved(&survivors).await?;
+    let tally = answered_flows(host, Traffic::new(Protocol::Udp, family, 60)).await?;
+    assert!(tally.on(victim) > 0, "{tally}");
     scene.expect_no_strays_since(None)
 }
 

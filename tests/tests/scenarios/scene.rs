@@ -279,13 +279,15 @@ impl Scene {
     }
 }
 
-/// What a status says of an uplink of the lab and a family.
+/// What a status says of an uplink of the lab and a family. Uplinks that share an interface have
+/// their numbers as ids.
 pub(crate) fn of(status: &Status, number: u8, family: Family) -> Option<&FamilyStatus> {
     let interface = format!("wan{number}");
-    let uplink = status
-        .uplinks
-        .iter()
-        .find(|uplink| uplink.interface == interface)?;
+    let shared = ["wan0", "lan0"];
+    let uplink = status.uplinks.iter().find(|uplink| {
+        uplink.interface == interface
+            || shared.contains(&uplink.interface.as_str()) && uplink.id == number
+    })?;
     Some(match family {
         Family::Ipv4 => &uplink.ipv4,
         Family::Ipv6 => &uplink.ipv6,

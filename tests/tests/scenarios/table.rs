@@ -3,8 +3,8 @@
 use crate::case::{Scenario, both_families, each_family, ebpf_only, ebpf_only_both, ipv6_only};
 use crate::{
     affinity, beginning, bpftool, calls, churn, downlinks, families, flood, flow_table, ftp,
-    inbound, last_resort, links, loss, narrow, own_traffic, priorities, reloading, resets,
-    restarts, returning, silence, spreading, stickiness, translation,
+    inbound, last_resort, links, loss, narrow, one_interface, own_traffic, priorities, reloading,
+    resets, restarts, returning, silence, spreading, stickiness, translation,
 };
 
 #[rustfmt::skip]
@@ -35,6 +35,15 @@ pub(crate) fn table() -> Vec<Scenario> {
         each_family("downloads_over_a_dead_uplink_begin_anew_at_once", resets::downloads),
         each_family("nobody_is_told_of_a_lost_connection_while_all_uplinks_are_down", resets::withheld),
         each_family("untranslated_connections_are_never_reset", resets::untranslated),
+
+        // Gateways behind one interface.
+        each_family("gateways_in_one_network_share_flows_and_fail_over", one_interface::shared),
+        each_family("gateways_in_one_network_answer_for_themselves", one_interface::shared_inbound),
+        each_family("users_and_gateways_behind_one_interface_fail_over", one_interface::one_arm),
+        each_family("users_and_gateways_behind_one_interface_are_reached_from_outside", one_interface::one_arm_inbound),
+        each_family("answers_may_go_straight_to_users_behind_one_interface", one_interface::one_arm_untranslated),
+        each_family("the_better_gateway_in_the_users_network_is_used_again_when_it_returns", one_interface::one_arm_reserve),
+        each_family("a_host_with_several_gateways_in_one_network_fails_over", one_interface::host),
 
         // Priorities.
         each_family("the_reserve_is_used_when_the_better_uplink_is_down", priorities::reserve),
@@ -101,6 +110,8 @@ pub(crate) fn table() -> Vec<Scenario> {
         // The maps of the TC programs.
         ebpf_only("flows_stay_without_the_flow_table", flow_table::is_not_needed),
         ebpf_only("bpftool_shows_names_and_tells_of_a_failover", bpftool::tells_of_a_failover),
+        ebpf_only("gateways_of_a_shared_interface_are_known_by_their_addresses", one_interface::shared_maps),
+        ebpf_only("gateways_on_one_arm_are_known_by_their_addresses", one_interface::one_arm_maps),
         ebpf_only("a_million_flows_are_more_than_the_flow_table_holds", flood::a_million_flows),
         ebpf_only("flows_stay_when_the_flow_table_is_lost_and_weights_change", flow_table::is_lost_with_the_daemon),
     ]

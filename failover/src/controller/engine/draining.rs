@@ -203,7 +203,7 @@ impl Engine {
             .map(move |(&id, uplink)| Forget::Leaving {
                 uplink: id,
                 family,
-                source: uplink.families.get(family).last_source(),
+                source: self.unshared(id, family, uplink.families.get(family).last_source()),
             })
     }
 

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use aya::maps::{MapData, MapInfo, MapType};
 use failover_common::{
-    Flow, FlowKey, Interface, LAYOUT_VERSION, Selection, SelectionKey, Totals, Uplink,
-    UplinkCounters, maps,
+    Flow, FlowKey, Gateway, GatewayKey, Interface, LAYOUT_VERSION, Selection, SelectionKey, Totals,
+    Uplink, UplinkCounters, maps,
 };
 use thiserror::Error;
 use tracing::info;
@@ -183,7 +183,7 @@ struct Shape {
     entries: u32,
 }
 
-fn shapes(flow_capacity: u32) -> [Shape; 6] {
+fn shapes(flow_capacity: u32) -> [Shape; 7] {
     let shape = |name, kind, key, value, entries| Shape {
         name,
         kind,
@@ -220,6 +220,13 @@ fn shapes(flow_capacity: u32) -> [Shape; 6] {
             INDEX,
             size_of::<Interface>(),
             maps::INTERFACE_CAPACITY,
+        ),
+        shape(
+            maps::GATEWAYS,
+            MapType::Hash,
+            size_of::<GatewayKey>(),
+            size_of::<Gateway>(),
+            maps::GATEWAY_CAPACITY,
         ),
         shape(
             maps::COUNTERS,

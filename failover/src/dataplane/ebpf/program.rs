@@ -16,20 +16,29 @@ pub enum Point {
     LanOut,
     /// From a provider.
     WanIn,
+    /// From users or a provider, on one arm.
+    ArmIn,
+    /// To users or a provider, on one arm.
+    ArmOut,
 }
 
 impl Point {
     /// All points.
-    pub const ALL: [Self; 3] = [Self::LanIn, Self::LanOut, Self::WanIn];
+    pub const ALL: [Self; 5] = [
+        Self::LanIn,
+        Self::LanOut,
+        Self::WanIn,
+        Self::ArmIn,
+        Self::ArmOut,
+    ];
 
     /// The points at an interface of this role.
     #[must_use]
     pub const fn of(role: Role) -> &'static [Self] {
         match role {
             Role::Downlink => &[Self::LanIn, Self::LanOut],
-            Role::Uplink(_) => &[Self::WanIn],
-            // Nothing tells yet whose a packet is.
-            Role::SharedUplink => &[],
+            Role::Uplink(_) | Role::SharedUplink => &[Self::WanIn],
+            Role::OneArm => &[Self::ArmIn, Self::ArmOut],
         }
     }
 
@@ -37,8 +46,8 @@ impl Point {
     #[must_use]
     pub const fn side(self) -> TcAttachType {
         match self {
-            Self::LanIn | Self::WanIn => TcAttachType::Ingress,
-            Self::LanOut => TcAttachType::Egress,
+            Self::LanIn | Self::WanIn | Self::ArmIn => TcAttachType::Ingress,
+            Self::LanOut | Self::ArmOut => TcAttachType::Egress,
         }
     }
 
@@ -63,6 +72,10 @@ impl Point {
             (Self::LanOut, LinkLayer::None) => "fo_lan_out_l3",
             (Self::WanIn, LinkLayer::Ethernet) => "fo_wan_in",
             (Self::WanIn, LinkLayer::None) => "fo_wan_in_l3",
+            // Without hardware addresses nothing tells which way a packet goes: there is one program
+            // for each side, whatever the packets begin with.
+            (Self::ArmIn, _) => "fo_arm_in",
+            (Self::ArmOut, _) => "fo_arm_out",
         }
     }
 }
@@ -73,6 +86,8 @@ impl fmt::Display for Point {
             Self::LanIn => "lan_in",
             Self::LanOut => "lan_out",
             Self::WanIn => "wan_in",
+            Self::ArmIn => "arm_in",
+            Self::ArmOut => "arm_out",
         })
     }
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::hash::{BuildHasher as _, RandomState};
 
 use failover_common::{
-    Affinity, Family as LayoutFamily, Interface, Role as LayoutRole, SLOTS, Selection,
-    SelectionKey, Uplink, UplinkFamily, UplinkState, maps,
+    Affinity, Family as LayoutFamily, Gateway, GatewayKey, Interface, Role as LayoutRole, SLOTS,
+    Selection, SelectionKey, Uplink, UplinkFamily, UplinkState, maps,
 };
 use thiserror::Error;
 
@@ -15,7 +15,7 @@ use crate::config;
 use crate::family::Family;
 use crate::status::State;
 use crate::uplink::UplinkId;
-use crate::wanted::dataplane::{DataPlane, FamilyEntry, Role, SelectionEntry};
+use crate::wanted::dataplane::{DataPlane, FamilyEntry, GatewayEntry, Role, SelectionEntry};
 
 /// Why the maps are not in the wanted state.
 #[derive(Debug, Error)]
@@ -30,6 +30,8 @@ pub enum PublishError {
 
 type Uplinks<'m> = Table<'m, u32, Uplink, 4, { size_of::<Uplink>() }>;
 type Interfaces<'m> = Table<'m, u32, Interface, 4, { size_of::<Interface>() }>;
+type Gateways<'m> =
+    Table<'m, GatewayKey, Gateway, { size_of::<GatewayKey>() }, { size_of::<Gateway>() }>;
 type Selections<'m> =
     Table<'m, SelectionKey, Selection, { size_of::<SelectionKey>() }, { size_of::<Selection>() }>;
 
@@ -68,6 +70,13 @@ impl Programs {
             .map(|(index, attachment)| (index.0, interface(attachment.role)))
             .collect();
         Interfaces::new(maps::INTERFACES, self.map_mut(maps::INTERFACES)?)?.set(&interfaces)?;
+
+        let gateways = wanted
+            .gateways
+            .iter()
+            .map(|(entry, id)| (gateway_key(entry), gateway(*id)))
+            .collect();
+        Gateways::new(maps::GATEWAYS, self.map_mut(maps::GATEWAYS)?)?.set(&gateways)?;
 
         let selections = wanted
             .selections
@@ -143,11 +152,28 @@ const fn interface(role: Role) -> Interface {
         Role::Downlink => (LayoutRole::Downlink, 0),
         Role::Uplink(id) => (LayoutRole::Uplink, id.get()),
         Role::SharedUplink => (LayoutRole::SharedUplink, 0),
+        Role::OneArm => (LayoutRole::OneArm, 0),
     };
     Interface {
         role,
         uplink,
         reserved: [0; 2],
+    }
+}
+
+const fn gateway_key(entry: &GatewayEntry) -> GatewayKey {
+    GatewayKey {
+        interface: entry.interface.0,
+        address: entry.mac.0,
+        family: layout_family(entry.family),
+        reserved: 0,
+    }
+}
+
+fn gateway(id: Option<UplinkId>) -> Gateway {
+    Gateway {
+        uplink: id.map_or(0, UplinkId::get),
+        reserved: [0; 3],
     }
 }
 

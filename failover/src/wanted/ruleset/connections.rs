@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::fmt::{self, Formatter};
 
-use super::{Ruleset, address_keyword, names, nfproto};
+use super::{Ruleset, names, nfproto};
 use crate::family::Family;
 use crate::wanted::UplinkSituation;
 
@@ -32,7 +32,7 @@ impl Ruleset<'_> {
             self.set("ct", mark)
         )?;
         writeln!(f, "  chain back_to_{id} {{")?;
-        if !self.0.shares_interface(uplink) {
+        if self.0.has_own_interface(uplink) {
             writeln!(f, "    oifname \"{}\" return", uplink.interface)?;
         }
         writeln!(f, "    goto to_{id}\n  }}")
@@ -54,9 +54,11 @@ impl Ruleset<'_> {
             (Family::Ipv4, "ct reply ip daddr"),
             (Family::Ipv6, "ct reply ip6 daddr"),
         ] {
-            let sources = self
-                .0
-                .uplinks
+            // Of several uplinks with the same address, the kernel used the one of its own first
+            // route before this table was there.
+            let mut uplinks: Vec<_> = self.0.uplinks.iter().collect();
+            uplinks.sort_by_key(|uplink| uplink.main_metric.get(family).unwrap_or(u32::MAX));
+            let sources = uplinks
                 .iter()
                 .filter_map(|uplink| Some((uplink.path(family)?.source, uplink.id)));
             let others = self
@@ -67,9 +69,13 @@ impl Ruleset<'_> {
                 .flat_map(|uplink| uplink.addresses.iter().map(|own| (*own, uplink.id)))
                 .filter(|(own, _)| Family::of(*own) == family);
             let mut taken = BTreeSet::new();
-            let elements: Vec<String> = sources
+            let mut elements: Vec<_> = sources
                 .chain(others)
                 .filter(|(address, _)| taken.insert(*address))
+                .collect();
+            elements.sort_unstable();
+            let elements: Vec<String> = elements
+                .into_iter()
                 .map(|(address, id)| format!("{address} : goto {to}_{id}"))
                 .collect();
             if !elements.is_empty() {
@@ -86,24 +92,22 @@ impl Ruleset<'_> {
 
     pub(super) fn prerouting(&self, f: &mut Formatter<'_>, picks: bool) -> fmt::Result {
         let mask = self.mask();
-        let mut interfaces = BTreeSet::new();
         for uplink in &self.0.uplinks {
-            if interfaces.insert(&uplink.interface) && !self.0.shares_interface(uplink) {
-                let id = uplink.id;
-                writeln!(f, "  chain from_{id} {{")?;
-                self.clear_incoming(f)?;
-                let chain = if self.by_tc() {
-                    "inbound"
-                } else {
-                    "connection"
-                };
-                writeln!(f, "    ct mark & {mask:#010x} == 0 goto {chain}_{id}")?;
-                writeln!(f, "  }}")?;
-            }
+            let id = uplink.id;
+            writeln!(f, "  chain from_{id} {{")?;
+            self.clear_incoming(f)?;
+            let chain = if self.by_tc() {
+                "inbound"
+            } else {
+                "connection"
+            };
+            writeln!(f, "    ct mark & {mask:#010x} == 0 goto {chain}_{id}")?;
+            writeln!(f, "  }}")?;
         }
-        writeln!(f, "  chain from_shared {{")?;
+        writeln!(f, "  chain from_some {{")?;
         self.clear_incoming(f)?;
-        writeln!(f, "    return\n  }}")?;
+        writeln!(f, "  }}")?;
+        self.coming_by_shared(f)?;
         // After conntrack (-200) and after the user's own marking at mangle (-150), before
         // translation of destinations (-100).
         writeln!(f, "  chain prerouting {{")?;
@@ -111,22 +115,22 @@ impl Ruleset<'_> {
             f,
             "    type filter hook prerouting priority mangle + 10; policy accept;"
         )?;
+        self.coming_by_one_arm(f)?;
         self.accept_known(f)?;
-        let mut seen = BTreeSet::new();
-        let from: Vec<String> = self
+        let own = self
             .0
             .uplinks
             .iter()
-            .filter(|uplink| seen.insert(&uplink.interface))
-            .map(|uplink| {
-                if self.0.shares_interface(uplink) {
-                    format!("\"{}\" : goto from_shared", uplink.interface)
-                } else {
-                    format!("\"{}\" : goto from_{}", uplink.interface, uplink.id)
-                }
-            })
-            .collect();
-        writeln!(f, "    iifname vmap {{ {} }}", from.join(", "))?;
+            .filter(|uplink| self.0.has_own_interface(uplink))
+            .map(|uplink| format!("\"{}\" : goto from_{}", uplink.interface, uplink.id));
+        let shared = self
+            .shared()
+            .map(|name| format!("\"{name}\" : goto from_shared"));
+        let from: BTreeSet<String> = own.chain(shared).collect();
+        if !from.is_empty() {
+            let from: Vec<String> = from.into_iter().collect();
+            writeln!(f, "    iifname vmap {{ {} }}", from.join(", "))?;
+        }
         self.by_connection(f, "to")?;
         // A probe's, or of an uplink that is no more.
         let unmarked = if self.by_tc() {
@@ -147,7 +151,8 @@ impl Ruleset<'_> {
             let downlinks = names(self.0.downlinks.iter());
             writeln!(
                 f,
-                "    iifname {downlinks} ct state new,untracked goto new_flow"
+                "    iifname {downlinks} ct state {} goto new_flow",
+                self.beginning()
             )?;
         }
         writeln!(f, "  }}")
@@ -161,15 +166,13 @@ impl Ruleset<'_> {
             f,
             "    type route hook output priority mangle + 10; policy accept;"
         )?;
+        self.no_redirects(f)?;
         // Probes, and sockets that chose an uplink themselves.
         writeln!(f, "    meta mark & {mask:#010x} != 0 return")?;
         // An ICMP error about a forwarded flow is related to it and may go to either side; where it
         // goes, the kernel's first route for it says.
         writeln!(f, "    ct state related oifname != {uplinks} return")?;
-        writeln!(
-            f,
-            "    ct mark & {mask:#010x} == 0 ct state established,related oifname {uplinks} jump adopt_own"
-        )?;
+        self.adopt_own(f)?;
         // Only what would leave otherwise is marked and routed anew. A VPN's outer packets, which
         // others mark, are kept out of the VPN by rules that know that whole mark only
         // (`not fwmark 0xca6c`): with our bits they would be sent into it.
@@ -178,7 +181,7 @@ impl Ruleset<'_> {
     }
 
     /// Goes to a chain of the connection's uplink.
-    fn by_connection(&self, f: &mut Formatter<'_>, to: &str) -> fmt::Result {
+    pub(super) fn by_connection(&self, f: &mut Formatter<'_>, to: &str) -> fmt::Result {
         let elements: Vec<String> = self
             .0
             .uplinks
@@ -196,7 +199,7 @@ impl Ruleset<'_> {
     /// Takes our bits from a packet that comes in by an uplink: others may have copied them there,
     /// with the whole mark of its connection, and it would be sent out again instead of to whom it
     /// is for.
-    fn clear_incoming(&self, f: &mut Formatter<'_>) -> fmt::Result {
+    pub(super) fn clear_incoming(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let mask = self.mask();
         writeln!(
             f,
@@ -221,27 +224,20 @@ impl Ruleset<'_> {
             "    meta mark & {probe:#010x} != 0 {} return",
             self.set("ct", probe)
         )?;
-        for uplink in &self.0.uplinks {
-            let interface = &uplink.interface;
-            let id = uplink.id;
-            if self.0.shares_interface(uplink) {
-                let mark = self.mark(uplink);
-                writeln!(
-                    f,
-                    "    oifname \"{interface}\" meta mark & {mask:#010x} == {mark:#010x} goto connection_{id}"
-                )?;
-                for family in Family::ALL {
-                    if let Some(gateway) = uplink.path(family).and_then(|path| path.gateway) {
-                        let ip = address_keyword(gateway);
-                        writeln!(
-                            f,
-                            "    oifname \"{interface}\" rt {ip} nexthop {gateway} goto connection_{id}"
-                        )?;
-                    }
-                }
-            } else {
-                writeln!(f, "    oifname \"{interface}\" goto connection_{id}")?;
-            }
+        let (own, mixed): (Vec<_>, Vec<_>) = self
+            .0
+            .uplinks
+            .iter()
+            .partition(|uplink| self.0.has_own_interface(uplink));
+        for uplink in own {
+            let (id, interface) = (uplink.id, &uplink.interface);
+            writeln!(f, "    oifname \"{interface}\" goto connection_{id}")?;
+        }
+        for uplink in &mixed {
+            self.leaves(f, uplink)?;
+        }
+        for uplink in mixed {
+            self.leaves_marked(f, uplink)?;
         }
         writeln!(f, "  }}")
     }

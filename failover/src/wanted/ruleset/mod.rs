@@ -9,6 +9,8 @@
 //!   elsewhere passes unmarked. Packets from uplinks get no mark: they are on their way in, and a
 //!   mark would send those for a VPN's or a container's peer out again.
 //!   In eBPF mode the TC programs have picked before, and the table says whether their pick holds.
+//! - `forward`, only in eBPF mode and where uplinks or users share an interface: the programs at a
+//!   downlink are told the uplink of what came in there.
 //! - `mss`, where an uplink's interface lets only smaller packets through than others send: what a
 //!   TCP connection's first packets say of the size of segments.
 //! - `output`: the same return of the id for the router's own packets, which are then routed anew.
@@ -22,6 +24,7 @@
 
 mod answers;
 mod connections;
+mod mixed;
 mod mss;
 mod picking;
 mod programs;
@@ -69,6 +72,7 @@ impl Display for Ruleset<'_> {
             self.new_flow(f)?;
         }
         self.prerouting(f, picks)?;
+        self.forward(f)?;
         self.mss(f)?;
         self.output(f)?;
         self.first_packet_out(f)?;
@@ -210,13 +214,85 @@ mod tests {
         assert!(!ruleset(&situation).contains("goto picked"));
     }
 
+    /// A chain of the table.
+    fn chain<'t>(text: &'t str, name: &str) -> &'t str {
+        let start = format!("  chain {name} {{\n");
+        let rest = text.split(&start).nth(1).unwrap();
+        rest.split("\n  }").next().unwrap()
+    }
+
     #[test]
-    fn uplinks_of_one_interface_are_told_apart_by_mark_and_next_hop() {
-        let mut situation = fixture::three_uplinks();
-        situation.uplinks[1].interface = situation.uplinks[0].interface.clone();
+    fn uplinks_of_one_interface_are_told_apart_by_next_hop_and_by_their_gateways_addresses() {
+        let situation = fixture::shared();
         let text = ruleset(&situation);
-        assert!(text.contains("rt ip nexthop 198.18.12.1 goto connection_2"));
         assert!(text.contains("\"wan1\" : goto from_shared"));
+        assert!(chain(&text, "from_shared").contains(
+            "meta nfproto ipv4 iifname . ether saddr vmap \
+             { \"wan1\" . 02:00:00:00:00:01 : goto from_1, \"wan1\" . 02:00:00:00:00:02 : goto from_2 }"
+        ));
         assert!(text.contains("ct mark & 0xff000000 == 0x02000000 ip saddr"));
+        // The next hop says by which it leaves, whatever the mark says.
+        let out = chain(&text, "first_packet_out");
+        let by_hop = out
+            .find("rt ip nexthop 198.18.11.102 goto connection_2")
+            .unwrap();
+        let by_mark = out.find("meta mark & 0xff000000 == 0x01000000").unwrap();
+        assert!(by_hop < by_mark);
+        assert!(out.contains("oifname \"wan3\" goto connection_3"));
+    }
+
+    #[test]
+    fn connections_older_than_the_table_stay_where_the_kernel_sent_them() {
+        let mut situation = fixture::shared();
+        for (metric, older) in [(50, 2), (200, 1)] {
+            situation.uplinks[0].main_metric.ipv4 = Some(100);
+            situation.uplinks[1].main_metric.ipv4 = Some(metric);
+            let adopted = format!("198.18.11.2 : goto adopt_{older}");
+            assert!(chain(&ruleset(&situation), "adopt").contains(&adopted));
+        }
+    }
+
+    #[test]
+    fn one_arm_asks_for_the_gateway_first_and_leaves_neighbours_alone() {
+        let text = ruleset(&fixture::one_arm());
+        let first = chain(&text, "prerouting").lines().nth(1).unwrap();
+        assert!(first.contains("meta nfproto ipv4 iifname . ether saddr vmap"));
+        assert!(!text.contains("\"wan1\" : goto from"));
+        let out = chain(&text, "first_packet_out");
+        assert!(out.contains("oifname \"wan1\" rt ip6 nexthop fe80::2 goto connection_2"));
+        assert!(!out.contains("oifname \"wan1\" meta nfproto"), "{out}");
+        assert!(text.contains("oifname { \"wan1\" } icmpv6 type nd-redirect drop"));
+        assert!(!ruleset(&fixture::shared()).contains("nd-redirect"));
+        // Nor are those translated that reach users from outside.
+        assert!(chain(&text, "translate").contains(
+            "oifname \"wan1\" rt ip nexthop 198.18.11.102 ip saddr != { 0.0.0.0, 198.18.11.2 } snat"
+        ));
+    }
+
+    #[test]
+    fn a_next_hop_that_nft_does_not_know_is_told_by_the_mark() {
+        let mut situation = fixture::one_arm();
+        let path = situation.uplinks[0].paths.ipv4.as_mut().unwrap();
+        path.gateway = Some("fe80::1".parse().unwrap());
+        let text = ruleset(&situation);
+        let out = chain(&text, "first_packet_out");
+        assert!(out.contains(
+            "oifname \"wan1\" meta nfproto ipv4 meta mark & 0xff000000 == 0x01000000 goto connection_1"
+        ));
+        assert!(!out.contains("meta nfproto ipv6 meta mark"));
+    }
+
+    #[test]
+    fn the_programs_are_told_the_uplink_where_the_interface_does_not_tell() {
+        let mut situation = fixture::shared();
+        assert!(!ruleset(&situation).contains("hook forward"));
+        situation.picked_by = PickedBy::Tc;
+        let text = ruleset(&situation);
+        let forward = chain(&text, "forward");
+        assert!(forward.contains("iifname != { \"wan1\" } return"));
+        assert!(forward.contains("oifname != { \"lan0\" } return"));
+        let mut plain = fixture::three_uplinks();
+        plain.picked_by = PickedBy::Tc;
+        assert!(!ruleset(&plain).contains("hook forward"));
     }
 }

@@ -44,7 +44,8 @@ impl Ruleset<'_> {
         // Not new, and of no uplink: it goes wherever the kernel sends it.
         writeln!(
             f,
-            "    ct state != {{ new, untracked }} {} return",
+            "    ct state != {{ {} }} {} return",
+            self.beginning(),
             self.set("meta", 0)
         )?;
         for (matching, chain) in [

@@ -11,7 +11,6 @@ use crate::wanted::UplinkSituation;
 
 impl Ruleset<'_> {
     pub(super) fn translate(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let mask = self.mask();
         writeln!(f, "  chain translate {{")?;
         writeln!(
             f,
@@ -23,17 +22,12 @@ impl Ruleset<'_> {
             .iter()
             .filter(|uplink| uplink.nat == Nat::Masquerade)
         {
-            // Which of the uplinks of a shared interface it is, the chain before has written into
-            // the connection mark.
-            let mut leaves_by = format!("oifname \"{}\"", uplink.interface);
-            if self.0.shares_interface(uplink) {
-                leaves_by += &format!(" ct mark & {mask:#010x} == {:#010x}", self.mark(uplink));
-            }
             for family in Family::ALL {
                 let Some(source) = uplink.path(family).map(|path| path.source) else {
                     continue;
                 };
                 let ip = address_keyword(source);
+                let leaves_by = self.leaves_by(uplink, family);
                 let untranslated = untranslated(uplink, source);
                 writeln!(
                     f,

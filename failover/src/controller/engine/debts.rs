@@ -1,0 +1,142 @@
+//! Whose flows are owed to be forgotten, until somebody says that they are.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use super::Engine;
+use crate::controller::uplink::Life;
+use crate::family::Family;
+use crate::select::Tier;
+use crate::uplink::UplinkId;
+
+/// Flows that are to be forgotten: their next packet is a new flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Forget {
+    /// All of an uplink in one family.
+    Uplink(UplinkId, Family),
+    /// Those of an uplink that works, in one family, that can go elsewhere.
+    Leaving {
+        /// The uplink.
+        uplink: UplinkId,
+        /// The family.
+        family: Family,
+        /// The address to which it translates.
+        source: Option<IpAddr>,
+    },
+    /// All that are translated to an address that is gone.
+    Translated(IpAddr),
+    /// All from or translated to the address of an uplink that died, whose mark others overwrite.
+    Unmarked(IpAddr),
+}
+
+impl Engine {
+    /// These flows are forgotten.
+    pub fn forgotten(&mut self, flows: &BTreeSet<Forget>) {
+        for flows in flows {
+            match *flows {
+                Forget::Uplink(id, family) => {
+                    self.taken_out.remove(&(id, family));
+                    self.owed.remove(&(id, family));
+                    self.settle_departure(id, family);
+                }
+                Forget::Leaving { uplink, family, .. } => self.settle_departure(uplink, family),
+                Forget::Translated(address) => {
+                    self.gone_sources.remove(&address);
+                }
+                // Goes with its uplink.
+                Forget::Unmarked(_) => {}
+            }
+        }
+    }
+
+    /// What is to be forgotten whatever becomes of the uplinks.
+    pub(super) fn owed_anyway(&self) -> BTreeSet<Forget> {
+        let mut forget: BTreeSet<Forget> = self
+            .gone_sources
+            .iter()
+            .copied()
+            .map(Forget::Translated)
+            .collect();
+        for (&(id, family), source) in &self.taken_out {
+            forget.insert(Forget::Uplink(id, family));
+            let source = self.unshared(id, family, *source);
+            forget.extend(source.map(Forget::Unmarked));
+        }
+        forget
+    }
+
+    /// The flows of uplinks that died, once there is another one to go to.
+    pub(super) fn owed_of(&self, family: Family) -> BTreeSet<Forget> {
+        let mut forget = BTreeSet::new();
+        for &(id, owed) in self.owed.iter().filter(|(_, owed)| *owed == family) {
+            let Some(uplink) = self.uplinks.get(&id) else {
+                continue;
+            };
+            let state = uplink.families.get(owed);
+            // It is on its way back, and its flows with it: they wait for the next verdict.
+            if state.answers() {
+                continue;
+            }
+            forget.insert(Forget::Uplink(id, owed));
+            let source = self.unshared(id, family, state.last_source());
+            forget.extend(source.map(Forget::Unmarked));
+        }
+        forget
+    }
+
+    /// Whether one of those that new flows go to is beyond doubt. When all uplinks die at once, one
+    /// is found out first: its flows must not be forgotten in favour of others that are silent too.
+    pub(super) fn is_trusted(&self, family: Family) -> bool {
+        let members = &self.pools.get(family).members;
+        members.keys().any(|id| {
+            self.uplinks
+                .get(id)
+                .is_some_and(|uplink| !uplink.families.get(family).is_doubtful())
+        })
+    }
+
+    /// The address of an uplink, unless another one that gets packets through has it too: nothing
+    /// tells then whose a flow from there is that others took the mark from, and it keeps its
+    /// translation wherever it goes.
+    pub(super) fn unshared(
+        &self,
+        id: UplinkId,
+        family: Family,
+        source: Option<IpAddr>,
+    ) -> Option<IpAddr> {
+        let is_anothers = |source: &IpAddr| {
+            self.uplinks.iter().any(|(other, uplink)| {
+                let state = uplink.families.get(family);
+                let theirs = state.path().filter(|_| state.is_alive());
+                *other != id && theirs.is_some_and(|path| path.source == *source)
+            })
+        };
+        source.filter(|source| !is_anothers(source))
+    }
+
+    /// Notes whose flows are owed to be forgotten: of uplinks that died since the last decision,
+    /// and of all that are dead when the last resort ends, because all of them were tried.
+    pub(super) fn settle_debts(&mut self, family: Family, before: Tier) {
+        let last_resort_ends =
+            before == Tier::LastResort && self.pools.get(family).tier.is_usable();
+        for (&id, uplink) in &mut self.uplinks {
+            match uplink.life(family) {
+                // Its flows can go on where they are.
+                Life::Alive => {
+                    self.owed.remove(&(id, family));
+                }
+                Life::Died => {
+                    self.owed.insert((id, family));
+                }
+                Life::Dead if last_resort_ends => {
+                    self.owed.insert((id, family));
+                }
+                Life::Dead | Life::Kept => {}
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "debts_tests.rs"]
+mod tests;

@@ -1,0 +1,51 @@
+//! What the loop says to those who ask at the control socket.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use super::Daemon;
+use crate::control::server::Question;
+use crate::control::{Answer, Request};
+use crate::controller::apply::Kernel;
+use crate::controller::counts::Counts;
+use crate::controller::listing::Listing;
+use crate::dataplane::Steering;
+use crate::wanted::PickedBy;
+
+impl<K: Kernel, S: Steering> Daemon<K, S> {
+    /// Answers without waiting for anything; flows are counted and listed beside the loop.
+    pub(super) fn answer(&mut self, question: Question) {
+        match question.request {
+            Request::Status => {
+                let mut document = self.engine.status(Instant::now());
+                document.problem.clone_from(&self.problem);
+                let counts = Counts {
+                    marks: self.engine.config().marks,
+                    table: self.flow_table(),
+                };
+                tokio::spawn(async move {
+                    counts.fill_in(&mut document).await;
+                    question.reply.finish(&Answer::Status(document)).await;
+                });
+            }
+            Request::Flows { uplink } => {
+                let listing = Listing {
+                    uplinks: self.engine.names(),
+                    surroundings: self.engine.surroundings(),
+                    marks: self.engine.config().marks,
+                    table: self.flow_table(),
+                };
+                tokio::spawn(listing.send(uplink, question.reply));
+            }
+            Request::Reload => self.begin_reload(Some(question.reply)),
+        }
+    }
+
+    /// Where the flow table is pinned, if there is one.
+    fn flow_table(&self) -> Option<PathBuf> {
+        match self.engine.picked_by() {
+            PickedBy::Nftables => None,
+            PickedBy::Tc => Some(self.engine.config().bpffs.clone()),
+        }
+    }
+}
