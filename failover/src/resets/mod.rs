@@ -55,7 +55,12 @@ impl Resets {
     #[must_use]
     pub fn start(nft: Nft) -> Self {
         let (orders_in, orders) = mpsc::unbounded_channel();
-        let teller = Teller { nft, until: None };
+        let teller = Teller {
+            nft,
+            made: false,
+            // A daemon that was killed leaves its table, the elements of which are gone by then.
+            until: Some(Instant::now() + table::LIFETIME),
+        };
         tokio::spawn(teller.work(orders));
         Self(orders_in)
     }
@@ -72,6 +77,8 @@ impl Resets {
 /// The task.
 struct Teller {
     nft: Nft,
+    /// Whether the table is there, made by this daemon.
+    made: bool,
     /// When the last element of the table, if there is one, is gone.
     until: Option<Instant>,
 }
@@ -136,9 +143,10 @@ impl Teller {
     async fn answer(&mut self, lost: &[LostConnection]) -> Result<(), NftError> {
         let elements = table::elements(lost);
         let what = "answer packets of lost connections";
-        let added = match self.until {
-            Some(_) => self.nft.execute(what, &elements).await,
-            None => self.nft.execute(what, &(table::table() + &elements)).await,
+        let added = if self.made {
+            self.nft.execute(what, &elements).await
+        } else {
+            self.nft.execute(what, &(table::table() + &elements)).await
         };
         if let Err(error) = added {
             // Somebody flushed the ruleset.
@@ -147,12 +155,14 @@ impl Teller {
                 .execute(what, &(table::table() + &elements))
                 .await?;
         }
+        self.made = true;
         self.until = Some(Instant::now() + table::LIFETIME);
         Ok(())
     }
 
     async fn take_out(&mut self) {
         self.until = None;
+        self.made = false;
         let what = "take out the table for lost connections";
         if let Err(error) = self.nft.execute(what, &table::nothing()).await {
             warn!(%error, "a table without elements stays");
