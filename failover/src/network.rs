@@ -14,8 +14,9 @@ use crate::interface::{InterfaceIndex, InterfaceName};
 pub struct NetworkView {
     /// The interfaces that exist.
     pub links: BTreeMap<InterfaceName, Link>,
-    /// Their addresses that can be used as a source: global scope, not tentative, not deprecated,
-    /// not failed. An interface's primary address of a family comes before its others.
+    /// Their addresses that can be used as a source: global scope, not tentative, not failed. An
+    /// interface's primary address of a family comes before its others, and deprecated ones come
+    /// last: what is open goes on with them, and what begins takes another (RFC 4862, section 5.5.4).
     pub addresses: Vec<InterfaceAddress>,
     /// The default routes of the table `main`, whoever put them there.
     pub default_routes: Vec<DefaultRoute>,

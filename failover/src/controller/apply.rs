@@ -20,6 +20,7 @@ use crate::dataplane::Steering;
 use crate::family::Family;
 use crate::flows::{Leaving, Surroundings, TrackedFlow};
 use crate::interface::InterfaceName;
+use crate::kernel::former_address::FormerAddress;
 use crate::kernel::{Conntrack, Firewall, Forgotten, RoutingTables, Sysctls};
 use crate::mark::MarkMask;
 use crate::state::{InstalledFacts, Store, StoreError};
@@ -227,14 +228,24 @@ impl<K: Kernel, S: Steering> Applier<K, S> {
                 debug!(%address, count, "forgot flows that others took the mark from");
                 Ok(())
             }
-            Forget::Translated(address) => {
+            Forget::Former {
+                uplink,
+                address,
+                elsewhere,
+            } => {
+                let former = FormerAddress {
+                    address,
+                    mark: self.marks.flow(uplink),
+                    mask: self.marks,
+                    elsewhere,
+                };
                 let Forgotten { count, connections } = self
                     .kernel
-                    .forget_translated(address)
+                    .forget_former(former)
                     .await
                     .map_err(|error| failed(error.into()))?;
                 self.connections.extend(connections);
-                info!(%address, count, "forgot flows that were translated to an address that is gone");
+                info!(%uplink, %address, count, "forgot the flows of an address that is gone");
                 Ok(())
             }
         }

@@ -67,7 +67,8 @@ pub struct Engine {
     pub(super) uplinks: BTreeMap<UplinkId, Uplink>,
     pools: PerFamily<Pool>,
     pub(super) owed: BTreeSet<(UplinkId, Family)>,
-    pub(super) gone_sources: BTreeSet<IpAddr>,
+    /// Addresses that uplinks had, and whose flows are not forgotten yet.
+    pub(super) former: BTreeSet<(UplinkId, IpAddr)>,
     /// Uplinks that a reload takes out, with the addresses that they had: their flows have nothing
     /// to wait for, whatever becomes of the others.
     pub(super) taken_out: BTreeMap<(UplinkId, Family), Option<IpAddr>>,
@@ -108,7 +109,7 @@ impl Engine {
             uplinks,
             pools: PerFamily::from_fn(|_| select(&[])),
             owed: BTreeSet::new(),
-            gone_sources: BTreeSet::new(),
+            former: BTreeSet::new(),
             taken_out: BTreeMap::new(),
             macs: GatewayMacs::default(),
             notices: Vec::new(),
@@ -163,16 +164,11 @@ impl Engine {
             for family in Family::ALL {
                 let news = uplink.look(family, &self.view, now);
                 tracing_transition(id, family, news.transition.as_ref());
-                self.gone_sources.extend(news.former_source);
+                self.stale |= news.changed || !news.former_addresses.is_empty();
+                let former = news.former_addresses.into_iter();
+                self.former.extend(former.map(|address| (id, address)));
             }
         }
-        let here = |address: &IpAddr| {
-            self.view
-                .addresses
-                .iter()
-                .any(|own| own.address == *address)
-        };
-        self.gone_sources.retain(|address| !here(address));
         self.macs.retain(&self.mixed_links());
         self.neighbours(&neighbours);
         self.notice_time(now.at);
@@ -253,7 +249,7 @@ impl Engine {
             for (family, state) in uplink.families.iter() {
                 let asked: Vec<_> = targets(&uplink.config.probe, family).cloned().collect();
                 let probed = !asked.is_empty() && !state.is_retired();
-                let Some(path) = state.path().filter(|_| probed) else {
+                let Some(path) = state.path().filter(|path| probed && path.sourced) else {
                     continue;
                 };
                 let plan = ProbePlan {

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use crate::config::{ProbeConfig, Target, UplinkConfig};
+use crate::controller::held_addresses::{ADDRESS_GRACE, HeldAddresses};
 use crate::discover::{Gateways, Missing, Path, Reachability, reachability};
 use crate::family::Family;
 use crate::health::{Health, LinkLoss, Machine, Thresholds, Transition};
@@ -31,8 +32,12 @@ pub(super) struct FamilyState {
     spoken: bool,
     /// The source of the last path: what its flows are translated to.
     last_source: Option<IpAddr>,
+    /// The addresses that its flows may have.
+    held: HeldAddresses,
     /// Since when the path's gateway is told by nobody.
     routeless: Option<Instant>,
+    /// Since when the path's source is gone, and no other path is there.
+    sourceless: Option<Instant>,
     /// The user takes it out: it is as good as dead, whatever its probes say.
     retired: bool,
 }
@@ -40,10 +45,12 @@ pub(super) struct FamilyState {
 /// What a new look at the network changed.
 #[derive(Debug, Default)]
 pub(super) struct PathNews {
+    /// The way of its packets is another.
+    pub(super) changed: bool,
     /// The verdict changed with the link.
     pub(super) transition: Option<Transition>,
-    /// Flows may be translated to this address, which the path has no more.
-    pub(super) former_source: Option<IpAddr>,
+    /// Flows may have these addresses, which the uplink has no more.
+    pub(super) former_addresses: Vec<IpAddr>,
 }
 
 impl FamilyState {
@@ -64,8 +71,10 @@ impl FamilyState {
                 || initial != Health::Unknown
                 || reachability.path().is_some(),
             last_source: reachability.path().map(|path| path.source),
+            held: HeldAddresses::default(),
             reachability,
             routeless: None,
+            sourceless: None,
             retired: false,
         }
     }
@@ -89,7 +98,8 @@ impl FamilyState {
         }
         self.gateways = gateways;
         // What the user took out of the file is no route that comes back in a moment.
-        self.take(reachability(config, gateways, self.family, view), now)
+        let new = reachability(config, gateways, self.family, view);
+        self.take(new, config, view, now)
     }
 
     /// From now on it is as good as dead.
@@ -121,19 +131,54 @@ impl FamilyState {
         now: Instant,
     ) -> PathNews {
         let new = reachability(config, self.gateways, self.family, view);
-        if new == Reachability::Absent(Missing::Gateway) && self.outlives_its_route(config, view) {
-            let since = *self.routeless.get_or_insert(now);
-            if now < since + ROUTE_GRACE {
-                return PathNews::default();
-            }
+        if let Reachability::Absent(missing) = &new
+            && self.is_renewed(*missing, config, view, now)
+        {
+            return PathNews::default();
         }
-        self.take(new, now)
+        self.take(new, config, view, now)
     }
 
-    fn take(&mut self, new: Reachability, now: Instant) -> PathNews {
+    /// Whether what is missing of the path is expected back.
+    fn is_renewed(
+        &mut self,
+        missing: Missing,
+        config: &UplinkConfig,
+        view: &NetworkView,
+        now: Instant,
+    ) -> bool {
+        let link = view.links.get(&config.interface);
+        let Some(path) = self.reachability.path_mut() else {
+            return false;
+        };
+        if !link.is_some_and(|link| link.works() && link.index == path.interface) {
+            return false;
+        }
+        path.sourced = view.addresses.iter().any(|own| own.address == path.source);
+        if path.sourced && missing == Missing::Gateway {
+            self.sourceless = None;
+            now < *self.routeless.get_or_insert(now) + ROUTE_GRACE
+        } else {
+            now < *self.sourceless.get_or_insert(now) + ADDRESS_GRACE
+        }
+    }
+
+    fn take(
+        &mut self,
+        new: Reachability,
+        config: &UplinkConfig,
+        view: &NetworkView,
+        now: Instant,
+    ) -> PathNews {
         let mut news = PathNews::default();
         self.routeless = None;
-        let old = std::mem::replace(&mut self.reachability, new);
+        self.sourceless = None;
+        let mut old = std::mem::replace(&mut self.reachability, new);
+        if let Some(old) = old.path_mut() {
+            news.changed = !old.sourced;
+            old.sourced = true;
+        }
+        news.changed |= old != self.reachability;
         match &self.reachability {
             Reachability::LinkDown(loss) => {
                 self.spoken |= *loss == LinkLoss::NoCarrier;
@@ -148,10 +193,10 @@ impl FamilyState {
                     self.machine.path_changed(now);
                 }
                 self.spoken = true;
-                news.former_source = self
-                    .last_source
-                    .replace(path.source)
-                    .filter(|former| *former != path.source);
+                let former = self.last_source.replace(path.source);
+                if let Some(link) = view.links.get(&config.interface) {
+                    news.former_addresses = self.held.look(link, path, former, view, now);
+                }
             }
         }
         news
@@ -159,31 +204,24 @@ impl FamilyState {
 
     /// When it must be looked at again though nothing changes until then.
     pub(super) fn look_again(&self) -> Option<Instant> {
-        self.routeless.map(|since| since + ROUTE_GRACE)
-    }
-
-    /// Whether everything of the path is as it was, but for a route of `main` that tells of it.
-    fn outlives_its_route(&self, config: &UplinkConfig, view: &NetworkView) -> bool {
-        self.path().is_some_and(|path| {
-            let link = view.links.get(&config.interface);
-            link.is_some_and(|link| link.works() && link.index == path.interface)
-                && view.addresses.iter().any(|own| own.address == path.source)
-        })
+        let route = self.routeless.map(|since| since + ROUTE_GRACE);
+        let source = self.sourceless.map(|since| since + ADDRESS_GRACE);
+        let held = self.path().and_then(|_| self.held.look_again());
+        [route, source, held].into_iter().flatten().min()
     }
 
     pub(super) fn standing(&self) -> Standing {
         match self.reachability {
-            Reachability::Path(_) => Standing::Routed(self.health()),
-            Reachability::Absent(_) | Reachability::LinkDown(_) => Standing::Pathless,
+            Reachability::Path(Path { sourced: true, .. }) => Standing::Routed(self.health()),
+            Reachability::Path(_) | Reachability::Absent(_) | Reachability::LinkDown(_) => {
+                Standing::Pathless
+            }
         }
     }
 
-    /// Packets of this family get through, as far as is known.
+    /// Packets of this family get through, as far as is known, or will in a moment.
     pub(super) fn is_alive(&self) -> bool {
-        matches!(
-            self.standing(),
-            Standing::Routed(Health::Up | Health::Unknown)
-        )
+        self.path().is_some() && matches!(self.health(), Health::Up | Health::Unknown)
     }
 
     /// The last round of probes was not answered, whatever the verdict still is.
@@ -233,6 +271,11 @@ impl FamilyState {
     /// The address that it has now, or had last.
     pub(super) const fn last_source(&self) -> Option<IpAddr> {
         self.last_source
+    }
+
+    /// Whether an address is the uplink's own, or expected back.
+    pub(super) fn has(&self, address: IpAddr) -> bool {
+        self.held.has(address)
     }
 
     pub(super) fn path(&self) -> Option<&Path> {

@@ -10,6 +10,7 @@ pub mod apply_error;
 mod counts;
 pub mod engine;
 mod family_state;
+mod held_addresses;
 mod listing;
 mod reconfigure;
 mod reloading;

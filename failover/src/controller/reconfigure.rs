@@ -68,8 +68,8 @@ impl Engine {
             let uplink = match former.remove(&id) {
                 Some(mut known) => {
                     let news = known.reconfigure(settings, gateways, &self.view, now);
-                    let left = news.into_iter().filter_map(|news| news.former_source);
-                    self.gone_sources.extend(left);
+                    let left = news.into_iter().flat_map(|news| news.former_addresses);
+                    self.former.extend(left.map(|address| (id, address)));
                     known
                 }
                 None => {

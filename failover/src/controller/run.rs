@@ -213,7 +213,7 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
             Change::Addresses => {
                 self.timers.look.get_or_insert(soon);
             }
-            Change::Routes | Change::Rules => {
+            Change::AddressGone | Change::Routes | Change::Rules => {
                 self.suspect_routing();
                 self.timers.look.get_or_insert(soon);
             }

@@ -1,5 +1,7 @@
 //! What the engine keeps of one uplink.
 
+use std::net::IpAddr;
+
 use jiff::Timestamp;
 
 use crate::config::{OnDown, UplinkConfig};
@@ -109,6 +111,11 @@ impl Uplink {
         self.families
             .get_mut(family)
             .look(&self.config, view, now.at)
+    }
+
+    /// Whether an address is its own, or expected back.
+    pub(super) fn has(&self, address: IpAddr) -> bool {
+        self.families.get(Family::of(address)).has(address)
     }
 
     /// What became of it since this was last asked.

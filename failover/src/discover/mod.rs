@@ -26,6 +26,9 @@ pub struct Path {
     pub onlink: bool,
     /// The address of probes, and of translated flows.
     pub source: IpAddr,
+    /// The source is an address of this host now. While it is expected back, only what is open
+    /// already takes this path.
+    pub sourced: bool,
 }
 
 /// Whether an uplink has a way for one family.
@@ -40,6 +43,14 @@ pub enum Reachability {
 }
 
 impl Reachability {
+    /// The path, to be changed.
+    pub(crate) const fn path_mut(&mut self) -> Option<&mut Path> {
+        match self {
+            Self::Path(path) => Some(path),
+            Self::Absent(_) | Self::LinkDown(_) => None,
+        }
+    }
+
     /// The path, where there is one.
     #[must_use]
     pub const fn path(&self) -> Option<&Path> {
@@ -160,6 +171,7 @@ pub fn reachability(
         gateway,
         onlink,
         source,
+        sourced: true,
     })
 }
 
@@ -202,7 +214,7 @@ fn network(own: &InterfaceAddress) -> IpNet {
 }
 
 /// Link-local next hops are on the link by their nature.
-const fn is_link_local(address: IpAddr) -> bool {
+pub const fn is_link_local(address: IpAddr) -> bool {
     matches!(address, IpAddr::V6(address) if address.is_unicast_link_local())
 }
 

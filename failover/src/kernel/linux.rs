@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use crate::family::Family;
 use crate::flows::{Leaving, TrackedFlow};
 use crate::kernel::conntrack::{ConntrackError, Ctnetlink};
+use crate::kernel::former_address::FormerAddress;
 use crate::kernel::nftables::{Nft, NftError};
 use crate::kernel::routing::{NetlinkRouting, RoutingError};
 use crate::kernel::sysctl::{ProcSys, SysctlError};
@@ -73,8 +74,8 @@ impl Conntrack for LinuxKernel {
         self.conntrack.forget_leaving(leaving).await
     }
 
-    async fn forget_translated(&mut self, address: IpAddr) -> Result<Forgotten, ConntrackError> {
-        self.conntrack.forget_translated(address).await
+    async fn forget_former(&mut self, former: FormerAddress) -> Result<Forgotten, ConntrackError> {
+        self.conntrack.forget_former(former).await
     }
 
     async fn forget_unmarked(

@@ -4,6 +4,7 @@
 pub mod capabilities;
 pub mod conntrack;
 pub mod filters;
+pub mod former_address;
 pub mod linux;
 pub mod neighbours;
 mod netlink;
@@ -24,6 +25,7 @@ use std::net::IpAddr;
 
 use crate::family::Family;
 use crate::flows::{Leaving, TrackedFlow};
+use crate::kernel::former_address::FormerAddress;
 use crate::mark::{Mark, MarkMask};
 use crate::wanted::routing::{Routing, RoutingChange};
 
@@ -95,11 +97,10 @@ pub trait Conntrack {
         leaving: &Leaving,
     ) -> impl Future<Output = Result<Forgotten, Self::Error>> + Send;
 
-    /// Deletes the entries that are translated to `address`: those whose replies go there and whose
-    /// sources it is not.
-    fn forget_translated(
+    /// Deletes the entries of an address that an uplink had.
+    fn forget_former(
         &mut self,
-        address: IpAddr,
+        former: FormerAddress,
     ) -> impl Future<Output = Result<Forgotten, Self::Error>> + Send;
 
     /// Deletes the entries without any bit of `mask` whose replies go to `address`.

@@ -271,7 +271,7 @@ fn is_port(info: &LinkInfo) -> bool {
 }
 
 /// An address that can be a source, with its rank: lower comes first.
-fn address(message: &AddressMessage) -> Option<(bool, InterfaceAddress)> {
+fn address(message: &AddressMessage) -> Option<((bool, bool), InterfaceAddress)> {
     let header = &message.header;
     if header.scope != AddressScope::Universe {
         return None;
@@ -287,8 +287,7 @@ fn address(message: &AddressMessage) -> Option<(bool, InterfaceAddress)> {
             _ => {}
         }
     }
-    let unusable = AddressFlags::Tentative | AddressFlags::Deprecated | AddressFlags::Dadfailed;
-    if flags.intersects(unusable) {
+    if flags.intersects(AddressFlags::Tentative | AddressFlags::Dadfailed) {
         return None;
     }
     // `IFA_ADDRESS` is the other end's where the two differ (`include/uapi/linux/if_addr.h`).
@@ -298,7 +297,11 @@ fn address(message: &AddressMessage) -> Option<(bool, InterfaceAddress)> {
         prefix_len: header.prefix_len,
     };
     // The same bit says "temporary" of an IPv6 address.
-    Some((flags.contains(AddressFlags::Secondary), address))
+    let rank = (
+        flags.contains(AddressFlags::Deprecated),
+        flags.contains(AddressFlags::Secondary),
+    );
+    Some((rank, address))
 }
 
 /// Adds a default route's next hops to `routes`. False if it is one whose next hops are not told.

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use thiserror::Error;
 
+use super::former_address::{EntryAddresses, FormerAddress};
 use super::{Conntrack, Firewall, Forgotten, RoutingTables, Sysctls};
 use crate::family::Family;
 use crate::flows::{Leaving, Protocol, TrackedFlow};
@@ -28,8 +29,8 @@ pub enum Operation {
     ForgetUplink(Family, Mark, MarkMask),
     /// The entries of flows that can leave an uplink were deleted.
     ForgetLeaving(Family, Mark),
-    /// The entries translated to an address were deleted.
-    ForgetTranslated(IpAddr),
+    /// The entries of an address that an uplink had were deleted.
+    ForgetFormer(FormerAddress),
     /// The unmarked entries of an address were deleted.
     ForgetUnmarked(IpAddr, MarkMask),
     /// Our bits were cleared in all entries.
@@ -225,10 +226,17 @@ impl Conntrack for RecordingKernel {
         })
     }
 
-    async fn forget_translated(&mut self, address: IpAddr) -> Result<Forgotten, Injected> {
+    async fn forget_former(&mut self, former: FormerAddress) -> Result<Forgotten, Injected> {
         let mut state = self.state();
-        state.record(Operation::ForgetTranslated(address))?;
-        Ok(state.forget(|entry| entry.reply_destination == address && entry.source != address))
+        state.record(Operation::ForgetFormer(former))?;
+        Ok(state.forget(|entry| {
+            former.has(&EntryAddresses {
+                mark: Mark(entry.mark),
+                source: Some(entry.source),
+                destination: None,
+                reply_destination: Some(entry.reply_destination),
+            })
+        }))
     }
 
     async fn forget_unmarked(

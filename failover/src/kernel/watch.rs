@@ -44,8 +44,11 @@ pub enum Change {
         /// What it is now; `None` if it is gone.
         link: Option<Link>,
     },
-    /// Addresses came, went or changed their state.
+    /// Addresses came or changed their state.
     Addresses,
+    /// An address went. The kernel takes IPv4 routes with the last one of an interface, and the
+    /// preferred source out of IPv6 routes, without a message of their own.
+    AddressGone,
     /// A default route of any table, or a route of ours, was changed by someone else.
     Routes,
     /// A rule of ours was changed by someone else.
@@ -363,9 +366,8 @@ impl Reader for Links {
         match inner {
             RouteNetlinkMessage::NewLink(message) => self.new_link(&message),
             RouteNetlinkMessage::DelLink(message) => self.deleted_link(&message),
-            RouteNetlinkMessage::NewAddress(_) | RouteNetlinkMessage::DelAddress(_) => {
-                vec![Change::Addresses]
-            }
+            RouteNetlinkMessage::NewAddress(_) => vec![Change::Addresses],
+            RouteNetlinkMessage::DelAddress(_) => vec![Change::AddressGone],
             RouteNetlinkMessage::NewRule(rule) | RouteNetlinkMessage::DelRule(rule)
                 if parsed.header.port_number != self.own_port
                     && rule

@@ -153,7 +153,10 @@ async fn addresses_and_routes() {
     let mut changes = started(0).await;
     for (number, (command, wanted)) in [
         ("ip address add 198.18.41.2/24 dev wan1", Change::Addresses),
-        ("ip address del 198.18.41.2/24 dev wan1", Change::Addresses),
+        (
+            "ip address del 198.18.41.2/24 dev wan1",
+            Change::AddressGone,
+        ),
         (
             "ip address add fd00:41::2/64 dev wan1 nodad",
             Change::Addresses,

@@ -23,8 +23,15 @@ pub enum Forget {
         /// The address to which it translates.
         source: Option<IpAddr>,
     },
-    /// All that are translated to an address that is gone.
-    Translated(IpAddr),
+    /// Those of an uplink that have an address which it has no more.
+    Former {
+        /// The uplink.
+        uplink: UplinkId,
+        /// The address.
+        address: IpAddr,
+        /// Another interface has it: an entry without any mark may be another uplink's.
+        elsewhere: bool,
+    },
     /// All from or translated to the address of an uplink that died, whose mark others overwrite.
     Unmarked(IpAddr),
 }
@@ -40,8 +47,10 @@ impl Engine {
                     self.settle_departure(id, family);
                 }
                 Forget::Leaving { uplink, family, .. } => self.settle_departure(uplink, family),
-                Forget::Translated(address) => {
-                    self.gone_sources.remove(&address);
+                Forget::Former {
+                    uplink, address, ..
+                } => {
+                    self.former.remove(&(uplink, address));
                 }
                 // Goes with its uplink.
                 Forget::Unmarked(_) => {}
@@ -52,10 +61,9 @@ impl Engine {
     /// What is to be forgotten whatever becomes of the uplinks.
     pub(super) fn owed_anyway(&self) -> BTreeSet<Forget> {
         let mut forget: BTreeSet<Forget> = self
-            .gone_sources
+            .former
             .iter()
-            .copied()
-            .map(Forget::Translated)
+            .map(|&(uplink, address)| self.former(uplink, address))
             .collect();
         for (&(id, family), source) in &self.taken_out {
             forget.insert(Forget::Uplink(id, family));
@@ -63,6 +71,15 @@ impl Engine {
             forget.extend(source.map(Forget::Unmarked));
         }
         forget
+    }
+
+    fn former(&self, uplink: UplinkId, address: IpAddr) -> Forget {
+        let mut addresses = self.view.addresses.iter();
+        Forget::Former {
+            uplink,
+            address,
+            elsewhere: addresses.any(|own| own.address == address),
+        }
     }
 
     /// The flows of uplinks that died, once there is another one to go to.

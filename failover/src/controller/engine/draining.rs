@@ -166,7 +166,10 @@ impl Engine {
             Forget::Leaving { uplink, family, .. } => {
                 of(uplink, &|uplink| uplink.departures.get(family).outranked)
             }
-            Forget::Translated(_) | Forget::Unmarked(_) => false,
+            Forget::Former {
+                uplink, address, ..
+            } => !of(uplink, &|uplink| uplink.has(address)),
+            Forget::Unmarked(_) => false,
         }
     }
 

@@ -12,6 +12,7 @@ use netlink_packet_netfilter::conntrack::{ConntrackAttribute, ConntrackMessage};
 use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterProtoFamily};
 
 use crate::family::Family;
+use crate::kernel::former_address::EntryAddresses;
 use crate::mark::{Mark, MarkMask};
 
 // Attributes (`include/uapi/linux/netfilter/nfnetlink_conntrack.h`).
@@ -107,9 +108,14 @@ impl<'a> Entry<'a> {
         Mark(value)
     }
 
-    /// Where its first packet came from.
-    pub(super) fn source(&self) -> Option<IpAddr> {
-        self.address(CTA_TUPLE_ORIG, [CTA_IP_V4_SRC, CTA_IP_V6_SRC])
+    /// What says whose it is.
+    pub(super) fn addresses(&self) -> EntryAddresses {
+        EntryAddresses {
+            mark: self.mark(),
+            source: self.address(CTA_TUPLE_ORIG, [CTA_IP_V4_SRC, CTA_IP_V6_SRC]),
+            destination: self.address(CTA_TUPLE_ORIG, [CTA_IP_V4_DST, CTA_IP_V6_DST]),
+            reply_destination: self.reply_destination(),
+        }
     }
 
     /// Where its replies go: the source, after translation.

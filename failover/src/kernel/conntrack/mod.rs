@@ -23,6 +23,7 @@ use tracing::warn;
 
 use self::message::Entry;
 use self::session::{Session, Verdict};
+use super::former_address::FormerAddress;
 use super::{Conntrack, Forgotten};
 use crate::family::Family;
 use crate::flows::{Leaving, Protocol, TrackedFlow};
@@ -217,19 +218,30 @@ impl Conntrack for Ctnetlink {
             .await
     }
 
-    async fn forget_translated(&mut self, address: IpAddr) -> Result<Forgotten, ConntrackError> {
-        let family = message::family(Family::of(address));
+    async fn forget_former(&mut self, former: FormerAddress) -> Result<Forgotten, ConntrackError> {
+        let family = message::family(Family::of(former.address));
+        // The kernel leaves out all others, which are nearly all.
+        let probes = Mark(former.mask.probe_bit());
+        let marks: &[Mark] = if former.elsewhere {
+            &[former.mark]
+        } else {
+            &[former.mark, probes, Mark(0)]
+        };
+        let marks = marks.to_vec();
         self.blocking("delete the entries of an address", move |session| {
-            let mut connections = Vec::new();
-            let count = session.each(family, Vec::new(), |entry| {
-                if entry.reply_destination() == Some(address) && entry.source() != Some(address) {
-                    connections.extend(connection(entry));
-                    Verdict::Change(ConntrackMessage::Delete(entry.key_with_id()))
-                } else {
-                    Verdict::Leave
-                }
-            })?;
-            Ok(Forgotten { count, connections })
+            let mut forgotten = Forgotten::default();
+            for mark in marks {
+                forgotten.count +=
+                    session.each(family, message::mark(mark, former.mask), |entry| {
+                        if former.has(&entry.addresses()) {
+                            forgotten.connections.extend(connection(entry));
+                            Verdict::Change(ConntrackMessage::Delete(entry.key_with_id()))
+                        } else {
+                            Verdict::Leave
+                        }
+                    })?;
+            }
+            Ok(forgotten)
         })
         .await
     }

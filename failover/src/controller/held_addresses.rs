@@ -1,0 +1,86 @@
+//! The addresses that an uplink has in one family, and those that it had: whose flows are to be
+//! forgotten because nothing can come back to them any more.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use crate::discover::{Path, addresses_of};
+use crate::family::Family;
+use crate::network::{Link, NetworkView};
+
+/// For how long an address counts that is gone: DHCP clients take all addresses from the interface
+/// and put the same ones on again, some when they are started anew (busybox's, dhclient's), with the
+/// exchange with the server in between.
+pub(super) const ADDRESS_GRACE: Duration = Duration::from_secs(1);
+
+/// The addresses of one uplink and family.
+#[derive(Debug, Default)]
+pub(super) struct HeldAddresses(BTreeMap<IpAddr, Held>);
+
+#[derive(Debug)]
+struct Held {
+    /// On the uplink's interface. Otherwise it is a source that the configuration gives, anywhere on
+    /// this host.
+    on_link: bool,
+    gone: Option<Instant>,
+}
+
+impl HeldAddresses {
+    /// Takes in what an uplink has while it has a path. Returns the addresses that it does not have
+    /// any more: the source of the last path at once when there is another, since that one is in its
+    /// place; all others when they are gone for a while.
+    pub(super) fn look(
+        &mut self,
+        link: &Link,
+        path: &Path,
+        former_source: Option<IpAddr>,
+        view: &NetworkView,
+        now: Instant,
+    ) -> Vec<IpAddr> {
+        let family = Family::of(path.source);
+        let on_link: Vec<IpAddr> = addresses_of(view, link, family)
+            .map(|own| own.address)
+            .collect();
+        for address in on_link.iter().copied().chain([path.source]) {
+            let held = Held {
+                on_link: on_link.contains(&address),
+                gone: None,
+            };
+            self.0.insert(address, held);
+        }
+        let mut left = Vec::new();
+        self.0.retain(|address, held| {
+            let here = if held.on_link {
+                on_link.contains(address)
+            } else {
+                view.addresses.iter().any(|own| own.address == *address)
+            };
+            if here {
+                held.gone = None;
+                return true;
+            }
+            let since = *held.gone.get_or_insert(now);
+            let replaced = former_source == Some(*address) && path.source != *address;
+            let stays = !replaced && now < since + ADDRESS_GRACE;
+            if !stays {
+                left.push(*address);
+            }
+            stays
+        });
+        left
+    }
+
+    /// Whether an address is there, or expected back.
+    pub(super) fn has(&self, address: IpAddr) -> bool {
+        self.0.contains_key(&address)
+    }
+
+    /// When an address that is gone has been gone for long enough.
+    pub(super) fn look_again(&self) -> Option<Instant> {
+        self.0
+            .values()
+            .filter_map(|held| Some(held.gone? + ADDRESS_GRACE))
+            .min()
+    }
+}
