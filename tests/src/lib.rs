@@ -44,6 +44,7 @@ pub mod demo;
 mod error;
 mod eventually;
 pub mod footprint;
+pub mod given;
 pub mod internet;
 mod isolation;
 pub mod lab;

@@ -10,7 +10,7 @@ use crate::privilege::{NoPrivilege, Privilege};
 use crate::workspace::{Workspace, find_program, path_of_root};
 
 /// Each program and the Debian package that it is in.
-const PROGRAMS: [(&str, &str); 11] = [
+const PROGRAMS: [(&str, &str); 14] = [
     ("nft", "nftables"),
     ("conntrack", "conntrack"),
     ("bpftool", "bpftool"),
@@ -22,6 +22,11 @@ const PROGRAMS: [(&str, &str); 11] = [
     ("curl", "curl"),
     ("sysctl", "procps"),
     ("nsenter", "util-linux"),
+    // The package without a service.
+    ("dnsmasq", "dnsmasq-base"),
+    // Its service does not start where there is no /etc/radvd.conf, which the package has not.
+    ("radvd", "radvd"),
+    ("busybox", "busybox-static"),
 ];
 
 /// The parts of the Rust toolchain that a minimal installation leaves out.

@@ -142,7 +142,7 @@ impl Bench {
         }
     }
 
-    fn look(&mut self) {
+    pub(in crate::controller) fn look(&mut self) {
         let now = self.now();
         self.engine.network(self.view.clone(), now);
     }
@@ -456,7 +456,12 @@ fn a_new_address_has_the_flows_of_the_old_one_forgotten() {
     own.address = "198.18.11.3".parse().unwrap();
     bench.look();
     let decision = bench.decide();
-    assert_eq!(decision.forget, [Forget::Translated(old)].into());
+    let former = Forget::Former {
+        uplink: id(1),
+        address: old,
+        elsewhere: false,
+    };
+    assert_eq!(decision.forget, [former].into());
     assert!(decision.wanted.ruleset.contains("snat ip to 198.18.11.3"));
 }
 

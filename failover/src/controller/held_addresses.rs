@@ -84,3 +84,7 @@ impl HeldAddresses {
             .min()
     }
 }
+
+#[cfg(test)]
+#[path = "held_addresses_tests.rs"]
+mod tests;

@@ -1,7 +1,7 @@
 //! Connection tracking entries, compared with what `conntrack` lists.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, UdpSocket};
+use std::net::UdpSocket;
 use std::time::Instant;
 
 use failover::config;
@@ -10,6 +10,7 @@ use failover::flows::{Leaving, Surroundings};
 use failover::interface::InterfaceIndex;
 use failover::kernel::Conntrack;
 use failover::kernel::conntrack::{ConntrackError, Ctnetlink, count_by_uplink};
+use failover::kernel::former_address::FormerAddress;
 use failover::mark::{Mark, MarkMask};
 use failover::network::{InterfaceAddress, Link, LinkLayer, Mtu, NetworkView, Traffic};
 use failover::uplink::UplinkId;
@@ -30,8 +31,8 @@ pub(crate) fn trials() -> Vec<Trial> {
             marks_are_cleared,
         ),
         trial(
-            "conntrack: what is translated to an address goes, and nothing else",
-            a_translation_is_forgotten,
+            "conntrack: the entries of an uplink's former address go, and no others",
+            a_former_address_is_forgotten,
         ),
         trial(
             "conntrack: of an uplink that works only those go that can go elsewhere",
@@ -156,30 +157,65 @@ async fn marks_are_cleared() {
     assert_eq!(listed(), cleared);
 }
 
-async fn a_translation_is_forgotten() {
-    let to4 = "--src-nat 198.18.11.2";
-    let to6 = "--src-nat fd00:11::2";
-    insert("udp", "ipv4", 1, 0, to4);
-    insert("tcp", "ipv4", 2, 0x0100_0000, to4);
-    insert("udp", "ipv4", 3, 0, &format!("{to4} -w 7"));
-    insert("udp", "ipv4", 4, 0, "--src-nat 198.18.12.2");
-    insert("udp", "ipv4", 5, 0, "");
-    insert("udp", "ipv6", 6, 0, to6);
-    insert("udp", "ipv6", 7, 0, "");
-    // The router's own: its replies go there without any translation.
-    run("conntrack -I -p udp -s 198.18.11.2 -d 203.0.113.9 --sport 8 --dport 9 --timeout 600 2>&1");
-    let ports = || listed().iter().map(|(port, _)| *port).collect::<Vec<_>>();
-    let mut conntrack = Ctnetlink::open().unwrap();
-    let mut forget = async |address: &str| {
-        let address: IpAddr = address.parse().unwrap();
-        conntrack.forget_translated(address).await.unwrap()
+async fn a_former_address_is_forgotten() {
+    let one = uplink(1).0;
+    let insert = |port: u16, mark: u32, tuple: &str| {
+        let ports = format!("--sport {port} --dport 9");
+        run(&format!(
+            "conntrack -I -p udp {ports} --timeout 600 --mark {mark} {tuple} 2>&1"
+        ));
     };
-    assert_eq!(forget("198.18.99.9").await.count, 0);
-    assert_eq!(ports(), [1, 2, 3, 4, 5, 6, 7, 8]);
-    assert_eq!(forget("198.18.11.2").await.count, 3);
-    assert_eq!(ports(), [4, 5, 6, 7, 8]);
-    assert_eq!(forget("fd00:11::2").await.count, 1);
-    assert_eq!(ports(), [4, 5, 7, 8]);
+    for (first, client, server, own, other) in [
+        (
+            0,
+            "198.18.0.10",
+            "203.0.113.9",
+            "198.18.11.2",
+            "198.18.12.2",
+        ),
+        (100, "fd00::10", "fd00:77::9", "fd00:11::2", "fd00:12::2"),
+    ] {
+        let out = format!("-s {client} -d {server} --src-nat {own}");
+        let from = |n: u16| first + n;
+        insert(from(1), one, &out);
+        insert(from(2), one | 0xca6c, &format!("{out} -w 7"));
+        // The router's own, one from outside, and one from outside that goes on to a client.
+        insert(from(3), one, &format!("-s {own} -d {server}"));
+        insert(from(4), one, &format!("-s {server} -d {own}"));
+        insert(
+            from(5),
+            one,
+            &format!("-s {server} -d {own} --dst-nat {client}"),
+        );
+        // Others took our bits; and a probe.
+        insert(from(6), 0xca6c, &out);
+        insert(from(7), MASK.probe_bit(), &format!("-s {own} -d {server}"));
+        // Another uplink's with the same address; of another address; not translated at all.
+        insert(from(8), uplink(2).0, &out);
+        let elsewhere = format!("-s {client} -d {server} --src-nat {other}");
+        insert(from(9), one, &elsewhere);
+        insert(from(10), one, &format!("-s {client} -d {server}"));
+        insert(from(11), 0, &format!("-s {own} -d {server}"));
+    }
+    let mut conntrack = Ctnetlink::open().unwrap();
+    let mut kept = listed();
+    assert_eq!(kept.len(), 22);
+    for (first, own) in [(0, "198.18.11.2"), (100, "fd00:11::2")] {
+        let mut former = FormerAddress {
+            address: own.parse().unwrap(),
+            mark: uplink(1),
+            mask: MASK,
+            elsewhere: true,
+        };
+        for (elsewhere, gone) in [(true, 1..=5), (false, 6..=7)] {
+            former.elsewhere = elsewhere;
+            let forgotten = conntrack.forget_former(former).await.unwrap();
+            assert_eq!(forgotten.count, gone.clone().count());
+            kept.retain(|(port, _)| !gone.contains(&port.wrapping_sub(first)));
+            assert_eq!(listed(), kept, "{own}, elsewhere: {elsewhere}");
+        }
+    }
+    assert_eq!(kept.len(), 8);
 }
 
 /// Entries of the uplink 1, in both families, told from each other by their source ports.

@@ -21,6 +21,7 @@ pub(crate) use builder::internet_addresses;
 pub use builder::{LabBuilder, RpFilter};
 pub use downlink::Downlink;
 pub use fault::Percent;
+pub(crate) use uplink::ACCESS;
 pub use uplink::Uplink;
 
 /// How many labs are played in at once where nobody says how many. Each has a dozen threads, which

@@ -15,7 +15,7 @@ use crate::node::Node;
 use crate::node::links::{End, Route, join, plug};
 
 /// The provider's interface towards the gateway.
-pub(super) const ACCESS: &str = "access";
+pub(crate) const ACCESS: &str = "access";
 
 /// How much the metric of a default route rises from one uplink to the next.
 const METRIC_STEP: u32 = 100;

@@ -40,6 +40,14 @@ where
     in_families(name, &[Family::Ipv6], play)
 }
 
+/// A scenario that makes sense in IPv4 only.
+pub(crate) fn ipv4_only<F>(name: &'static str, play: F) -> Scenario
+where
+    F: AsyncFn(&Case, Family) -> Outcome + Copy + Send + 'static,
+{
+    in_families(name, &[Family::Ipv4], play)
+}
+
 /// A scenario about the maps of the TC programs, which classic mode has none of, for each family.
 pub(crate) fn ebpf_only<F>(name: &'static str, play: F) -> Scenario
 where

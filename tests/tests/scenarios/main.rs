@@ -20,6 +20,7 @@ mod ftp;
 mod gateway;
 mod inbound;
 mod last_resort;
+mod leases;
 mod links;
 mod loss;
 mod narrow;

@@ -1,10 +1,12 @@
 //! All scenarios. Each line says what users see.
 
-use crate::case::{Scenario, both_families, each_family, ebpf_only, ebpf_only_both, ipv6_only};
+use crate::case::{
+    Scenario, both_families, each_family, ebpf_only, ebpf_only_both, ipv4_only, ipv6_only,
+};
 use crate::{
     affinity, beginning, bpftool, calls, churn, downlinks, families, flood, flow_table, ftp,
-    inbound, last_resort, links, loss, narrow, one_interface, own_traffic, priorities, reloading,
-    resets, restarts, returning, silence, spreading, stickiness, translation,
+    inbound, last_resort, leases, links, loss, narrow, one_interface, own_traffic, priorities,
+    reloading, resets, restarts, returning, silence, spreading, stickiness, translation,
 };
 
 #[rustfmt::skip]
@@ -30,6 +32,12 @@ pub(crate) fn table() -> Vec<Scenario> {
 
         each_family("calls_and_migrating_connections_go_on_with_the_first_packet", calls::go_on),
         each_family("ftp_transfers_their_data_by_the_uplink_of_their_commands", ftp::transfers),
+
+        // The provider gives addresses. IPv6 has them by router advertisements, IPv4 by DHCP.
+        ipv4_only("a_lease_is_followed_and_costs_only_flows_of_an_address_that_is_gone", leases::dhcp),
+        ipv4_only("two_uplinks_may_have_the_same_network_gateway_and_address", leases::the_same_network_twice),
+        ipv6_only("router_advertisements_are_followed", leases::router_advertisements),
+        each_family("the_ends_of_a_point_to_point_link_may_change", leases::point_to_point),
 
         // Clients of lost connections.
         each_family("downloads_over_a_dead_uplink_begin_anew_at_once", resets::downloads),

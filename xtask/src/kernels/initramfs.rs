@@ -18,9 +18,11 @@ const INIT: &str = include_str!("init.sh");
 
 /// What the tests and the daemon call. busybox has everything else, and also some of these, but
 /// not with all their options.
-const PROGRAMS: [&str; 12] = [
+const PROGRAMS: [&str; 14] = [
     "busybox",
     "curl",
+    "dnsmasq",
+    "radvd",
     "nft",
     "conntrack",
     "bpftool",
