@@ -1,7 +1,7 @@
 //! Connection tracking entries, compared with what `conntrack` lists.
 
 use std::collections::BTreeSet;
-use std::net::UdpSocket;
+use std::net::{IpAddr, UdpSocket};
 use std::time::Instant;
 
 use failover::config;

@@ -63,10 +63,7 @@ impl Advertiser {
             &word(&folder.join("radvd.pid")),
         ]);
         let program = uplink.provider().start(spec).await?;
-        until_written("radvd advertises", &program, |text| {
-            text.contains("sending RA")
-        })
-        .await?;
+        until_written("radvd runs", &program, |text| text.contains("started")).await?;
         Ok(Self { config, program })
     }
 

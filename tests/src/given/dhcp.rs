@@ -3,7 +3,8 @@
 use std::fs;
 use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
@@ -76,7 +77,7 @@ impl DhcpServer {
     }
 }
 
-async fn serve(provider: &Node, leases: &PathBuf, lease: Lease) -> Result<Program, LabError> {
+async fn serve(provider: &Node, leases: &Path, lease: Lease) -> Result<Program, LabError> {
     let Lease { address, router } = lease;
     let spec = ProgramSpec::new("dnsmasq").arguments([
         // In the foreground, as the present user, and without a file that holds its number.
@@ -149,12 +150,13 @@ impl DhcpClient {
     }
 
     /// Has it give its address up and ask for one anew, and waits until all that follows is done.
+    /// Returns for how long there was no address at the most.
     ///
     /// # Errors
     /// When that takes too long.
-    pub async fn begin_anew(&self) -> Result<(), LabError> {
+    pub async fn begin_anew(&self) -> Result<Duration, LabError> {
         let (given_up, bound) = (self.count("done: deconfig "), self.count("done: bound "));
-        self.program.signal(Signal::SIGUSR2);
+        let start: Instant = self.program.signal(Signal::SIGUSR2);
         until_written("the lease is released", &self.program, |text| {
             text.matches("done: deconfig ").count() > given_up
         })
@@ -163,7 +165,8 @@ impl DhcpClient {
         until_written("there is a new lease", &self.program, |text| {
             text.matches("done: bound ").count() > bound
         })
-        .await
+        .await?;
+        Ok(start.elapsed())
     }
 
     fn count(&self, what: &str) -> usize {

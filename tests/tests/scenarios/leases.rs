@@ -21,6 +21,19 @@ const FLOWS: [(Protocol, usize); 3] = [
     (Protocol::Icmp, 20),
 ];
 
+/// For how long an uplink may have no address before its flows go elsewhere, less what the daemon and
+/// this program need to notice.
+const GAP: Duration = Duration::from_millis(700);
+
+/// Where flows of an uplink go on that had no address for a while, on a machine as slow as this.
+const fn home(uplink: u8, gap: Duration) -> &'static [u8] {
+    match (uplink, gap.as_millis() < GAP.as_millis()) {
+        (1, true) => &[1],
+        (2, true) => &[2],
+        _ => &[1, 2],
+    }
+}
+
 const fn lease(address: u8, router: u8) -> Lease {
     Lease {
         address: Ipv4Addr::new(198, 18, 11, address),
@@ -63,11 +76,11 @@ pub(crate) async fn dhcp(case: &Case, family: Family) -> Outcome {
     assert_eq!(tracked(scene, family).await?, before);
 
     server.change(lease(60, 9)).await?;
-    client.begin_anew().await?;
+    let gap = client.begin_anew().await?;
     up_as(scene, family, lease(60, 9)).await?;
     only_those_are_gone(scene, family, before, lease(50, 1).address.into()).await?;
     flows.expect_unmoved(&[2]).await?;
-    flows.expect_moved(1, &[1]).await?;
+    flows.expect_moved(1, home(1, gap)).await?;
     flows.expect_unmoved(&[1, 2]).await?;
 
     // The server refuses to renew the address, and the client waits for some seconds before it asks
@@ -119,17 +132,17 @@ pub(crate) async fn the_same_network_twice(case: &Case, family: Family) -> Outco
     let before = tracked(scene, family).await?;
     let (server, client) = running.last_mut().ok_or("no second uplink")?;
     server.change(lease(51)).await?;
-    client.begin_anew().await?;
+    let gap = client.begin_anew().await?;
     up(scene, 2, family, lease(51)).await?;
     only_those_are_gone(scene, family, before, lease(52).address.into()).await?;
     flows.expect_unmoved(&[1]).await?;
-    flows.expect_moved(2, &[2]).await?;
+    flows.expect_moved(2, home(2, gap)).await?;
     flows.expect_unmoved(&[1, 2]).await?;
 
     // The address goes from one of them.
     let before = tracked(scene, family).await?;
     server.change(lease(53)).await?;
-    client.begin_anew().await?;
+    let gap = client.begin_anew().await?;
     up(scene, 2, family, lease(53)).await?;
     let gone: Vec<&String> = before
         .iter()
@@ -146,7 +159,7 @@ pub(crate) async fn the_same_network_twice(case: &Case, family: Family) -> Outco
         );
     }
     flows.expect_unmoved(&[1]).await?;
-    flows.expect_moved(2, &[2]).await?;
+    flows.expect_moved(2, home(2, gap)).await?;
     flows.expect_unmoved(&[1, 2]).await
 }
 
