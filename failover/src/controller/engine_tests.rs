@@ -32,7 +32,7 @@ pub(in crate::controller) fn id(n: u8) -> UplinkId {
     UplinkId::try_from(n).unwrap()
 }
 
-fn view() -> NetworkView {
+pub(in crate::controller) fn view() -> NetworkView {
     let mut view = NetworkView::default();
     for n in 1..=3_u32 {
         let interface = InterfaceIndex(n);
@@ -77,7 +77,11 @@ impl Bench {
         Self::with(yaml, view(), &RememberedHealth::new())
     }
 
-    fn with(yaml: &str, view: NetworkView, remembered: &RememberedHealth) -> Self {
+    pub(in crate::controller) fn with(
+        yaml: &str,
+        view: NetworkView,
+        remembered: &RememberedHealth,
+    ) -> Self {
         let config = config::parse(yaml).unwrap();
         let ids = config
             .uplinks

@@ -33,7 +33,7 @@ pub(super) struct FamilyState {
     /// The source of the last path: what its flows are translated to.
     last_source: Option<IpAddr>,
     /// The addresses that its flows may have.
-    held: HeldAddresses,
+    pub(super) held: HeldAddresses,
     /// Since when the path's gateway is told by nobody.
     routeless: Option<Instant>,
     /// Since when the path's source is gone, and no other path is there.

@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use crate::controller::engine::Engine;
 use crate::discover::{Path, addresses_of};
 use crate::family::Family;
 use crate::network::{Link, NetworkView};
+use crate::state::RememberedAddresses;
 
 /// For how long an address counts that is gone: DHCP clients take all addresses from the interface
 /// and put the same ones on again, some when they are started anew (busybox's, dhclient's), with the
@@ -71,6 +73,20 @@ impl HeldAddresses {
         left
     }
 
+    /// Takes up what an earlier daemon saw.
+    fn resume(&mut self, address: IpAddr, now: Instant) {
+        self.0.entry(address).or_insert(Held {
+            on_link: true,
+            gone: Some(now),
+        });
+    }
+
+    /// Those of the interface, to be remembered over a restart.
+    fn remembered(&self) -> impl Iterator<Item = IpAddr> {
+        let on_link = self.0.iter().filter(|(_, held)| held.on_link);
+        on_link.map(|(address, _)| *address)
+    }
+
     /// Whether an address is there, or expected back.
     pub(super) fn has(&self, address: IpAddr) -> bool {
         self.0.contains_key(&address)
@@ -82,6 +98,32 @@ impl HeldAddresses {
             .values()
             .filter_map(|held| Some(held.gone? + ADDRESS_GRACE))
             .min()
+    }
+}
+
+impl Engine {
+    /// Takes up which addresses uplinks had when an earlier daemon last looked. To be called before
+    /// the first decision.
+    pub fn resume_addresses(&mut self, remembered: &RememberedAddresses, now: Instant) {
+        for uplink in self.uplinks.values_mut() {
+            for address in remembered.get(&uplink.name).into_iter().flatten() {
+                let state = uplink.families.get_mut(Family::of(*address));
+                state.held.resume(*address, now);
+            }
+        }
+    }
+
+    /// The addresses that uplinks have, to be remembered over a restart.
+    #[must_use]
+    pub fn remembered_addresses(&self) -> RememberedAddresses {
+        self.uplinks
+            .values()
+            .map(|uplink| {
+                let families = uplink.families.iter();
+                let addresses = families.flat_map(|(_, state)| state.held.remembered());
+                (uplink.name.clone(), addresses.collect())
+            })
+            .collect()
     }
 }
 

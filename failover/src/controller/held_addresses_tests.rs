@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use crate::controller::engine::tests::{Bench, YAML, id};
+use crate::controller::engine::tests::{Bench, YAML, id, view};
 use crate::controller::engine::{Decision, Forget};
 use crate::family::Family;
 use crate::interface::InterfaceIndex;
 use crate::network::{DefaultRoute, InterfaceAddress};
+use crate::state::RememberedHealth;
 use crate::wanted::routing::{Route, TableId};
 
 const OLD: &str = "198.18.11.2";
@@ -195,4 +196,26 @@ fn an_address_that_is_back_before_its_second_deletion_keeps_its_new_flows() {
     bench.gives(1, OLD);
     bench.look();
     assert!(!again(&bench));
+}
+
+#[test]
+fn what_changes_while_no_daemon_runs_is_seen_to_by_the_next_one() {
+    let before = Bench::settled().engine.remembered_addresses();
+    let mut view = view();
+    for own in &mut view.addresses {
+        if own.address == ip(OLD) {
+            own.address = ip(NEW);
+        }
+    }
+    let mut bench = Bench::with(YAML, view, &RememberedHealth::new());
+    let now = bench.now().at;
+    bench.engine.resume_addresses(&before, now);
+    assert_eq!(bench.decide().forget, BTreeSet::new(), "it may come back");
+    bench.rounds(GRACE_IN_ROUNDS, &[]);
+    assert_eq!(bench.engine.look_again(), Some(bench.now().at));
+    bench.look();
+    assert_eq!(bench.decide().forget, former(1, OLD, false));
+    let after = bench.engine.remembered_addresses();
+    assert!(after.values().any(|own| own.contains(&ip(NEW))));
+    assert!(!after.values().any(|own| own.contains(&ip(OLD))));
 }

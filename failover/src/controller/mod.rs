@@ -14,6 +14,7 @@ mod held_addresses;
 mod listing;
 mod reconfigure;
 mod reloading;
+pub mod remembered;
 pub mod run;
 pub mod start;
 mod timers;

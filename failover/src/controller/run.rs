@@ -29,13 +29,14 @@ use crate::controller::apply::{Applier, Kernel};
 use crate::controller::apply_error::ApplyErrors;
 use crate::controller::engine::{Engine, Forget, Moment};
 use crate::controller::reloading::Reloading;
+use crate::controller::remembered::Remembered;
 use crate::controller::timers::{Timers, due};
 use crate::dataplane::Steering;
 use crate::kernel::network::NetworkObserver;
 use crate::kernel::watch::Change;
 use crate::probe::{Prober, Report};
 use crate::resets::Resets;
-use crate::state::{RememberedDrains, RememberedHealth, Store};
+use crate::state::Store;
 use crate::wanted::Wanted;
 
 /// Addresses and routes change in bursts: one look serves all that come within this time.
@@ -68,8 +69,7 @@ pub struct Daemon<K, S> {
     resets: Resets,
     store: Store,
     pub(super) reloading: Reloading,
-    remembered: RememberedHealth,
-    remembered_drains: RememberedDrains,
+    remembered: Remembered,
     timers: Timers,
     /// What was last decided, and whether the kernel may be in another state.
     wanted: Wanted,
@@ -108,8 +108,7 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
             resets,
             store,
             reloading,
-            remembered: RememberedHealth::new(),
-            remembered_drains: RememberedDrains::new(),
+            remembered: Remembered::default(),
             timers: Timers::new(Instant::now() + AUDIT),
             wanted: Wanted::default(),
             forget: BTreeSet::new(),
@@ -120,10 +119,10 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
         }
     }
 
-    /// What was kept of draining uplinks when a daemon last ran: written again when it changes.
+    /// What was kept when a daemon last ran: written again when it changes.
     #[must_use]
-    pub fn having_kept(mut self, drains: RememberedDrains) -> Self {
-        self.remembered_drains = drains;
+    pub fn having_kept(mut self, remembered: Remembered) -> Self {
+        self.remembered = remembered;
         self
     }
 

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use thiserror::Error;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
-use tracing::{info, warn};
+use tracing::info;
 
 use crate::causes::in_one_line;
 use crate::config::Config;
@@ -17,6 +17,7 @@ use crate::controller::apply::Applier;
 use crate::controller::apply_error::ApplyErrors;
 use crate::controller::engine::{Engine, Moment};
 use crate::controller::reloading::Reloading;
+use crate::controller::remembered::Remembered;
 use crate::controller::run::{Daemon, Inputs};
 use crate::dataplane::ebpf::EbpfError;
 use crate::dataplane::{self, Steering as _};
@@ -32,7 +33,7 @@ use crate::kernel::watch::{self, Watch, WatchError};
 use crate::network::NetworkView;
 use crate::probe::Prober;
 use crate::resets::Resets;
-use crate::state::{LockError, RememberedDrains, RememberedHealth, StateLock, Store, StoreError};
+use crate::state::{LockError, StateLock, Store, StoreError};
 use crate::uplink::{UplinkId, UplinkName};
 use crate::wanted::dataplane::{Attachment, attachments as dataplane_of};
 
@@ -106,15 +107,7 @@ pub async fn start(config: Config, file: PathBuf) -> Result<(), StartError> {
     if identities.remembered != ids {
         store.keep_ids(&identities.remembered)?;
     }
-    let health = store.health().unwrap_or_else(|error| {
-        warn!(%error, "last states are forgotten");
-        RememberedHealth::new()
-    });
-
-    let drains = store.drains().unwrap_or_else(|error| {
-        warn!(%error, "how long uplinks are draining is forgotten");
-        RememberedDrains::new()
-    });
+    let remembered = Remembered::load(&store);
 
     let mut kernel = open_kernel()?;
     kernel.nft.remember_in(store.clone());
@@ -144,15 +137,23 @@ pub async fn start(config: Config, file: PathBuf) -> Result<(), StartError> {
         at: std::time::Instant::now(),
         wall: Timestamp::now(),
     };
-    let mut engine = Engine::new(config, picked_by, &identities.ids, &health, view, now);
-    engine.resume_drains(&drains, now);
+    let mut engine = Engine::new(
+        config,
+        picked_by,
+        &identities.ids,
+        &remembered.health,
+        view,
+        now,
+    );
+    engine.resume_drains(&remembered.drains, now);
+    engine.resume_addresses(&remembered.addresses, now.at);
 
     let (reports_in, reports) = mpsc::channel(REPORTS);
     let (questions_in, questions) = mpsc::channel(QUESTIONS);
     let prober = Prober::new(reports_in);
     let reloading = Reloading::new(file, store.clone());
     let mut daemon = Daemon::new(engine, applier, observer, prober, resets, store, reloading)
-        .having_kept(drains);
+        .having_kept(remembered);
     if let Err(errors) = daemon.begin().await {
         server::forget(&control);
         return Err(StartError::Apply(errors));

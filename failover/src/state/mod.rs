@@ -6,6 +6,6 @@ mod store;
 
 pub use lock::{LockError, StateLock};
 pub use store::{
-    ChangedSysctl, EbpfFacts, InstalledFacts, MadeMount, MadeQdisc, RememberedDrains,
-    RememberedHealth, Store, StoreError, TableFacts,
+    ChangedSysctl, EbpfFacts, InstalledFacts, MadeMount, MadeQdisc, RememberedAddresses,
+    RememberedDrains, RememberedHealth, Store, StoreError, TableFacts,
 };

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Write as _};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -22,6 +23,9 @@ pub type RememberedHealth = BTreeMap<UplinkName, PerFamily<Health>>;
 
 /// Since when flows of an uplink may finish, where they do.
 pub type RememberedDrains = BTreeMap<UplinkName, PerFamily<Option<Timestamp>>>;
+
+/// The addresses that uplinks' interfaces have.
+pub type RememberedAddresses = BTreeMap<UplinkName, BTreeSet<IpAddr>>;
 
 /// What must be known to take everything out of the kernel again.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -131,6 +135,7 @@ impl Store {
     const IDS: &str = "ids.json";
     const HEALTH: &str = "health.json";
     const DRAINS: &str = "drains.json";
+    const ADDRESSES: &str = "addresses.json";
     const INSTALLED: &str = "installed.json";
     const EBPF: &str = "ebpf.json";
     const TABLE: &str = "table.json";
@@ -181,6 +186,22 @@ impl Store {
     /// When the file cannot be read or understood.
     pub fn drains(&self) -> Result<RememberedDrains, StoreError> {
         self.load(Self::DRAINS)
+    }
+
+    /// The addresses that uplinks had; none where nothing was written yet.
+    ///
+    /// # Errors
+    /// When the file cannot be read or understood.
+    pub fn addresses(&self) -> Result<RememberedAddresses, StoreError> {
+        self.load(Self::ADDRESSES)
+    }
+
+    /// Keeps which addresses uplinks have.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn keep_addresses(&self, addresses: &RememberedAddresses) -> Result<(), StoreError> {
+        self.save(Self::ADDRESSES, addresses, Durability::Crash)
     }
 
     /// Keeps which uplinks are draining.

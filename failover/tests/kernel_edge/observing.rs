@@ -82,14 +82,16 @@ async fn addresses_are_told() {
             .collect::<Vec<_>>()
     };
     let addresses = observer.view().await.unwrap().addresses;
-    // 198.18.11.3 is secondary to 198.18.11.2; fd00:11::5 is still being checked for duplicates.
+    // 198.18.11.3 is secondary to 198.18.11.2; fd00:11::9 is deprecated; fd00:11::5 is still being
+    // checked for duplicates.
     assert_eq!(
         told(&addresses, "wan1"),
         [
             "198.18.11.2/24",
             "198.18.21.2/24",
             "fd00:11::2/64",
-            "198.18.11.3/24"
+            "198.18.11.3/24",
+            "fd00:11::9/64"
         ]
     );
     assert_eq!(told(&addresses, "ppp1"), ["198.18.13.2/32"]);

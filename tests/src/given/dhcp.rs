@@ -75,6 +75,16 @@ impl DhcpServer {
         self.program = serve(&self.provider, &self.leases, lease).await?;
         Ok(())
     }
+
+    /// It answers nobody until [`Self::go_on`].
+    pub fn pause(&self) {
+        self.program.signal(Signal::SIGSTOP);
+    }
+
+    /// It answers again, at first what was asked meanwhile.
+    pub fn go_on(&self) {
+        self.program.signal(Signal::SIGCONT);
+    }
 }
 
 async fn serve(provider: &Node, leases: &Path, lease: Lease) -> Result<Program, LabError> {

@@ -84,18 +84,31 @@ pub(crate) async fn dhcp(case: &Case, family: Family) -> Outcome {
     flows.expect_unmoved(&[1, 2]).await?;
 
     // The server refuses to renew the address, and the client waits for some seconds before it asks
-    // for another.
+    // for another: here until it is answered.
     let before = tracked(scene, family).await?;
     server.change(lease(70, 9)).await?;
     client.renew_in_vain().await?;
+    server.pause();
     scene.until_state(1, family, State::Absent).await?;
     only_those_are_gone(scene, family, before, lease(60, 9).address.into()).await?;
     flows.expect_unmoved(&[2]).await?;
     flows.expect_moved(1, &[2]).await?;
+    server.go_on();
     up_as(scene, family, lease(70, 9)).await?;
     let tally = scene.new_flows(Protocol::Udp, family, 60).await?;
     assert!(tally.on(1) > 10 && tally.on(2) > 10, "{tally}");
-    flows.expect_unmoved(&[2]).await
+    flows.expect_unmoved(&[2]).await?;
+
+    // The address changes while no daemon runs.
+    let more = scene.converse(family, &FLOWS).await?;
+    let before = tracked(scene, family).await?;
+    scene.kill_daemon().await?;
+    server.change(lease(80, 9)).await?;
+    client.begin_anew().await?;
+    scene.run_daemon(TWO).await?;
+    up_as(scene, family, lease(80, 9)).await?;
+    only_those_are_gone(scene, family, before, lease(70, 9).address.into()).await?;
+    more.expect_unmoved(&[2]).await
 }
 
 /// Two providers that know nothing of each other: both give addresses of the same network, with the
@@ -146,7 +159,7 @@ pub(crate) async fn the_same_network_twice(case: &Case, family: Family) -> Outco
     up(scene, 2, family, lease(53)).await?;
     let gone: Vec<&String> = before
         .iter()
-        .filter(|(_, mark)| mark.as_str() == "mark=33554432")
+        .filter(|(_, mark)| **mark == format!("mark={}", 2 << 24))
         .map(|(flow, _)| flow)
         .collect();
     let left = tracked(scene, family).await?;

@@ -130,20 +130,7 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
     }
 
     pub(in crate::controller) fn remember(&mut self) {
-        let health = self.engine.remembered();
-        if health != self.remembered {
-            if let Err(error) = self.store.keep_health(&health) {
-                warn!(%error, "last states will not be known after a restart");
-            }
-            self.remembered = health;
-        }
-        let drains = self.engine.remembered_drains();
-        if drains != self.remembered_drains {
-            if let Err(error) = self.store.keep_drains(&drains) {
-                warn!(%error, "how long uplinks are draining will not be known after a restart");
-            }
-            self.remembered_drains = drains;
-        }
+        self.remembered.keep(&self.engine, &self.store);
     }
 }
 

@@ -1,0 +1,62 @@
+//! What the next daemon has to know of what this one saw: loaded at the start, and written when it
+//! changes.
+
+use tracing::warn;
+
+use crate::controller::engine::Engine;
+use crate::state::{RememberedAddresses, RememberedDrains, RememberedHealth, Store, StoreError};
+
+/// What is kept in the state folder.
+#[derive(Debug, Default)]
+pub struct Remembered {
+    /// The last verdicts.
+    pub health: RememberedHealth,
+    /// Which uplinks are draining.
+    pub drains: RememberedDrains,
+    /// Which addresses uplinks have.
+    pub addresses: RememberedAddresses,
+}
+
+impl Remembered {
+    /// Reads what an earlier daemon kept. What cannot be read is forgotten.
+    #[must_use]
+    pub fn load(store: &Store) -> Self {
+        Self {
+            health: or_nothing(store.health(), "last states are forgotten"),
+            drains: or_nothing(store.drains(), "how long uplinks are draining is forgotten"),
+            addresses: or_nothing(store.addresses(), "former addresses are forgotten"),
+        }
+    }
+
+    /// Keeps what has changed.
+    pub fn keep(&mut self, engine: &Engine, store: &Store) {
+        let health = engine.remembered();
+        if health != self.health {
+            if let Err(error) = store.keep_health(&health) {
+                warn!(%error, "last states will not be known after a restart");
+            }
+            self.health = health;
+        }
+        let drains = engine.remembered_drains();
+        if drains != self.drains {
+            if let Err(error) = store.keep_drains(&drains) {
+                warn!(%error, "how long uplinks are draining will not be known after a restart");
+            }
+            self.drains = drains;
+        }
+        let addresses = engine.remembered_addresses();
+        if addresses != self.addresses {
+            if let Err(error) = store.keep_addresses(&addresses) {
+                warn!(%error, "former addresses will not be known after a restart");
+            }
+            self.addresses = addresses;
+        }
+    }
+}
+
+fn or_nothing<T: Default>(loaded: Result<T, StoreError>, otherwise: &'static str) -> T {
+    loaded.unwrap_or_else(|error| {
+        warn!(%error, "{otherwise}");
+        T::default()
+    })
+}
