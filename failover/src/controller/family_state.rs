@@ -206,7 +206,9 @@ impl FamilyState {
     pub(super) fn look_again(&self) -> Option<Instant> {
         let route = self.routeless.map(|since| since + ROUTE_GRACE);
         let source = self.sourceless.map(|since| since + ADDRESS_GRACE);
-        let held = self.path().and_then(|_| self.held.look_again());
+        // What is expected back is seen to first.
+        let complete = self.path().is_some() && route.is_none() && source.is_none();
+        let held = self.held.look_again().filter(|_| complete);
         [route, source, held].into_iter().flatten().min()
     }
 

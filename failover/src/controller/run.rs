@@ -285,10 +285,14 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
     /// due at once, since what was decided may be outdated by what broke it; what failed waits for
     /// its time.
     async fn act(&mut self) {
-        // One that is overdue has failed, and waits for its next try.
         let now = Instant::now();
-        let look_again = self.engine.look_again().filter(|look| *look > now);
-        self.timers.look = self.timers.look.into_iter().chain(look_again).min();
+        match self.engine.look_again() {
+            // It came meanwhile, or the look has failed and waits for its next try.
+            Some(look) if look <= now => {
+                self.timers.look.get_or_insert(now + GATHER);
+            }
+            look => self.timers.look = self.timers.look.into_iter().chain(look).min(),
+        }
         let stale = self.engine.is_stale();
         let news = stale && self.decide();
         if stale {
