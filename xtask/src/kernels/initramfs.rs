@@ -38,6 +38,18 @@ const PROGRAMS: [&str; 14] = [
 /// What the kernel calls when it lacks a module.
 const MODPROBE: &str = "modprobe";
 
+/// Who there is: dnsmasq asks.
+const ACCOUNTS: [(&str, &str); 2] = [
+    (
+        "/etc/passwd",
+        "root:x:0:0::/root:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n",
+    ),
+    (
+        "/etc/group",
+        "root:x:0:\nnogroup:x:65534:\nnobody:x:65534:\n",
+    ),
+];
+
 /// Folders that must be there when the machine starts.
 const FOLDERS: [&str; 7] = ["/dev", "/mnt", "/proc", "/root", "/run", "/sys", "/tmp"];
 
@@ -78,6 +90,9 @@ pub(super) fn make(
         files.archive.folder(Path::new(folder));
     }
     files.archive.program(Path::new("/init"), INIT.as_bytes())?;
+    for (file, lines) in ACCOUNTS {
+        files.archive.file(Path::new(file), lines.as_bytes())?;
+    }
     for name in PROGRAMS {
         files.program(&workspace::program(name), &Path::new("/bin").join(name))?;
     }
