@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use crate::config::{ProbeConfig, Target, UplinkConfig};
 use crate::controller::held_addresses::{ADDRESS_GRACE, HeldAddresses};
-use crate::discover::{Gateways, Missing, Path, Reachability, reachability};
+use crate::discover::{
+    Gateways, Missing, Path, Reachability, addresses_of, is_link_local, network, reachability,
+};
 use crate::family::Family;
 use crate::health::{Health, LinkLoss, Machine, Thresholds, Transition};
 use crate::network::NetworkView;
@@ -79,12 +81,14 @@ impl FamilyState {
         }
     }
 
-    /// Follows other settings of the same uplink on the same interface. Its verdict stays, and so
+    /// Follows other settings of the same uplink on the same interface; `same_way`: neither the
+    /// gateway nor the source is another. Its verdict stays, and so
     /// does what is known of its probes as long as the same are sent.
     pub(super) fn reconfigure(
         &mut self,
         config: &UplinkConfig,
         gateways: Gateways,
+        same_way: bool,
         view: &NetworkView,
         now: Instant,
     ) -> PathNews {
@@ -96,9 +100,16 @@ impl FamilyState {
         } else {
             self.machine.set_thresholds(thresholds);
         }
+        let same_way = same_way && self.gateways == gateways;
         self.gateways = gateways;
-        // What the user took out of the file is no route that comes back in a moment.
         let new = reachability(config, gateways, self.family, view);
+        // What the user took out of the file is no route that comes back in a moment.
+        if let Reachability::Absent(missing) = &new
+            && same_way
+            && self.is_renewed(*missing, config, view, now)
+        {
+            return PathNews::default();
+        }
         self.take(new, config, view, now)
     }
 
@@ -151,14 +162,28 @@ impl FamilyState {
         let Some(path) = self.reachability.path_mut() else {
             return false;
         };
-        if !link.is_some_and(|link| link.works() && link.index == path.interface) {
+        let Some(link) = link.filter(|link| link.works() && link.index == path.interface) else {
             return false;
-        }
-        path.sourced = view.addresses.iter().any(|own| own.address == path.source);
-        if path.sourced && missing == Missing::Gateway {
+        };
+        // Another uplink may have the same address; a source that the configuration gives is
+        // anywhere.
+        let given = match self.family {
+            Family::Ipv4 => config.source.is_some(),
+            Family::Ipv6 => config.source6.is_some(),
+        };
+        path.sourced = missing == Missing::Gateway
+            && view.addresses.iter().any(|own| {
+                own.address == path.source && (given || own.interface == path.interface)
+            });
+        path.stranded = path.gateway.is_some_and(|gateway| {
+            let mut on_link = addresses_of(view, link, self.family);
+            !is_link_local(gateway) && !on_link.any(|own| network(own).contains(&gateway))
+        });
+        if path.sourced {
             self.sourceless = None;
             now < *self.routeless.get_or_insert(now) + ROUTE_GRACE
         } else {
+            self.routeless = None;
             now < *self.sourceless.get_or_insert(now) + ADDRESS_GRACE
         }
     }
@@ -175,8 +200,9 @@ impl FamilyState {
         self.sourceless = None;
         let mut old = std::mem::replace(&mut self.reachability, new);
         if let Some(old) = old.path_mut() {
-            news.changed = !old.sourced;
+            news.changed = !old.sourced || old.stranded;
             old.sourced = true;
+            old.stranded = false;
         }
         news.changed |= old != self.reachability;
         match &self.reachability {

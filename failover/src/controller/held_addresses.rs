@@ -113,15 +113,18 @@ impl Engine {
         }
     }
 
-    /// The addresses that uplinks have, to be remembered over a restart.
+    /// The addresses that uplinks have, and those whose flows are yet to be forgotten, to be
+    /// remembered over a restart.
     #[must_use]
     pub fn remembered_addresses(&self) -> RememberedAddresses {
         self.uplinks
-            .values()
-            .map(|uplink| {
+            .iter()
+            .map(|(id, uplink)| {
                 let families = uplink.families.iter();
-                let addresses = families.flat_map(|(_, state)| state.held.remembered());
-                (uplink.name.clone(), addresses.collect())
+                let held = families.flat_map(|(_, state)| state.held.remembered());
+                let owed = self.former.iter().filter(|(of, _)| of == id);
+                let owed = owed.map(|(_, address)| *address);
+                (uplink.name.clone(), held.chain(owed).collect())
             })
             .collect()
     }

@@ -164,9 +164,66 @@ fn the_same_address_of_another_uplink_is_not_touched() {
     bench.look();
     bench.decide();
     bench.takes(1, OLD);
+    let routes = bench.loses_route(1);
+    bench.look();
+    let without = bench.decide();
+    assert_eq!(bench.members(Family::Ipv4), [2]);
+    let kept = route(&without, 301).expect("open flows go on");
+    assert_eq!((kept.source, kept.hops[0].onlink), (None, true));
     bench.gives(1, NEW);
+    bench.view.default_routes.extend(routes);
     bench.look();
     assert_eq!(bench.decide().forget, former(1, OLD, true));
+}
+
+#[test]
+fn a_route_that_comes_back_after_its_address_is_waited_for_anew() {
+    let mut bench = Bench::settled();
+    let routes = bench.loses_route(1);
+    bench.look();
+    bench.rounds(GRACE_IN_ROUNDS, &[]);
+    bench.takes(1, OLD);
+    bench.look();
+    let due = bench.engine.look_again().expect("it is looked at again");
+    assert!(due > bench.now().at);
+    bench.rounds(1, &[]);
+    bench.gives(1, OLD);
+    bench.look();
+    bench.rounds(GRACE_IN_ROUNDS, &[]);
+    bench.view.default_routes.extend(routes);
+    bench.look();
+    assert_eq!(bench.decide().forget, BTreeSet::new());
+}
+
+#[test]
+fn a_former_address_is_remembered_until_its_flows_are_forgotten() {
+    let mut bench = Bench::settled();
+    bench.takes(1, OLD);
+    bench.gives(1, NEW);
+    bench.look();
+    let remembers = |bench: &Bench| {
+        let remembered = bench.engine.remembered_addresses();
+        remembered.values().any(|own| own.contains(&ip(OLD)))
+    };
+    assert!(remembers(&bench));
+    bench.decide();
+    assert!(!remembers(&bench));
+}
+
+#[test]
+fn a_reload_while_an_address_is_expected_back_costs_no_flow() {
+    let mut bench = Bench::settled();
+    bench.takes(1, OLD);
+    let routes = bench.loses_route(1);
+    bench.look();
+    bench.decide();
+    let (_, decision) = bench.reload(&format!("{YAML}rule_priority: 1100\n"));
+    assert_eq!(decision.forget, BTreeSet::new());
+    bench.gives(1, OLD);
+    bench.view.default_routes.extend(routes);
+    bench.look();
+    assert_eq!(bench.decide().forget, BTreeSet::new());
+    assert_eq!(bench.members(Family::Ipv4), [1, 2]);
 }
 
 #[test]

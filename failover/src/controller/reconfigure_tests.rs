@@ -10,7 +10,7 @@ use crate::status::{FamilyStatus, State};
 impl Bench {
     /// Follows another configuration, and does at once what is decided: before it is taken over, if
     /// uplinks leave, and after.
-    fn reload(&mut self, yaml: &str) -> (Option<Decision>, Decision) {
+    pub(in crate::controller) fn reload(&mut self, yaml: &str) -> (Option<Decision>, Decision) {
         let config = config::parse(yaml).unwrap();
         let ids = config
             .uplinks

@@ -99,10 +99,17 @@ impl Uplink {
         view: &NetworkView,
         now: Moment,
     ) -> [PathNews; 2] {
+        let ways = |config: &UplinkConfig| {
+            (
+                (config.gateway, config.gateway6),
+                (config.source, config.source6),
+            )
+        };
+        let same_way = ways(&self.config) == ways(config);
         self.config = config.clone();
         Family::ALL.map(|family| {
             let state = self.families.get_mut(family);
-            state.reconfigure(config, gateways, view, now.at)
+            state.reconfigure(config, gateways, same_way, view, now.at)
         })
     }
 

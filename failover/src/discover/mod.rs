@@ -26,6 +26,8 @@ pub struct Path {
     pub onlink: bool,
     /// The address of probes, and of translated flows.
     pub source: IpAddr,
+    /// The address is gone whose network the gateway is in; it is reached on the link all the same.
+    pub stranded: bool,
     /// The source is an address of this host now. While it is expected back, only what is open
     /// already takes this path.
     pub sourced: bool,
@@ -171,6 +173,7 @@ pub fn reachability(
         gateway,
         onlink,
         source,
+        stranded: false,
         sourced: true,
     })
 }
@@ -209,7 +212,7 @@ pub fn addresses_of<'v>(
 
 /// The network that an address is in; a prefix length that no address can have counts as the
 /// address alone.
-fn network(own: &InterfaceAddress) -> IpNet {
+pub(crate) fn network(own: &InterfaceAddress) -> IpNet {
     IpNet::new(own.address, own.prefix_len).unwrap_or_else(|_| IpNet::from(own.address))
 }
 

@@ -150,7 +150,13 @@ impl Reader for Told {
         let parsed = NetlinkMessage::<RouteNetlinkMessage>::deserialize(message.into_inner());
         let message = match parsed.map(|parsed| parsed.payload) {
             Ok(NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewNeighbour(message))) => message,
-            // One that is gone comes back with the same address as a rule.
+            Ok(NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelNeighbour(message))) => {
+                // When it comes back, it is told anew: what it was told to may have left it out.
+                if let Some((neighbour, _)) = neighbour(&message) {
+                    self.last.remove(&neighbour);
+                }
+                return Vec::new();
+            }
             Ok(_) => return Vec::new(),
             Err(error) => {
                 warn!(%error, "a message about a neighbour could not be read");

@@ -5,6 +5,7 @@ use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
 use std::io::{self, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -34,7 +35,7 @@ pub struct Nft {
     /// The ruleset that is in place, as long as nobody changes it.
     installed: Option<String>,
     /// Where it is kept for the next daemon.
-    store: Option<Store>,
+    store: Option<Arc<Mutex<Store>>>,
 }
 
 /// How the table is listed as long as nobody changes it.
@@ -42,13 +43,20 @@ pub struct Nft {
 enum Expected {
     /// There is none, or nobody could tell.
     Unknown,
-    /// It is being read, beside whatever follows the replacement: that is not to wait for it.
-    Asked {
-        listing: JoinHandle<Result<Option<String>, NftError>>,
-        /// What was not written anew, and must be listed as before.
-        kept: Option<Kept>,
-    },
+    /// It is being read, beside whatever follows the replacement: that is not to wait for it. `None`
+    /// when it is gone, or not what was put there.
+    Asked(JoinHandle<Result<Option<String>, NftError>>),
     Known(String),
+}
+
+/// What is known of the table before it is replaced.
+#[derive(Debug)]
+enum Present {
+    /// It is listed like this.
+    Now(String),
+    /// It was when it was last looked at.
+    Before(String),
+    Gone,
 }
 
 /// Why the table could not be read or changed.
@@ -135,43 +143,48 @@ impl Nft {
 
     /// Keeps what is in place, so that the next daemon need not write it anew.
     pub fn remember_in(&mut self, store: Store) {
-        self.store = Some(store);
+        self.store = Some(Arc::new(Mutex::new(store)));
     }
 
-    /// The table as it is, by the last listing unless somebody may have changed it since.
-    async fn present(&mut self) -> Result<Option<String>, NftError> {
+    /// The table as it is: now, or when it was last listed, since when others may have changed it.
+    async fn present(&mut self) -> Result<Present, NftError> {
         self.take_answer().await?;
-        match &self.expected {
-            Expected::Known(listed) => Ok(Some(listed.clone())),
-            Expected::Unknown | Expected::Asked { .. } => list(&self.program).await,
+        if let Expected::Known(listed) = &self.expected {
+            return Ok(Present::Before(listed.clone()));
         }
+        Ok(match list(&self.program).await? {
+            Some(listed) => Present::Now(listed),
+            None => Present::Gone,
+        })
     }
 
     /// Waits for the listing, if one is being made.
     async fn take_answer(&mut self) -> Result<(), NftError> {
-        let Expected::Asked { listing, kept } = &mut self.expected else {
+        let Expected::Asked(listing) = &mut self.expected else {
             return Ok(());
         };
-        let (answer, kept) = (listing.await, kept.take());
+        let answer = listing.await;
         self.expected = Expected::Unknown;
         // The task fails only when the runtime ends.
-        if let Ok(listed) = answer
-            && let Some(listed) = listed?
-        {
-            if kept.is_none_or(|kept| kept.is_in(&listed)) {
+        match answer.unwrap_or(Ok(None)) {
+            Ok(Some(listed)) => {
                 self.expected = Expected::Known(listed);
-            } else {
+                Ok(())
+            }
+            not_known => {
+                // What nobody has seen in place is not taken to be there.
                 self.installed = None;
+                not_known.map(|_| ())
             }
         }
-        Ok(())
     }
 
     /// What is known to be in place of what the present listing shows: what was put there last, by
     /// this daemon or the one before.
     fn in_place(&mut self, present: &str) -> Option<&str> {
         if self.installed.is_none() {
-            let remembered = self.store.as_ref()?.table();
+            let store = self.store.as_ref()?;
+            let remembered = store.lock().unwrap_or_else(PoisonError::into_inner).table();
             let remembered = remembered
                 .inspect_err(|error| warn!(%error, "our table is written anew"))
                 .ok()?;
@@ -185,27 +198,35 @@ impl Nft {
     /// Writes anew what differs, and keeps what packets noted; false where that cannot be done and
     /// the table is as it was.
     async fn refill(&mut self, ruleset: &str) -> Result<bool, NftError> {
-        let mut present = match self.present().await {
-            Ok(Some(present)) => present,
-            Ok(None) => return Ok(false),
+        let mut present = self.present().await;
+        if let Ok(Present::Before(before)) = &present
+            && self.in_place(&before.clone()) == Some(ruleset)
+        {
+            // Nothing is to be written, if nobody changed it.
+            present = list(&self.program).await.map(|now| match now {
+                Some(now) => Present::Now(now),
+                None => Present::Gone,
+            });
+        }
+        let present = match present {
+            Ok(Present::Now(now)) => {
+                if !matches!(&self.expected, Expected::Known(known) if *known == now) {
+                    self.installed = None;
+                }
+                if self.in_place(&now) == Some(ruleset) {
+                    debug!("our table is in place already");
+                    self.expected = Expected::Known(now);
+                    return Ok(true);
+                }
+                now
+            }
+            Ok(Present::Before(before)) => before,
+            Ok(Present::Gone) => return Ok(false),
             Err(error) => {
                 debug!(%error, "cannot list our table before it is replaced");
                 return Ok(false);
             }
         };
-        if self.in_place(&present) == Some(ruleset) {
-            // Others may have changed it since it was listed.
-            let Some(now) = list(&self.program).await? else {
-                return Ok(false);
-            };
-            if now == present {
-                debug!("our table is in place already");
-                self.expected = Expected::Known(present);
-                return Ok(true);
-            }
-            present = now;
-            self.installed = None;
-        }
         let Some(refill) = replacement::refill(&present, self.in_place(&present), ruleset) else {
             return Ok(false);
         };
@@ -224,23 +245,31 @@ impl Nft {
         }
     }
 
-    /// Notes what is in place now, and has it listed.
+    /// Notes what is in place now, and has it listed. `kept` was not written, and must be as it was.
     fn is_in_place(&mut self, ruleset: &str, kept: Option<Kept>) {
         self.installed = Some(ruleset.to_owned());
         let program = self.program.clone();
-        let remembered = self.store.clone();
+        let store = self.store.clone();
         let ruleset = ruleset.to_owned();
-        let listing = tokio::spawn(async move {
-            let listed = list(&program).await?;
-            if let (Some(store), Some(listed)) = (remembered, &listed) {
-                let listing = number_of(listed);
-                if let Err(error) = store.keep_table(&TableFacts { ruleset, listing }) {
-                    warn!(%error, "the next daemon will write our table anew");
-                }
+        self.expected = Expected::Asked(tokio::spawn(async move {
+            let Some(listed) = list(&program).await? else {
+                return Ok(None);
+            };
+            if !kept.is_none_or(|kept| kept.is_in(&listed)) {
+                return Ok(None);
             }
-            Ok(listed)
-        });
-        self.expected = Expected::Asked { listing, kept };
+            if let Some(store) = store {
+                let listing = number_of(&listed);
+                // Nobody waits for it: a slow disk holds up no failover.
+                tokio::task::spawn_blocking(move || {
+                    let store = store.lock().unwrap_or_else(PoisonError::into_inner);
+                    if let Err(error) = store.keep_table(&TableFacts { ruleset, listing }) {
+                        warn!(%error, "the next daemon will write our table anew");
+                    }
+                });
+            }
+            Ok(Some(listed))
+        }));
     }
 
     /// Has a batch carried out, as a whole or not at all. `what` says in an error what it was for.

@@ -79,7 +79,7 @@ pub(super) fn refill(present: &str, in_place: Option<&str>, wanted: &str) -> Opt
     };
     let (mut batch, mut deletions) = (String::new(), String::new());
     let mut kept = BTreeMap::new();
-    // Sets before chains: the elements of a map may lead to chains.
+    // Everything is emptied before anything is deleted: rules lead to sets, elements of maps to chains.
     for (name, (part, text)) in &found {
         if stays(name) {
             kept.insert((*name).to_owned(), text.clone());
@@ -97,8 +97,6 @@ pub(super) fn refill(present: &str, in_place: Option<&str>, wanted: &str) -> Opt
         // Writing to a string does not fail.
         writeln!(batch, "flush {kind} inet {TABLE} {name}").ok()?;
         if dynamic || then.is_none_or(|then| then.word() != kind) {
-            let early = matches!(part, Part::Fixed(_) | Part::Dynamic(_));
-            let deletions = if early { &mut batch } else { &mut deletions };
             writeln!(deletions, "delete {kind} inet {TABLE} {name}").ok()?;
         }
     }

@@ -105,7 +105,7 @@ impl Teller {
                 Ok(()) => info!(
                     connections,
                     ms = began.elapsed().as_millis(),
-                    "told clients that their connections over a lost uplink are gone"
+                    "told clients that their connections are lost"
                 ),
                 Err(error) => {
                     let error = crate::causes::in_one_line(&error);

@@ -115,6 +115,7 @@ fn uplink(n: u8, has_ipv6: bool) -> UplinkSituation {
             Family::Ipv6 => "fe80::1".parse().unwrap(),
         }),
         onlink: false,
+        stranded: false,
         sourced: true,
         source: address(family),
     };

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeSet;
 
-use crate::discover::is_link_local;
 use crate::family::Family;
 use crate::wanted::Situation;
 use crate::wanted::routing::{NextHop, Route};
@@ -26,8 +25,7 @@ fn uplink_routes(situation: &Situation, family: Family) -> impl Iterator<Item = 
             hops: vec![NextHop {
                 interface: path.interface,
                 gateway: path.gateway,
-                // Without the address that is expected back no prefix leads to the gateway.
-                onlink: path.onlink || (!path.sourced && !path.gateway.is_none_or(is_link_local)),
+                onlink: path.onlink || path.stranded,
                 weight: 1,
             }],
             source: path.sourced.then_some(path.source),

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use failover::kernel::Firewall;
 use failover::kernel::nftables::Nft;
+use failover::state::Store;
 use libtest_mimic::Trial;
 
 use super::namespace::{run, trial};
@@ -23,6 +24,10 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial(
             "nftables: what packets noted stays when the table changes",
             noted,
+        ),
+        trial(
+            "nftables: what others changed is put right, also by the next daemon",
+            tampered,
         ),
         trial("nftables: what a large table costs", large),
     ]
@@ -153,6 +158,50 @@ async fn noted() {
     run("nft delete table inet failover");
     next.replace(&table_of(&[1, 2])).await.unwrap();
     assert_eq!(stateless(), two);
+}
+
+async fn tampered() {
+    let folder = std::env::temp_dir().join(format!("failover-table-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let of_a_daemon = || {
+        let mut nft = Nft::find().unwrap();
+        nft.remember_in(Store::new(&folder));
+        nft
+    };
+    let rules = || run("nft list chain inet failover in");
+    let facts = || Store::new(&folder).table().unwrap();
+    let is_kept = async |ruleset: &str| {
+        let begin = Instant::now();
+        while facts().ruleset != ruleset {
+            assert!(begin.elapsed() < Duration::from_secs(10), "never kept");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let [two, three] = [table_of(&[1, 2]), table_of(&[1, 2, 3])];
+    let mut nft = of_a_daemon();
+    nft.replace(&two).await.unwrap();
+    assert!(nft.intact().await.unwrap());
+    is_kept(&two).await;
+
+    // What stays is emptied by somebody just before the rest is replaced.
+    run("nft flush chain inet failover in");
+    nft.replace(&three).await.unwrap();
+    assert!(!nft.intact().await.unwrap());
+    nft.replace(&three).await.unwrap();
+    assert!(nft.intact().await.unwrap());
+    assert!(rules().contains("vmap @slots"), "{}", rules());
+    is_kept(&three).await;
+
+    // The next daemon leaves alone what is in place, and only that.
+    let mut next = of_a_daemon();
+    next.replace(&three).await.unwrap();
+    assert!(next.intact().await.unwrap());
+    run("nft flush chain inet failover in");
+    let mut next = of_a_daemon();
+    next.replace(&three).await.unwrap();
+    assert!(next.intact().await.unwrap());
+    assert!(rules().contains("vmap @slots"), "{}", rules());
+    std::fs::remove_dir_all(&folder).unwrap();
 }
 
 async fn refused() {

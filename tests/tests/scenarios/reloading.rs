@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use failover::family::Family;
-use failover_tests::daemon::{State, Status};
+use failover_tests::daemon::{Mode, State, Status};
+use failover_tests::programs::has_tcx;
 use failover_tests::{Host, Keep, KeptFlow, KeptFlows, KernelState, Lab, Protocol, RpFilter};
 
 use crate::Outcome;
@@ -80,8 +81,10 @@ async fn undisturbed(scene: &Scene, flows: KeptFlows, doomed: &[u8]) -> Result<V
         .await?;
     let (doomed, others): (Vec<KeptFlow>, Vec<KeptFlow>) =
         flows.finish().await.into_iter().partition(is_doomed);
+    // Where programs hang on clsact, an interface that gets it stops for a moment.
+    let may_lose = u64::from(!has_tcx() && scene.mode() == Mode::Ebpf);
     for flow in &others {
-        assert_eq!((flow.lost, flow.moves), (0, 0), "{flow:?}");
+        assert!(flow.lost <= may_lose && flow.moves == 0, "{flow:?}");
     }
     assert!(others.len() > 20, "{} flows", others.len());
     Ok(doomed)
