@@ -12,6 +12,9 @@ use crate::{
 #[rustfmt::skip]
 pub(crate) fn table() -> Vec<Scenario> {
     vec![
+        // What takes longest begins first.
+        ebpf_only("a_million_flows_are_more_than_the_flow_table_holds", flood::a_million_flows),
+
         // New flows.
         each_family("new_flows_are_spread_by_weight", spreading::by_weight),
         each_family("weights_count_among_the_uplinks_that_are_left", spreading::survivors_by_weight),
@@ -120,7 +123,6 @@ pub(crate) fn table() -> Vec<Scenario> {
         ebpf_only("bpftool_shows_names_and_tells_of_a_failover", bpftool::tells_of_a_failover),
         ebpf_only("gateways_of_a_shared_interface_are_known_by_their_addresses", one_interface::shared_maps),
         ebpf_only("gateways_on_one_arm_are_known_by_their_addresses", one_interface::one_arm_maps),
-        ebpf_only("a_million_flows_are_more_than_the_flow_table_holds", flood::a_million_flows),
         ebpf_only("flows_stay_when_the_flow_table_is_lost_and_weights_change", flow_table::is_lost_with_the_daemon),
     ]
 }
