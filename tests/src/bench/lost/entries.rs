@@ -28,13 +28,9 @@ pub(super) fn connections(uplink: &Uplink, family: Family, id: u8, count: u32) -
         // Writing to a string does not fail.
         writeln!(
             text,
-            "-A -f {} -p tcp -t 600 -u SEEN_REPLY,ASSURED --state ESTABLISHED -m {:#010x} \
+            "-A -p tcp -t 600 -u SEEN_REPLY,ASSURED --state ESTABLISHED -m {:#010x} \
              -s {user} -d {server} --sport {port} --dport 443 \
              -r {server} -q {translated} --reply-port-src 443 --reply-port-dst {port}",
-            match family {
-                Family::Ipv4 => "ipv4",
-                Family::Ipv6 => "ipv6",
-            },
             u32::from(id) << 24,
         )
         .ok()?;
