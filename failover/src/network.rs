@@ -80,6 +80,24 @@ impl Mtu {
     pub const ETHERNET: Self = Self(1500);
 }
 
+#[cfg(test)]
+impl Link {
+    /// An Ethernet interface that works, for tests.
+    pub(crate) fn ethernet(index: InterfaceIndex) -> Self {
+        Self {
+            index,
+            enabled: true,
+            carrier: true,
+            port: false,
+            point_to_point: false,
+            layer: LinkLayer::Ethernet,
+            loopback: false,
+            mtu: PerFamily::from_fn(|_| Mtu::ETHERNET),
+            traffic: Traffic::default(),
+        }
+    }
+}
+
 /// What stands before the IP header of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LinkLayer {

@@ -180,6 +180,15 @@ pub(crate) fn targets_in_yaml() -> String {
     format!("[{}]", targets.join(", "))
 }
 
+/// The address of a socket that is bound to none.
+#[must_use]
+pub const fn any(family: Family) -> IpAddr {
+    match family {
+        Family::Ipv4 => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        Family::Ipv6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    }
+}
+
 /// The addresses of the lab's servers, for the users' traffic.
 #[must_use]
 pub fn servers(family: Family) -> Vec<IpAddr> {

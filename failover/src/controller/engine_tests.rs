@@ -7,7 +7,7 @@ use crate::config;
 use crate::health::Health;
 use crate::health::{Failure, Outcome, PlanNumber, TargetResult};
 use crate::interface::InterfaceIndex;
-use crate::network::{DefaultRoute, InterfaceAddress, LinkLayer, Mtu, Traffic};
+use crate::network::{DefaultRoute, InterfaceAddress};
 use crate::select::Standing;
 use crate::status::State;
 
@@ -38,17 +38,7 @@ pub(in crate::controller) fn view() -> NetworkView {
         let interface = InterfaceIndex(n);
         view.links.insert(
             format!("wan{n}").parse().unwrap(),
-            Link {
-                index: interface,
-                enabled: true,
-                carrier: true,
-                port: false,
-                point_to_point: false,
-                loopback: false,
-                mtu: PerFamily::from_fn(|_| Mtu::ETHERNET),
-                layer: LinkLayer::Ethernet,
-                traffic: Traffic::default(),
-            },
+            Link::ethernet(interface),
         );
         for (address, prefix_len, gateway) in [
             (format!("198.18.1{n}.2"), 24, format!("198.18.1{n}.1")),

@@ -82,8 +82,8 @@ impl FamilyState {
     }
 
     /// Follows other settings of the same uplink on the same interface; `same_way`: neither the
-    /// gateway nor the source is another. Its verdict stays, and so
-    /// does what is known of its probes as long as the same are sent.
+    /// gateway nor the source is another. Its verdict stays, and so does what is known of its probes
+    /// as long as the same are sent.
     pub(super) fn reconfigure(
         &mut self,
         config: &UplinkConfig,
@@ -102,14 +102,11 @@ impl FamilyState {
         }
         let same_way = same_way && self.gateways == gateways;
         self.gateways = gateways;
-        let new = reachability(config, gateways, self.family, view);
-        // What the user took out of the file is no route that comes back in a moment.
-        if let Reachability::Absent(missing) = &new
-            && same_way
-            && self.is_renewed(*missing, config, view, now)
-        {
-            return PathNews::default();
+        if same_way {
+            return self.look(config, view, now);
         }
+        // What the user took out of the file is no route that comes back in a moment.
+        let new = reachability(config, gateways, self.family, view);
         self.take(new, config, view, now)
     }
 

@@ -30,27 +30,39 @@ impl Remembered {
 
     /// Keeps what has changed.
     pub fn keep(&mut self, engine: &Engine, store: &Store) {
-        let health = engine.remembered();
-        if health != self.health {
-            if let Err(error) = store.keep_health(&health) {
-                warn!(%error, "last states will not be known after a restart");
-            }
-            self.health = health;
+        keep(
+            &mut self.health,
+            engine.remembered(),
+            |health| store.keep_health(health),
+            "last states will not be known after a restart",
+        );
+        keep(
+            &mut self.drains,
+            engine.remembered_drains(),
+            |drains| store.keep_drains(drains),
+            "how long uplinks are draining will not be known after a restart",
+        );
+        keep(
+            &mut self.addresses,
+            engine.remembered_addresses(),
+            |addresses| store.keep_addresses(addresses),
+            "former addresses will not be known after a restart",
+        );
+    }
+}
+
+/// Writes a value where it has changed.
+fn keep<T: PartialEq>(
+    kept: &mut T,
+    now: T,
+    write: impl FnOnce(&T) -> Result<(), StoreError>,
+    otherwise: &'static str,
+) {
+    if now != *kept {
+        if let Err(error) = write(&now) {
+            warn!(%error, "{otherwise}");
         }
-        let drains = engine.remembered_drains();
-        if drains != self.drains {
-            if let Err(error) = store.keep_drains(&drains) {
-                warn!(%error, "how long uplinks are draining will not be known after a restart");
-            }
-            self.drains = drains;
-        }
-        let addresses = engine.remembered_addresses();
-        if addresses != self.addresses {
-            if let Err(error) = store.keep_addresses(&addresses) {
-                warn!(%error, "former addresses will not be known after a restart");
-            }
-            self.addresses = addresses;
-        }
+        *kept = now;
     }
 }
 

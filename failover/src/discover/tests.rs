@@ -1,8 +1,7 @@
 //! What an uplink's way is for each kind of link, address and route.
 
 use super::*;
-use crate::family::PerFamily;
-use crate::network::{DefaultRoute, LinkLayer, Mtu, Traffic};
+use crate::network::DefaultRoute;
 
 const WAN: InterfaceIndex = InterfaceIndex(7);
 
@@ -13,17 +12,7 @@ fn uplink(interface: &str) -> UplinkConfig {
 }
 
 fn link() -> Link {
-    Link {
-        index: WAN,
-        enabled: true,
-        carrier: true,
-        port: false,
-        point_to_point: false,
-        loopback: false,
-        mtu: PerFamily::from_fn(|_| Mtu::ETHERNET),
-        layer: LinkLayer::Ethernet,
-        traffic: Traffic::default(),
-    }
+    Link::ethernet(WAN)
 }
 
 fn view() -> NetworkView {

@@ -82,10 +82,9 @@ fn bytes(address: IpAddr) -> [u8; 16] {
 mod tests {
     use super::*;
     use crate::config;
-    use crate::family::PerFamily;
     use crate::flows::{Protocol, Tuple};
     use crate::interface::InterfaceIndex;
-    use crate::network::{InterfaceAddress, Link, LinkLayer, Mtu, NetworkView, Traffic};
+    use crate::network::{InterfaceAddress, Link, NetworkView};
 
     const CONFIG: &str = "
 uplinks:
@@ -95,17 +94,7 @@ downlinks: [lan0]
 ";
 
     fn surroundings() -> Surroundings {
-        let link = |index| Link {
-            index: InterfaceIndex(index),
-            enabled: true,
-            carrier: true,
-            port: false,
-            point_to_point: false,
-            loopback: false,
-            mtu: PerFamily::from_fn(|_| Mtu::ETHERNET),
-            layer: LinkLayer::Ethernet,
-            traffic: Traffic::default(),
-        };
+        let link = |index| Link::ethernet(InterfaceIndex(index));
         let address = |interface, text: &str, prefix_len| InterfaceAddress {
             interface: InterfaceIndex(interface),
             address: text.parse().unwrap(),

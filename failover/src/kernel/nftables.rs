@@ -31,32 +31,28 @@ pub const RESETS_TABLE: &str = "failover_resets";
 #[derive(Debug)]
 pub struct Nft {
     program: PathBuf,
-    expected: Expected,
-    /// The ruleset that is in place, as long as nobody changes it.
-    installed: Option<String>,
-    /// Where it is kept for the next daemon.
+    table: Table,
+    /// Where what is in place is kept for the next daemon.
     store: Option<Arc<Mutex<Store>>>,
 }
 
-/// How the table is listed as long as nobody changes it.
+/// What is known of the table, as long as nobody changes it.
 #[derive(Debug)]
-enum Expected {
+enum Table {
     /// There is none, or nobody could tell.
     Unknown,
-    /// It is being read, beside whatever follows the replacement: that is not to wait for it. `None`
-    /// when it is gone, or not what was put there.
-    Asked(JoinHandle<Result<Option<String>, NftError>>),
-    Known(String),
+    /// It was put in place, and is being listed beside whatever follows: that is not to wait for it.
+    /// `None` when it is gone, or not what was put there.
+    Asked(JoinHandle<Result<Option<Listed>, NftError>>),
+    Known(Listed),
 }
 
-/// What is known of the table before it is replaced.
+/// The table as it was last listed.
 #[derive(Debug)]
-enum Present {
-    /// It is listed like this.
-    Now(String),
-    /// It was when it was last looked at.
-    Before(String),
-    Gone,
+struct Listed {
+    listing: String,
+    /// What made it so, by this daemon or the one before; `None` where nobody knows.
+    ruleset: Option<String>,
 }
 
 /// Why the table could not be read or changed.
@@ -113,12 +109,7 @@ impl Nft {
         for folder in folders {
             let program = folder.join("nft");
             if program.is_file() {
-                return Ok(Self {
-                    program,
-                    expected: Expected::Unknown,
-                    installed: None,
-                    store: None,
-                });
+                return Ok(Self::new(program));
             }
             let folder = folder.display().to_string();
             if !searched.contains(&folder) {
@@ -130,15 +121,18 @@ impl Nft {
         })
     }
 
+    const fn new(program: PathBuf) -> Self {
+        Self {
+            program,
+            table: Table::Unknown,
+            store: None,
+        }
+    }
+
     /// The same program, to be used beside this one.
     #[must_use]
     pub fn beside(&self) -> Self {
-        Self {
-            program: self.program.clone(),
-            expected: Expected::Unknown,
-            installed: None,
-            store: None,
-        }
+        Self::new(self.program.clone())
     }
 
     /// Keeps what is in place, so that the next daemon need not write it anew.
@@ -146,92 +140,81 @@ impl Nft {
         self.store = Some(Arc::new(Mutex::new(store)));
     }
 
-    /// The table as it is: now, or when it was last listed, since when others may have changed it.
-    async fn present(&mut self) -> Result<Present, NftError> {
-        self.take_answer().await?;
-        if let Expected::Known(listed) = &self.expected {
-            return Ok(Present::Before(listed.clone()));
-        }
-        Ok(match list(&self.program).await? {
-            Some(listed) => Present::Now(listed),
-            None => Present::Gone,
-        })
-    }
-
     /// Waits for the listing, if one is being made.
     async fn take_answer(&mut self) -> Result<(), NftError> {
-        let Expected::Asked(listing) = &mut self.expected else {
-            return Ok(());
-        };
-        let answer = listing.await;
-        self.expected = Expected::Unknown;
-        // The task fails only when the runtime ends.
-        match answer.unwrap_or(Ok(None)) {
-            Ok(Some(listed)) => {
-                self.expected = Expected::Known(listed);
-                Ok(())
-            }
-            not_known => {
-                // What nobody has seen in place is not taken to be there.
-                self.installed = None;
-                not_known.map(|_| ())
+        if let Table::Asked(listing) = &mut self.table {
+            let answer = listing.await;
+            // What nobody has seen in place is not taken to be there.
+            self.table = Table::Unknown;
+            // The task fails only when the runtime ends.
+            if let Some(listed) = answer.unwrap_or(Ok(None))? {
+                self.table = Table::Known(listed);
             }
         }
+        Ok(())
     }
 
-    /// What is known to be in place of what the present listing shows: what was put there last, by
-    /// this daemon or the one before.
-    fn in_place(&mut self, present: &str) -> Option<&str> {
-        if self.installed.is_none() {
-            let store = self.store.as_ref()?;
-            let remembered = store.lock().unwrap_or_else(PoisonError::into_inner).table();
-            let remembered = remembered
-                .inspect_err(|error| warn!(%error, "our table is written anew"))
-                .ok()?;
-            if remembered.listing == number_of(present) && !remembered.ruleset.is_empty() {
-                self.installed = Some(remembered.ruleset);
-            }
+    /// The table as far as it has to be known to become another; it is not known any more then.
+    /// Where something is to be written it is not listed again: a failover does not wait for that,
+    /// and what others changed meanwhile shows afterwards.
+    async fn take_table(&mut self, ruleset: &str) -> Result<Option<Listed>, NftError> {
+        self.take_answer().await?;
+        let known = match std::mem::replace(&mut self.table, Table::Unknown) {
+            Table::Known(listed) => Some(listed),
+            Table::Unknown | Table::Asked(_) => None,
+        };
+        if known
+            .as_ref()
+            .is_some_and(|known| known.ruleset.as_deref() != Some(ruleset))
+        {
+            return Ok(known);
         }
-        self.installed.as_deref()
+        let Some(listing) = list(&self.program).await? else {
+            return Ok(None);
+        };
+        Ok(Some(match known {
+            Some(known) if known.listing == listing => known,
+            _ => Listed {
+                ruleset: self.remembered(&listing),
+                listing,
+            },
+        }))
+    }
+
+    /// What an earlier daemon put in place, if the table is still listed as it was then.
+    fn remembered(&self, listing: &str) -> Option<String> {
+        let store = self.store.as_ref()?;
+        let table = store.lock().unwrap_or_else(PoisonError::into_inner).table();
+        let table = table
+            .inspect_err(|error| warn!(%error, "our table is written anew"))
+            .ok()?;
+        let is_its = table.listing == number_of(listing) && !table.ruleset.is_empty();
+        is_its.then_some(table.ruleset)
     }
 
     /// Writes anew what differs, and keeps what packets noted; false where that cannot be done and
     /// the table is as it was.
     async fn refill(&mut self, ruleset: &str) -> Result<bool, NftError> {
-        let mut present = self.present().await;
-        if let Ok(Present::Before(before)) = &present
-            && self.in_place(&before.clone()) == Some(ruleset)
-        {
-            // Nothing is to be written, if nobody changed it.
-            present = list(&self.program).await.map(|now| match now {
-                Some(now) => Present::Now(now),
-                None => Present::Gone,
-            });
-        }
-        let present = match present {
-            Ok(Present::Now(now)) => {
-                if !matches!(&self.expected, Expected::Known(known) if *known == now) {
-                    self.installed = None;
-                }
-                if self.in_place(&now) == Some(ruleset) {
-                    debug!("our table is in place already");
-                    self.expected = Expected::Known(now);
-                    return Ok(true);
-                }
-                now
-            }
-            Ok(Present::Before(before)) => before,
-            Ok(Present::Gone) => return Ok(false),
+        let present = match self.take_table(ruleset).await {
+            Ok(Some(present)) => present,
+            Ok(None) => return Ok(false),
             Err(error) => {
                 debug!(%error, "cannot list our table before it is replaced");
                 return Ok(false);
             }
         };
-        let Some(refill) = replacement::refill(&present, self.in_place(&present), ruleset) else {
+        if present.ruleset.as_deref() == Some(ruleset) {
+            debug!("our table is in place already");
+            self.table = Table::Known(present);
+            return Ok(true);
+        }
+        let Listed {
+            listing,
+            ruleset: in_place,
+        } = &present;
+        let Some(refill) = replacement::refill(listing, in_place.as_deref(), ruleset) else {
             return Ok(false);
         };
-        self.expected = Expected::Unknown;
-        self.installed = None;
         match self.execute("refill our table", &refill.batch).await {
             Ok(()) => {
                 self.is_in_place(ruleset, Some(refill.kept));
@@ -245,30 +228,35 @@ impl Nft {
         }
     }
 
-    /// Notes what is in place now, and has it listed. `kept` was not written, and must be as it was.
+    /// Has listed what is in place now. `kept` was not written, and must be as it was.
     fn is_in_place(&mut self, ruleset: &str, kept: Option<Kept>) {
-        self.installed = Some(ruleset.to_owned());
         let program = self.program.clone();
         let store = self.store.clone();
         let ruleset = ruleset.to_owned();
-        self.expected = Expected::Asked(tokio::spawn(async move {
-            let Some(listed) = list(&program).await? else {
+        self.table = Table::Asked(tokio::spawn(async move {
+            let Some(listing) = list(&program).await? else {
                 return Ok(None);
             };
-            if !kept.is_none_or(|kept| kept.is_in(&listed)) {
+            if !kept.is_none_or(|kept| kept.is_in(&listing)) {
                 return Ok(None);
             }
             if let Some(store) = store {
-                let listing = number_of(&listed);
+                let facts = TableFacts {
+                    ruleset: ruleset.clone(),
+                    listing: number_of(&listing),
+                };
                 // Nobody waits for it: a slow disk holds up no failover.
                 tokio::task::spawn_blocking(move || {
                     let store = store.lock().unwrap_or_else(PoisonError::into_inner);
-                    if let Err(error) = store.keep_table(&TableFacts { ruleset, listing }) {
+                    if let Err(error) = store.keep_table(&facts) {
                         warn!(%error, "the next daemon will write our table anew");
                     }
                 });
             }
-            Ok(Some(listed))
+            Ok(Some(Listed {
+                listing,
+                ruleset: Some(ruleset),
+            }))
         }));
     }
 
@@ -292,8 +280,6 @@ impl Firewall for Nft {
     async fn replace(&mut self, ruleset: &str) -> Result<(), NftError> {
         if !self.refill(ruleset).await? {
             let batch = format!("{}{ruleset}\n", removal(TABLE));
-            self.expected = Expected::Unknown;
-            self.installed = None;
             self.execute("replace our table", &batch).await?;
             self.is_in_place(ruleset, None);
         }
@@ -302,20 +288,18 @@ impl Firewall for Nft {
 
     async fn intact(&mut self) -> Result<bool, NftError> {
         self.take_answer().await?;
-        let Expected::Known(expected) = &self.expected else {
+        let Table::Known(known) = &self.table else {
             return Ok(false);
         };
-        let intact = list(&self.program).await?.as_ref() == Some(expected);
+        let intact = list(&self.program).await?.as_ref() == Some(&known.listing);
         if !intact {
-            self.expected = Expected::Unknown;
-            self.installed = None;
+            self.table = Table::Unknown;
         }
         Ok(intact)
     }
 
     async fn remove(&mut self) -> Result<(), NftError> {
-        self.expected = Expected::Unknown;
-        self.installed = None;
+        self.table = Table::Unknown;
         let both = removal(TABLE) + &removal(RESETS_TABLE);
         self.execute("remove our tables", &both).await
     }

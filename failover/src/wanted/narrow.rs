@@ -40,22 +40,15 @@ pub fn narrow<'i>(
 mod tests {
     use super::*;
     use crate::interface::InterfaceIndex;
-    use crate::network::{Link, LinkLayer, Traffic};
+    use crate::network::Link;
 
     fn link(ipv4: u32, ipv6: u32) -> Link {
         Link {
-            index: InterfaceIndex(1),
-            enabled: true,
-            carrier: true,
-            port: false,
-            point_to_point: false,
-            layer: LinkLayer::Ethernet,
-            loopback: false,
             mtu: PerFamily {
                 ipv4: Mtu(ipv4),
                 ipv6: Mtu(ipv6),
             },
-            traffic: Traffic::default(),
+            ..Link::ethernet(InterfaceIndex(1))
         }
     }
 

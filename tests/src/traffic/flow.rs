@@ -1,7 +1,7 @@
 //! One flow: opened once, asked as often as wanted.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -13,6 +13,7 @@ use tokio::net::{TcpSocket, TcpStream, UdpSocket};
 use tokio::time::timeout;
 
 use super::{Answer, AskError, Asked, Protocol};
+use crate::addressing::any;
 use crate::eventually::patient;
 use crate::internet::{EchoLog, MAGIC};
 
@@ -66,11 +67,7 @@ impl Flow {
         echoes: Arc<EchoLog>,
     ) -> Result<Self, AskError> {
         let family = Family::of(route.server.ip());
-        let any = match family {
-            Family::Ipv4 => IpAddr::from(Ipv4Addr::UNSPECIFIED),
-            Family::Ipv6 => IpAddr::from(Ipv6Addr::UNSPECIFIED),
-        };
-        let from = SocketAddr::new(route.source.unwrap_or(any), 0);
+        let from = SocketAddr::new(route.source.unwrap_or(any(family)), 0);
         let (channel, local) = match route.protocol {
             Protocol::Udp => {
                 let socket = UdpSocket::bind(from).await?;

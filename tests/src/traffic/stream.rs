@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
@@ -19,7 +19,7 @@ use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::RcvBufForce;
 
 use super::Host;
-use crate::addressing::servers;
+use crate::addressing::{any, servers};
 use crate::capture::FlowKey;
 use crate::error::LabError;
 use crate::eventually::patient;
@@ -317,11 +317,7 @@ fn receive(socket: &UdpSocket, shared: &Shared) {
 }
 
 fn source(family: Family, target: SocketAddr) -> io::Result<Source> {
-    let any: IpAddr = match family {
-        Family::Ipv4 => Ipv4Addr::UNSPECIFIED.into(),
-        Family::Ipv6 => Ipv6Addr::UNSPECIFIED.into(),
-    };
-    let socket = UdpSocket::bind((any, 0))?;
+    let socket = UdpSocket::bind((any(family), 0))?;
     socket.connect(target)?;
     socket.set_nonblocking(true)?;
     Ok(Source {

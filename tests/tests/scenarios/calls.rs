@@ -3,7 +3,7 @@
 //! new address once that has answered from there (as with QUIC, RFC 9000, section 9).
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 
 use failover::family::Family;
 use failover_tests::daemon::State;
@@ -14,6 +14,7 @@ use tokio::time::timeout;
 use crate::Outcome;
 use crate::case::Case;
 use crate::scene::{PATIENT, Scene, THREE};
+use crate::service::connect_udp;
 
 const PORT: u16 = 5060;
 const CLIENTS: u8 = 60;
@@ -42,7 +43,7 @@ pub(crate) async fn go_on(case: &Case, family: Family) -> Outcome {
 
     let mut clients = Vec::new();
     for number in 0..CLIENTS {
-        clients.push(Client::open(scene, family, number, at).await?);
+        clients.push(Client::open(scene, number, at).await?);
     }
     for client in &clients {
         client.register_and_be_called().await?;
@@ -75,10 +76,7 @@ pub(crate) async fn go_on(case: &Case, family: Family) -> Outcome {
 async fn seen_by_server(clients: &[Client]) -> Result<Vec<SocketAddr>, Box<dyn std::error::Error>> {
     let mut seen = Vec::new();
     for client in clients {
-        let told = client.exchange(REGISTER, REGISTERED).await?;
-        client.expect(CALL).await?;
-        client.send(CALLED).await?;
-        seen.push(std::str::from_utf8(&told)?.parse()?);
+        seen.push(client.register_and_be_called().await?);
     }
     Ok(seen)
 }
@@ -91,30 +89,21 @@ struct Client {
 impl Client {
     async fn open(
         scene: &Scene,
-        family: Family,
         number: u8,
         server: SocketAddr,
     ) -> Result<Self, Box<dyn std::error::Error>> {
-        let any: IpAddr = match family {
-            Family::Ipv4 => Ipv4Addr::UNSPECIFIED.into(),
-            Family::Ipv6 => Ipv6Addr::UNSPECIFIED.into(),
-        };
-        let socket = scene
-            .client()?
-            .node()
-            .run(move || async move {
-                let socket = UdpSocket::bind((any, 0)).await?;
-                socket.connect(server).await.map(|()| socket)
-            })
-            .await??;
+        let node = scene.client()?.node();
+        let socket = node.run(move || connect_udp(server)).await??;
         Ok(Self { number, socket })
     }
 
     /// Registers by one packet, is told by which address it is seen, and is called there.
-    async fn register_and_be_called(&self) -> Outcome {
-        self.exchange(REGISTER, REGISTERED).await?;
+    async fn register_and_be_called(&self) -> Result<SocketAddr, Box<dyn std::error::Error>> {
+        self.send(REGISTER).await?;
+        let told = self.expect(REGISTERED).await?;
         self.expect(CALL).await?;
-        self.send(CALLED).await
+        self.send(CALLED).await?;
+        Ok(std::str::from_utf8(&told)?.parse()?)
     }
 
     /// Sends data by one packet; where the server sees it at a new address, answers from there first.
@@ -127,15 +116,6 @@ impl Client {
         }
         assert_eq!(kind, ECHO, "client {}", self.number);
         Ok(())
-    }
-
-    async fn exchange(
-        &self,
-        question: u8,
-        answer: u8,
-    ) -> Result<Vec<u8>, Box<dyn std::error::Error>> {
-        self.send(question).await?;
-        self.expect(answer).await
     }
 
     async fn send(&self, kind: u8) -> Outcome {

@@ -10,11 +10,12 @@ use std::sync::{Arc, Mutex};
 use failover::family::Family;
 use failover_tests::{Lab, Node, ProgramSpec, addressing};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::Outcome;
 use crate::case::Case;
 use crate::scene::{LIMIT, THREE};
+use crate::service::connect;
 
 const PORT: u16 = 21;
 const CONTENT: &[u8] = b"the whole file\n";
@@ -156,7 +157,7 @@ async fn session(stream: TcpStream, seen: &Seen) -> io::Result<()> {
                         let (stream, by) = listener.accept().await?;
                         (stream, by.ip())
                     }
-                    Data::Active(at) => (connect(own.ip(), at).await?, at.ip()),
+                    Data::Active(at) => (connect(Some(own.ip()), at).await?, at.ip()),
                 };
                 sent.write_all(CONTENT).await?;
                 sent.shutdown().await?;
@@ -170,13 +171,4 @@ async fn session(stream: TcpStream, seen: &Seen) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-async fn connect(from: IpAddr, to: SocketAddr) -> io::Result<TcpStream> {
-    let socket = match to {
-        SocketAddr::V4(_) => TcpSocket::new_v4()?,
-        SocketAddr::V6(_) => TcpSocket::new_v6()?,
-    };
-    socket.bind(SocketAddr::new(from, 0))?;
-    socket.connect(to).await
 }

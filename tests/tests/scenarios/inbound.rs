@@ -46,19 +46,24 @@ pub(crate) async fn to_a_client(case: &Case, family: Family) -> Outcome {
         .open(Lab::builder().uplinks(3), ONE_FOR_INBOUND)
         .await?;
     service::start(scene.client()?.node(), PORT).await?;
-    forward_to_client(scene, family, PORT).await?;
+    forward_to_client(scene, "tcp", family, PORT).await?;
     let mut visitors = visit_all(scene, family).await?;
     stay_when_another_dies(scene, family, &mut visitors).await
 }
 
-/// The user's own rules, which lead visitors of a TCP port to the first client.
-pub(crate) async fn forward_to_client(scene: &Scene, family: Family, port: u16) -> Outcome {
+/// The user's own rules, which lead visitors of a port (of `tcp` or `udp`) to the first client.
+pub(crate) async fn forward_to_client(
+    scene: &Scene,
+    transport: &str,
+    family: Family,
+    port: u16,
+) -> Outcome {
     let (protocol, client) = client_at(scene, family, port)?;
     let forwarding = format!(
         "table {protocol} users_own {{
             chain prerouting {{
                 type nat hook prerouting priority dstnat; policy accept;
-                iifname \"wan*\" tcp dport {port} dnat to {client}
+                iifname \"wan*\" {transport} dport {port} dnat to {client}
             }}
         }}"
     );
@@ -72,16 +77,7 @@ pub(crate) async fn udp_to_a_client(case: &Case, family: Family) -> Outcome {
         .open(Lab::builder().uplinks(3), ONE_FOR_INBOUND)
         .await?;
     service::start_udp(scene.client()?.node(), PORT).await?;
-    let (protocol, client) = client_at(scene, family, PORT)?;
-    let forwarding = format!(
-        "table {protocol} users_own {{
-            chain prerouting {{
-                type nat hook prerouting priority dstnat; policy accept;
-                iifname \"wan*\" udp dport {PORT} dnat to {client}
-            }}
-        }}"
-    );
-    scene.lab.gateway().node().nft(forwarding).await?;
+    forward_to_client(scene, "udp", family, PORT).await?;
     asked_at_all(scene, family).await?;
     scene.uplink(1)?.black_hole().await?;
     scene.until_state(1, family, State::Down).await?;

@@ -63,17 +63,17 @@ pub(crate) async fn dhcp(case: &Case, family: Family) -> Outcome {
     assert!(flows.on(1) > 20 && flows.on(2) > 20, "{}", flows.on(1));
 
     // The client takes the address off and puts it on again.
-    let before = tracked(scene, family).await?;
+    let before = scene.tracked(family).await?;
     client.renew().await?;
     up_as(scene, family, lease(50, 1)).await?;
     flows.expect_unmoved(&[1, 2]).await?;
-    assert_eq!(tracked(scene, family).await?, before);
+    assert_eq!(scene.tracked(family).await?, before);
 
     server.change(lease(50, 9)).await?;
     client.renew().await?;
     up_as(scene, family, lease(50, 9)).await?;
     flows.expect_unmoved(&[1, 2]).await?;
-    assert_eq!(tracked(scene, family).await?, before);
+    assert_eq!(scene.tracked(family).await?, before);
 
     server.change(lease(60, 9)).await?;
     let gap = client.begin_anew().await?;
@@ -85,7 +85,7 @@ pub(crate) async fn dhcp(case: &Case, family: Family) -> Outcome {
 
     // The server refuses to renew the address, and the client waits for some seconds before it asks
     // for another: here until it is answered.
-    let before = tracked(scene, family).await?;
+    let before = scene.tracked(family).await?;
     server.change(lease(70, 9)).await?;
     client.renew_in_vain().await?;
     server.pause();
@@ -101,7 +101,7 @@ pub(crate) async fn dhcp(case: &Case, family: Family) -> Outcome {
 
     // The address changes while no daemon runs.
     let more = scene.converse(family, &FLOWS).await?;
-    let before = tracked(scene, family).await?;
+    let before = scene.tracked(family).await?;
     scene.kill_daemon().await?;
     server.change(lease(80, 9)).await?;
     client.begin_anew().await?;
@@ -142,7 +142,7 @@ pub(crate) async fn the_same_network_twice(case: &Case, family: Family) -> Outco
     let mut flows = scene.converse(family, &FLOWS).await?;
     assert!(flows.on(1) > 20 && flows.on(2) > 20, "{}", flows.on(1));
 
-    let before = tracked(scene, family).await?;
+    let before = scene.tracked(family).await?;
     let (server, client) = running.last_mut().ok_or("no second uplink")?;
     server.change(lease(51)).await?;
     let gap = client.begin_anew().await?;
@@ -153,7 +153,7 @@ pub(crate) async fn the_same_network_twice(case: &Case, family: Family) -> Outco
     flows.expect_unmoved(&[1, 2]).await?;
 
     // The address goes from one of them.
-    let before = tracked(scene, family).await?;
+    let before = scene.tracked(family).await?;
     server.change(lease(53)).await?;
     let gap = client.begin_anew().await?;
     up(scene, 2, family, lease(53)).await?;
@@ -162,7 +162,7 @@ pub(crate) async fn the_same_network_twice(case: &Case, family: Family) -> Outco
         .filter(|(_, mark)| **mark == format!("mark={}", 2 << 24))
         .map(|(flow, _)| flow)
         .collect();
-    let left = tracked(scene, family).await?;
+    let left = scene.tracked(family).await?;
     assert!(!gone.is_empty());
     for (flow, mark) in &before {
         assert_eq!(
@@ -231,7 +231,7 @@ pub(crate) async fn router_advertisements(case: &Case, family: Family) -> Outcom
     let mut flows = scene.converse(family, &FLOWS).await?;
     assert!(flows.on(1) > 20 && flows.on(2) > 20, "{}", flows.on(1));
 
-    let before = tracked(scene, family).await?;
+    let before = scene.tracked(family).await?;
     advertiser.change(&advertised(&[(FIRST, 1, 0), (SECOND, 600, 600)])?)?;
     up_within(scene, family, SECOND).await?;
     let addresses = scene
@@ -282,11 +282,11 @@ pub(crate) async fn point_to_point(case: &Case, family: Family) -> Outcome {
     let mut flows = scene.converse(family, &FLOWS).await?;
     assert!(flows.on(1) > 20 && flows.on(2) > 20, "{}", flows.on(1));
 
-    let before = tracked(scene, family).await?;
+    let before = scene.tracked(family).await?;
     connect(gateway, provider, &ends(2, 9)).await?;
     ppp_is_up(scene, family, &ends(2, 9).0).await?;
     flows.expect_unmoved(&[1, 2]).await?;
-    assert_eq!(tracked(scene, family).await?, before);
+    assert_eq!(scene.tracked(family).await?, before);
 
     connect(gateway, provider, &ends(3, 9)).await?;
     ppp_is_up(scene, family, &ends(3, 9).0).await?;
@@ -405,14 +405,6 @@ async fn up_within(
     Ok(found.source.as_deref().ok_or("no source")?.parse()?)
 }
 
-/// Users' tracked flows with their marks.
-async fn tracked(
-    scene: &Scene,
-    family: Family,
-) -> Result<BTreeMap<String, String>, Box<dyn std::error::Error>> {
-    scene.tracked(family).await
-}
-
 /// Waits until no entry of users is left that has an address, and finds all others that were there before.
 async fn only_those_are_gone(
     scene: &Scene,
@@ -435,7 +427,7 @@ async fn only_those_are_gone(
             Ok(!users.any(of_address))
         })
         .await?;
-    let left = tracked(scene, family).await?;
+    let left = scene.tracked(family).await?;
     let others: Vec<&String> = before
         .keys()
         .filter(|flow| !of_address(&format!("{flow} ")))

@@ -9,12 +9,13 @@ use failover::family::Family;
 use failover_tests::daemon::State;
 use failover_tests::{Lab, Node, ProgramSpec, addressing, patient, within};
 use nix::sys::socket::{getsockopt, sockopt::TcpMaxSeg};
-use tokio::net::{TcpListener, TcpSocket, UdpSocket};
+use tokio::net::{TcpListener, UdpSocket};
 
 use crate::Outcome;
 use crate::case::Case;
 use crate::inbound;
 use crate::scene::{PATIENT, Scene};
+use crate::service::{connect, connect_udp};
 
 /// The second is the reserve of the first.
 const TWO: &str = "
@@ -53,14 +54,8 @@ async fn narrow(scene: &Scene, number: u8, mtu: u32) -> Outcome {
     let ours = format!("ip link set {} mtu {mtu}", uplink.interface());
     scene.in_gateway(&ours).await?;
     let provider = uplink.provider();
-    let links = provider.must(ProgramSpec::line("ip -oneline link")).await?;
-    for name in links.lines().filter_map(|line| line.split(": ").nth(1)) {
-        let name = name.split('@').next().unwrap_or(name);
-        if name != "lo" && name != CORE {
-            let theirs = format!("ip link set {name} mtu {mtu}");
-            provider.must(ProgramSpec::line(&theirs)).await?;
-        }
-    }
+    let theirs = format!("ip link set access mtu {mtu}");
+    provider.must(ProgramSpec::line(&theirs)).await?;
     let any = format!("\"{}\" : jump mss_", uplink.interface());
     let known = format!("{any}{}", mtu - 40);
     scene
@@ -89,7 +84,7 @@ async fn expect_segments(scene: &Scene, family: Family, number: u8, mtu: u32) ->
     let own = client.address(family).ok_or("no address")?;
     let public = scene.uplink(number)?.gateway_address(family);
     let public = SocketAddr::new(public.ok_or("no address")?, PORT);
-    inbound::forward_to_client(scene, family, PORT).await?;
+    inbound::forward_to_client(scene, "tcp", family, PORT).await?;
     let at = SocketAddr::new(own, PORT);
     let sizes = connection(client.node(), at, internet, Some(server), public).await?;
     scene.in_gateway("nft delete table ip users_own").await.ok();
@@ -120,16 +115,7 @@ async fn connection(
         .run(move || async move { TcpListener::bind(at).await })
         .await??;
     let (stream, (accepted, _)) = within("a connection", PATIENT, async {
-        let connected = connects.run(move || async move {
-            let socket = match to {
-                SocketAddr::V4(_) => TcpSocket::new_v4()?,
-                SocketAddr::V6(_) => TcpSocket::new_v6()?,
-            };
-            if let Some(from) = from {
-                socket.bind(SocketAddr::new(from, 0))?;
-            }
-            socket.connect(to).await
-        });
+        let connected = connects.run(move || connect(from, to));
         let accepted = async { Ok::<_, io::Error>(listener.accept().await) };
         tokio::join!(connected, accepted)
     })
@@ -175,19 +161,7 @@ pub(crate) async fn discovery(case: &Case, family: Family) -> Outcome {
         }
     })?;
     let client = scene.client()?.node();
-    let any = SocketAddr::new(
-        match family {
-            Family::Ipv4 => IpAddr::from([0; 4]),
-            Family::Ipv6 => IpAddr::from([0; 16]),
-        },
-        0,
-    );
-    let socket = client
-        .run(move || async move {
-            let socket = UdpSocket::bind(any).await?;
-            socket.connect(at).await.map(|()| socket)
-        })
-        .await??;
+    let socket = client.run(move || connect_udp(at)).await??;
     until_answered(&socket, LARGE[0]).await?;
     assert_eq!(path_mtu(client, server).await?, None);
 

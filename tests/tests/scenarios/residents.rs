@@ -44,7 +44,7 @@ impl Residents {
         let gateway = scene.lab.gateway();
         service::start(gateway.node(), OF_THE_ROUTER).await?;
         service::start(scene.client()?.node(), OF_A_CLIENT).await?;
-        forward_to_client(scene, family, OF_A_CLIENT).await?;
+        forward_to_client(scene, "tcp", family, OF_A_CLIENT).await?;
         let address = scene.uplink(uplink)?.gateway_address(family);
         let address = address.ok_or("no address")?;
         let from = addressing::servers(family).first().copied();

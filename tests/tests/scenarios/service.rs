@@ -4,7 +4,9 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use failover::family::Family;
 use failover_tests::Node;
+use failover_tests::addressing::any;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
 use tokio::time::timeout;
@@ -104,16 +106,7 @@ impl Visitor {
         to: SocketAddr,
     ) -> Result<Self, Box<dyn std::error::Error>> {
         let stream = node
-            .run(move || async move {
-                let socket = match to {
-                    SocketAddr::V4(_) => TcpSocket::new_v4()?,
-                    SocketAddr::V6(_) => TcpSocket::new_v6()?,
-                };
-                if let Some(from) = from {
-                    socket.bind(SocketAddr::new(from, 0))?;
-                }
-                in_time(PATIENT, socket.connect(to)).await
-            })
+            .run(move || in_time(PATIENT, connect(from, to)))
             .await?
             .map_err(|error| format!("cannot connect to {to}: {error}"))?;
         Ok(Self {
@@ -140,6 +133,25 @@ impl Visitor {
         self.stream = Some(stream);
         Ok(std::str::from_utf8(&greeting)?.trim_end().parse()?)
     }
+}
+
+/// Connects from an address; from the one that the kernel chooses if there is none given.
+pub(crate) async fn connect(from: Option<IpAddr>, to: SocketAddr) -> io::Result<TcpStream> {
+    let socket = match to {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    if let Some(from) = from {
+        socket.bind(SocketAddr::new(from, 0))?;
+    }
+    socket.connect(to).await
+}
+
+/// Opens a socket that sends to an address by UDP, and hears nobody else.
+pub(crate) async fn connect_udp(to: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = UdpSocket::bind((any(Family::of(to.ip())), 0)).await?;
+    socket.connect(to).await?;
+    Ok(socket)
 }
 
 async fn in_time<T>(limit: Duration, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {

@@ -34,6 +34,8 @@ impl<K: Kernel, S: Steering> Applier<K, S> {
         }
         for interface in without_redirects {
             self.setting(&send_redirects_key(interface), send_redirects)?;
+        }
+        if !without_redirects.is_empty() {
             self.setting(SEND_REDIRECTS_ALL, send_redirects)?;
         }
         self.settled = Some(settled);

@@ -9,7 +9,7 @@ use super::*;
 use crate::config;
 use crate::health::{Failure, Health, Outcome, PlanNumber, Round, TargetResult};
 use crate::interface::InterfaceIndex;
-use crate::network::{DefaultRoute, InterfaceAddress, Link, LinkLayer, Mtu, NetworkView, Traffic};
+use crate::network::{DefaultRoute, InterfaceAddress, Link, NetworkView};
 use crate::state::RememberedHealth;
 use crate::wanted::PickedBy;
 
@@ -33,17 +33,7 @@ fn view() -> NetworkView {
         let interface = InterfaceIndex(n.into());
         view.links.insert(
             format!("wan{n}").parse().unwrap(),
-            Link {
-                index: interface,
-                enabled: true,
-                carrier: true,
-                port: false,
-                point_to_point: false,
-                loopback: false,
-                mtu: PerFamily::from_fn(|_| Mtu::ETHERNET),
-                layer: LinkLayer::Ethernet,
-                traffic: Traffic::default(),
-            },
+            Link::ethernet(interface),
         );
         view.addresses.push(InterfaceAddress {
             interface,

@@ -167,6 +167,12 @@ fn connection(entry: &Entry<'_>) -> Option<TrackedFlow> {
     tracked::read(entry).filter(|flow| flow.protocol == Protocol::TCP)
 }
 
+/// Has an entry deleted, and notes it if it is one of a TCP connection.
+fn delete(entry: &Entry<'_>, connections: &mut Vec<TrackedFlow>) -> Verdict {
+    connections.extend(connection(entry));
+    Verdict::Change(ConntrackMessage::Delete(entry.key_with_id()))
+}
+
 impl Conntrack for Ctnetlink {
     type Error = ConntrackError;
 
@@ -234,8 +240,7 @@ impl Conntrack for Ctnetlink {
                 forgotten.count +=
                     session.each(family, message::mark(mark, former.mask), |entry| {
                         if former.has(&entry.addresses()) {
-                            forgotten.connections.extend(connection(entry));
-                            Verdict::Change(ConntrackMessage::Delete(entry.key_with_id()))
+                            delete(entry, &mut forgotten.connections)
                         } else {
                             Verdict::Leave
                         }
@@ -262,8 +267,7 @@ impl Conntrack for Ctnetlink {
                     if entry.reply_destination() == Some(address)
                         && entry.mark().0 & mask.bits() == 0
                     {
-                        connections.extend(connection(entry));
-                        Verdict::Change(ConntrackMessage::Delete(entry.key_with_id()))
+                        delete(entry, &mut connections)
                     } else {
                         Verdict::Leave
                     }
