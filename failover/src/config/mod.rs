@@ -8,6 +8,7 @@ mod model;
 mod on_up;
 mod probe;
 mod problem;
+mod quality;
 mod relations;
 mod section;
 mod settings;
@@ -19,7 +20,8 @@ mod written;
 
 pub use load::{MAX_FILE_BYTES, load};
 pub use model::{
-    Affinity, Config, ModeSetting, Mss, Nat, OnDown, OnUp, ProbeConfig, Target, UplinkConfig,
+    Affinity, Band, Config, ModeSetting, Mss, Nat, OnDown, OnUp, Percent, ProbeConfig,
+    QualityLimits, Target, UplinkConfig,
 };
 pub use problem::{ConfigError, Problem, Rejected};
 pub use tree::Place;

@@ -189,6 +189,69 @@ pub struct ProbeConfig {
     pub down_after: u16,
     /// Good rounds in a row until up again.
     pub up_after: u16,
+    /// What is too bad to be preferred.
+    pub quality: QualityLimits,
+    /// For how long an uplink that fails again and again is held back at most when it answers again;
+    /// zero: not at all.
+    pub max_hold: Duration,
+}
+
+/// What is measured of answers, and what is too bad.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QualityLimits {
+    /// Over which time, 1 s to 1 h.
+    pub window: Duration,
+    /// Probes without an answer.
+    pub max_loss: Option<Band<Percent>>,
+    /// The mean round-trip time.
+    pub max_latency: Option<Band<Duration>>,
+    /// The mean change of the round-trip time from one answer to the next.
+    pub max_jitter: Option<Band<Duration>>,
+}
+
+impl QualityLimits {
+    /// Whether anything is limited.
+    #[must_use]
+    pub const fn any(&self) -> bool {
+        self.max_loss.is_some() || self.max_latency.is_some() || self.max_jitter.is_some()
+    }
+}
+
+/// A limit, and a lower one for what has exceeded it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Band<T> {
+    /// More than this is bad.
+    pub above: T,
+    /// What was bad is good again at this or less. Not more than `above`.
+    pub back_at: T,
+}
+
+/// A share in tenths of a percent, 0 to 1000.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Percent(u16);
+
+impl Percent {
+    /// A share from tenths of a percent; `None` above 1000.
+    #[must_use]
+    pub const fn from_tenths(tenths: u16) -> Option<Self> {
+        if tenths <= 1000 {
+            Some(Self(tenths))
+        } else {
+            None
+        }
+    }
+
+    /// The same from 0.0 to 1.0.
+    #[must_use]
+    pub fn fraction(self) -> f64 {
+        f64::from(self.0) / 1000.0
+    }
+
+    /// Tenths of a percent.
+    #[must_use]
+    pub const fn tenths(self) -> u16 {
+        self.0
+    }
 }
 
 /// Who is asked.
@@ -196,4 +259,14 @@ pub struct ProbeConfig {
 pub enum Target {
     /// An ICMP echo, `icmp://ADDRESS`.
     Icmp(IpAddr),
+}
+
+impl Target {
+    /// Whether it is the uplink's gateway, whose answer never proves that the internet is there.
+    #[must_use]
+    pub const fn is_gateway(&self) -> bool {
+        match self {
+            Self::Icmp(_) => false,
+        }
+    }
 }

@@ -5,8 +5,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::model::{ProbeConfig, Target};
+use super::model::{ProbeConfig, QualityLimits, Target};
 use super::problem::Problem;
+use super::quality::Limits;
 use super::section::{Given, Keys, Problems, Read, Section, Value};
 use super::value::{duration, icmp_target, integer};
 use crate::family::Family;
@@ -19,13 +20,19 @@ const KEYS: Keys = Keys {
         "required",
         "down_after",
         "up_after",
+        "window",
+        "max_loss",
+        "max_latency",
+        "max_jitter",
+        "max_hold",
     ],
-    later: &["max_loss", "max_latency", "max_jitter", "window"],
+    later: &[],
 };
 
 /// The most targets: each is asked over every uplink in every round.
 const MOST_TARGETS: usize = 16;
 const INTERVALS: [Duration; 2] = [Duration::from_millis(10), Duration::from_secs(3600)];
+const HOLDS: [Duration; 2] = [Duration::ZERO, Duration::from_secs(24 * 3600)];
 const TIMEOUTS: [Duration; 2] = [Duration::from_millis(10), Duration::from_secs(60)];
 
 impl Default for ProbeConfig {
@@ -44,6 +51,8 @@ impl Default for ProbeConfig {
             required: 1,
             down_after: 3,
             up_after: 5,
+            quality: QualityLimits::default(),
+            max_hold: Duration::from_secs(30 * 60),
         }
     }
 }
@@ -59,6 +68,8 @@ pub(super) fn probe(value: &Value<'_>, base: Option<&ProbeConfig>) -> Read<Probe
     let required = section.read("required", |v| integer(v, 1..=most));
     let down_after = section.read("down_after", |v| integer(v, 1..=1000));
     let up_after = section.read("up_after", |v| integer(v, 1..=1000));
+    let limits = Limits::read(&mut section);
+    let max_hold = section.read("max_hold", |v| duration(v, range(HOLDS)));
     if let Some(problem) = more_required_than_asked(&targets, &required, base) {
         section.problem(problem);
     }
@@ -70,6 +81,8 @@ pub(super) fn probe(value: &Value<'_>, base: Option<&ProbeConfig>) -> Read<Probe
         required: required.or(base.required),
         down_after: down_after.or(base.down_after),
         up_after: up_after.or(base.up_after),
+        quality: limits.or(base.quality),
+        max_hold: max_hold.or(base.max_hold),
     }))
 }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::model::{Affinity, ModeSetting, Mss, Nat, OnDown, OnUp, Target};
+use super::model::{Affinity, ModeSetting, Mss, Nat, OnDown, OnUp, Percent, Target};
 
 impl fmt::Display for ModeSetting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -62,6 +62,17 @@ impl fmt::Display for OnUp {
     }
 }
 
+impl fmt::Display for Percent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (whole, tenth) = (self.tenths() / 10, self.tenths() % 10);
+        if tenth == 0 {
+            write!(f, "{whole}%")
+        } else {
+            write!(f, "{whole}.{tenth}%")
+        }
+    }
+}
+
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -75,6 +86,7 @@ impl fmt::Display for Target {
 pub fn written(duration: Duration) -> String {
     let milliseconds = duration.as_millis();
     match milliseconds {
+        0 => "0s".to_owned(),
         n if n % 3_600_000 == 0 => format!("{}h", n / 3_600_000),
         n if n % 60_000 == 0 => format!("{}m", n / 60_000),
         n if n % 1_000 == 0 => format!("{}s", n / 1_000),

@@ -262,6 +262,8 @@ impl Engine {
                     targets: asked,
                     interval: uplink.config.probe.interval,
                     timeout: uplink.config.probe.timeout,
+                    required: uplink.config.probe.required,
+                    down_after: uplink.config.probe.down_after,
                 };
                 plans.insert((id, family), plan);
             }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::*;
 use crate::config;
 use crate::health::Health;
-use crate::health::{Failure, Outcome, PlanNumber, TargetResult};
+use crate::health::{Failure, Outcome, PlanNumber};
 use crate::interface::InterfaceIndex;
 use crate::network::{DefaultRoute, InterfaceAddress};
 use crate::select::Standing;
@@ -120,15 +120,7 @@ impl Bench {
                             rtt: Duration::from_millis(5),
                         }
                     };
-                    let round = Round {
-                        plan: PlanNumber(1),
-                        sequence: self.sequence,
-                        sent_at: self.now().at,
-                        results: vec![TargetResult {
-                            target: config::Target::Icmp("203.0.113.1".parse().unwrap()),
-                            outcome,
-                        }],
-                    };
+                    let round = Round::of_one(PlanNumber(1), self.sequence, self.now().at, outcome);
                     let now = self.now();
                     self.engine.round(id(uplink), family, &round, now);
                 }

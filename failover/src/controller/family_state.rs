@@ -126,7 +126,7 @@ impl FamilyState {
 
     pub(super) fn rtt_and_loss(&self) -> (Option<Duration>, Option<f64>) {
         match self.reachability {
-            Reachability::Path(_) => (self.machine.rtt(), self.machine.loss()),
+            Reachability::Path(_) => (self.machine.rtt(), self.machine.measured().loss),
             Reachability::Absent(_) | Reachability::LinkDown(_) => (None, None),
         }
     }
@@ -246,7 +246,11 @@ impl FamilyState {
 
     /// Packets of this family get through, as far as is known, or will in a moment.
     pub(super) fn is_alive(&self) -> bool {
-        self.path().is_some() && matches!(self.health(), Health::Up | Health::Unknown)
+        let works = matches!(
+            self.health(),
+            Health::Up | Health::Degraded | Health::Unknown
+        );
+        self.path().is_some() && works
     }
 
     /// The last round of probes was not answered, whatever the verdict still is.
@@ -277,6 +281,7 @@ impl FamilyState {
             Reachability::Path(_) => match self.health() {
                 Health::Unknown => State::Unknown,
                 Health::Up => State::Up,
+                Health::Degraded => State::Degraded,
                 Health::Down => State::Down,
             },
         }

@@ -178,17 +178,14 @@ fn probes_that_an_uplinks_predecessor_sent_prove_nothing() {
     let renamed = YAML.replace("cable: {interface: wan2", "other: {interface: wan2");
     let before = bench.now();
     bench.reload(&renamed);
-    let round = crate::health::Round {
-        plan: crate::health::PlanNumber(1),
-        sequence: 1000,
-        sent_at: before.at - std::time::Duration::from_millis(1),
-        results: vec![crate::health::TargetResult {
-            target: config::Target::Icmp("203.0.113.1".parse().unwrap()),
-            outcome: crate::health::Outcome::Answered {
-                rtt: std::time::Duration::from_millis(5),
-            },
-        }],
-    };
+    let round = crate::health::Round::of_one(
+        crate::health::PlanNumber(1),
+        1000,
+        before.at - std::time::Duration::from_millis(1),
+        crate::health::Outcome::Answered {
+            rtt: std::time::Duration::from_millis(5),
+        },
+    );
     let now = bench.now();
     bench.engine.round(id(2), Family::Ipv4, &round, now);
     assert_eq!(bench.ipv4("other").state, State::Unknown);

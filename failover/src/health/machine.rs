@@ -3,10 +3,12 @@
 use std::time::{Duration, Instant};
 
 use super::Health;
+use super::damping::{Damping, Hold};
+use super::quality::{Measured, Quality};
 use super::reason::{LinkLoss, Reason};
-use super::round::{PlanNumber, Round, Verdict};
+use super::round::{Demand, Places, PlanNumber, Round, RoundKind, Verdict};
 use super::window::{Silence, Window};
-use crate::config::ProbeConfig;
+use crate::config::{ProbeConfig, QualityLimits};
 
 /// What it takes to change a verdict. Zero counts as one everywhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +19,10 @@ pub struct Thresholds {
     pub down_after: u16,
     /// Good rounds in a row until up again.
     pub up_after: u16,
+    /// What is too bad to be preferred.
+    pub quality: QualityLimits,
+    /// For how long one that fails again and again is held back at most.
+    pub max_hold: Duration,
 }
 
 impl Thresholds {
@@ -31,12 +37,14 @@ impl From<&ProbeConfig> for Thresholds {
             required: probe.required,
             down_after: probe.down_after,
             up_after: probe.up_after,
+            quality: probe.quality,
+            max_hold: probe.max_hold,
         }
     }
 }
 
 /// A change of health.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Transition {
     /// What it was.
     pub from: Health,
@@ -48,10 +56,22 @@ pub struct Transition {
     pub reason: Reason,
 }
 
+/// Whether an uplink gets anything through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Life {
+    /// Not known yet.
+    Unknown,
+    Alive,
+    Dead,
+}
+
 /// The health of one uplink for one family; the module says in which order evidence counts.
 #[derive(Clone, Debug)]
 pub struct Machine {
     thresholds: Thresholds,
+    aside: Places,
+    life: Life,
+    /// As it was last told.
     health: Health,
     /// The link is lost: nothing that a round says counts.
     link: Option<LinkLoss>,
@@ -59,6 +79,8 @@ pub struct Machine {
     not_before: Option<Instant>,
     plan: PlanNumber,
     window: Window,
+    quality: Quality,
+    damping: Damping,
     silence: Option<Silence>,
     smoothed_rtt: Option<Duration>,
     /// What is said as long as no round has been decided.
@@ -70,13 +92,28 @@ impl Machine {
     /// until the first verdict and is left by the same rules as ever, or `Unknown`.
     #[must_use]
     pub fn new(thresholds: Thresholds, initial: Health) -> Self {
+        let aside = Places::NONE;
+        let mut quality = Quality::new(thresholds.quality);
+        let life = match initial {
+            Health::Unknown => Life::Unknown,
+            Health::Up => Life::Alive,
+            Health::Degraded => {
+                quality.was_bad();
+                Life::Alive
+            }
+            Health::Down => Life::Dead,
+        };
         Self {
             thresholds,
+            aside,
+            life,
             health: initial,
             link: None,
             not_before: None,
             plan: PlanNumber::default(),
-            window: Window::new(thresholds.longest_row()),
+            window: Window::new(thresholds.longest_row(), demand(thresholds, aside)),
+            quality,
+            damping: Damping::new(thresholds.max_hold),
             silence: None,
             smoothed_rtt: None,
             unproven: Reason::NotProbed { health: initial },
@@ -103,41 +140,106 @@ impl Machine {
             self.plan = round.plan;
             self.restart_counts();
         }
-        let required = self.thresholds.required;
-        let news = self.window.learn(round, required);
+        let news = self.window.learn(round);
+        self.quality.learn(round, &news.settled);
         if news.first_answer {
             self.smooth(round.quickest());
         }
         let verdict = news.verdict?;
         self.note_silence(round, verdict);
+        let reason = self.weigh(now, round.sequence, verdict);
+        self.quality.judge();
+        self.settle(now, reason)
+    }
 
-        let (needed, next) = match (self.health, verdict) {
-            (Health::Unknown, Verdict::Good) => (1, Health::Up),
-            (Health::Down, Verdict::Good) => (self.thresholds.up_after, Health::Up),
-            (Health::Unknown | Health::Up, Verdict::Bad) => {
-                (self.thresholds.down_after, Health::Down)
-            }
-            (Health::Up, Verdict::Good) | (Health::Down, Verdict::Bad) => return None,
+    /// Whether a verdict that is new changes what is known of the uplink's life, and why.
+    fn weigh(&mut self, now: Instant, sequence: u64, verdict: Verdict) -> Option<Reason> {
+        let (needed, next) = match (self.life, verdict) {
+            (Life::Unknown, Verdict::Good) => (1, Life::Alive),
+            (Life::Dead, Verdict::Good) => (self.thresholds.up_after, Life::Alive),
+            (Life::Unknown | Life::Alive, Verdict::Bad) => (self.thresholds.down_after, Life::Dead),
+            (Life::Alive, Verdict::Good) | (Life::Dead, Verdict::Bad) => return None,
         };
-        let row = self.window.row_around(round.sequence, verdict, required);
-        if row < usize::from(needed) || self.window.overruled(round.sequence, verdict, required) {
+        let row = self.window.row_around(sequence, verdict);
+        if row < usize::from(needed.max(1)) || self.window.overruled(sequence, verdict) {
             return None;
         }
-        let reason = match self.health {
-            Health::Unknown if verdict == Verdict::Good => Reason::FirstAnswer,
-            Health::Down => Reason::Recovered {
+        let reason = match self.life {
+            Life::Unknown if verdict == Verdict::Good => Reason::FirstAnswer,
+            Life::Dead => Reason::Recovered {
                 rounds: needed.max(1),
             },
-            Health::Unknown | Health::Up => self.reason(now),
+            Life::Unknown | Life::Alive => self.reason(now),
         };
-        self.change(now, next, reason)
+        self.live(now, next);
+        Some(reason)
+    }
+
+    fn live(&mut self, now: Instant, next: Life) {
+        match (self.life, next) {
+            (Life::Alive, Life::Dead) => self.damping.failed(now),
+            (Life::Dead, Life::Alive) => {
+                self.damping.returned(now);
+                // The time for which it was dead says nothing about how well it answers now.
+                self.quality.begin_anew();
+            }
+            _ => {}
+        }
+        self.life = next;
+    }
+
+    /// Says what has become of the health. `reason`: why its life is another now.
+    fn settle(&mut self, now: Instant, reason: Option<Reason>) -> Option<Transition> {
+        let poor = self.damping.hold(now).is_some() || self.quality.complaint().is_some();
+        let to = match self.life {
+            Life::Unknown => Health::Unknown,
+            Life::Alive if poor => Health::Degraded,
+            Life::Alive => Health::Up,
+            Life::Dead => Health::Down,
+        };
+        let from = self.health;
+        // What is silent is not trusted more for it.
+        let unearned = (from, to) == (Health::Degraded, Health::Up) && self.is_doubtful();
+        if from == to || unearned {
+            return None;
+        }
+        self.health = to;
+        let reason = match (to, reason) {
+            (Health::Degraded, _) | (_, None) => self.reason(now),
+            (_, Some(reason)) => reason,
+        };
+        Some(Transition {
+            from,
+            to,
+            at: now,
+            reason,
+        })
+    }
+
+    /// The silence of these targets is their own fault: rounds are judged by the others.
+    pub fn set_aside(&mut self, now: Instant, aside: Places) -> Option<Transition> {
+        if std::mem::replace(&mut self.aside, aside) == aside {
+            return None;
+        }
+        self.window.demand(demand(self.thresholds, aside));
+        self.quality.set_aside(aside);
+        self.silence = self.window.silence();
+        self.quality.judge();
+        self.settle(now, None)
+    }
+
+    /// Trusts it although it failed again and again.
+    pub fn forgive(&mut self, now: Instant) -> Option<Transition> {
+        self.damping.forgive();
+        self.settle(now, None)
     }
 
     /// The link can carry nothing: down at once, without waiting for a probe. May be told again.
     pub fn link_lost(&mut self, now: Instant, why: LinkLoss) -> Option<Transition> {
         self.restart_counts();
         self.link = Some(why.clone());
-        self.change(now, Health::Down, Reason::LinkLost(why))
+        self.live(now, Life::Dead);
+        self.settle(now, Some(Reason::LinkLost(why)))
     }
 
     /// The link can carry something again, which proves nothing: what was down must earn its good
@@ -160,7 +262,10 @@ impl Machine {
     /// of the last rounds.
     pub fn set_thresholds(&mut self, thresholds: Thresholds) {
         self.thresholds = thresholds;
-        self.window.see(thresholds.longest_row());
+        self.window
+            .see(thresholds.longest_row(), demand(thresholds, self.aside));
+        self.quality.set(thresholds.quality);
+        self.damping.set(thresholds.max_hold);
     }
 
     /// Why the health is what it is, as of `now`.
@@ -169,24 +274,30 @@ impl Machine {
         if let Some(loss) = &self.link {
             return Reason::LinkLost(loss.clone());
         }
-        let required = self.thresholds.required;
-        let Some((round, verdict)) = self.window.last_decided(required) else {
+        let Some((round, verdict)) = self.window.last_decided() else {
             return self.unproven.clone();
         };
         let (answered, asked) = (round.answered(), round.asked());
-        match (verdict, self.health) {
-            (Verdict::Good, Health::Down) => Reason::Returning {
+        match (verdict, self.life) {
+            (Verdict::Good, Life::Dead) => Reason::Returning {
                 answered,
                 asked,
-                good: self.window.good_row(required),
+                good: self.window.good_row(),
                 needed: self.thresholds.up_after.max(1),
             },
-            (Verdict::Good, Health::Unknown | Health::Up) => Reason::Answering { answered, asked },
+            (Verdict::Good, Life::Unknown | Life::Alive) => {
+                match (self.damping.hold(now), self.quality.complaint()) {
+                    (Some(hold), _) => Reason::HeldBack(hold),
+                    (None, Some(complaint)) => Reason::Poor(complaint),
+                    (None, None) => Reason::Answering { answered, asked },
+                }
+            }
             (Verdict::Bad, _) => {
                 let silence = self.silence.unwrap_or(Silence {
                     since: round.sent_at,
                     rounds: 1,
                 });
+                let required = self.thresholds.required;
                 Reason::Silent {
                     answered,
                     asked,
@@ -212,31 +323,27 @@ impl Machine {
     }
 
     /// The smoothed time of the quickest answer of a round (RFC 6298, alpha 1/8); `None` when
-    /// nothing has answered for the last 60 rounds.
+    /// none of the last rounds was answered.
     #[must_use]
     pub fn rtt(&self) -> Option<Duration> {
         self.smoothed_rtt.filter(|_| self.window.any_answer())
     }
 
-    /// The fraction of probes without an answer, 0.0 to 1.0, over the last 60 rounds; `None` before
-    /// the first outcome. A target that never answers while others do is left out.
+    /// How well it answers, over the window.
     #[must_use]
-    pub fn loss(&self) -> Option<f64> {
-        self.window.loss()
+    pub fn measured(&self) -> Measured {
+        self.quality.measured()
     }
 
-    fn change(&mut self, at: Instant, to: Health, reason: Reason) -> Option<Transition> {
-        let from = std::mem::replace(&mut self.health, to);
-        (from != to).then_some(Transition {
-            from,
-            to,
-            at,
-            reason,
-        })
+    /// Whether it is held back, since it failed again and again.
+    #[must_use]
+    pub fn hold(&self, now: Instant) -> Option<Hold> {
+        self.damping.hold(now)
     }
 
     fn restart_counts(&mut self) {
         self.window.clear();
+        self.quality.clear();
         self.silence = None;
         self.smoothed_rtt = None;
         self.unproven = Reason::NotProbed {
@@ -246,15 +353,15 @@ impl Machine {
 
     /// Keeps count of a silence for longer than the window reaches back.
     fn note_silence(&mut self, round: &Round, verdict: Verdict) {
-        let required = self.thresholds.required;
         match (self.silence.as_mut(), verdict) {
             (Some(silence), Verdict::Bad) => {
-                if !self.window.overruled(round.sequence, verdict, required) {
+                if !self.window.overruled(round.sequence, verdict) {
+                    let counts = round.kind == RoundKind::Regular;
                     silence.since = silence.since.min(round.sent_at);
-                    silence.rounds = silence.rounds.saturating_add(1);
+                    silence.rounds = silence.rounds.saturating_add(counts.into());
                 }
             }
-            (None, _) | (_, Verdict::Good) => self.silence = self.window.silence(required),
+            (None, _) | (_, Verdict::Good) => self.silence = self.window.silence(),
         }
     }
 
@@ -265,5 +372,12 @@ impl Machine {
                     .map_or(sample, |smooth| smooth - smooth / 8 + sample / 8),
             );
         }
+    }
+}
+
+const fn demand(thresholds: Thresholds, aside: Places) -> Demand {
+    Demand {
+        required: thresholds.required,
+        aside,
     }
 }

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 
 use super::{
-    Failure, Health, LinkLoss, Machine, Outcome, PlanNumber, Round, TargetResult, Thresholds,
+    Failure, Health, LinkLoss, Machine, Outcome, PlanNumber, Round, RoundKind, Thresholds,
     Transition, Verdict,
 };
-use crate::config::Target;
+use crate::config::{QualityLimits, Target};
 
 const INTERVAL: Duration = Duration::from_millis(100);
 const TIMEOUT: Duration = Duration::from_millis(450);
@@ -48,6 +48,8 @@ fn thresholds() -> impl Strategy<Value = Thresholds> {
         required: 1,
         down_after,
         up_after,
+        quality: QualityLimits::default(),
+        max_hold: Duration::ZERO,
     })
 }
 
@@ -69,11 +71,10 @@ fn round(start: Instant, course: Course) -> Round {
     Round {
         plan: PlanNumber(1),
         sequence: course.sequence,
+        kind: RoundKind::Regular,
         sent_at: sent(start, course.sequence),
-        results: vec![TargetResult {
-            target: Target::Icmp([192, 0, 2, 1].into()),
-            outcome,
-        }],
+        targets: [Target::Icmp([192, 0, 2, 1].into())].into(),
+        outcomes: vec![outcome],
     }
 }
 
@@ -247,14 +248,14 @@ proptest! {
         let mut twice = Machine::new(thresholds, initial);
         for course in by_arrival(start, &courses) {
             let mut open = round(start, course);
-            open.results[0].outcome = Outcome::Outstanding;
+            open.outcomes[0] = Outcome::Outstanding;
             prop_assert_eq!(twice.round(open.sent_at, &open), None);
             let change = feed(&mut once, start, course);
             prop_assert_eq!(feed(&mut twice, start, course), change);
             prop_assert_eq!(feed(&mut twice, start, course), None);
             prop_assert_eq!(twice.round(open.sent_at, &open), None);
         }
-        prop_assert_eq!(once.loss(), twice.loss());
+        prop_assert_eq!(once.measured(), twice.measured());
         prop_assert_eq!(once.rtt(), twice.rtt());
     }
 
@@ -300,13 +301,16 @@ proptest! {
     #[test]
     fn loss_is_a_fraction(courses in courses(), thresholds in thresholds()) {
         let start = Instant::now();
-        let mut machine = Machine::new(thresholds, Health::Unknown);
+        let mut machine = Machine::new(thresholds, Health::Up);
+        // What was lost while it was dead does not count when it returns.
+        let thresholds = Thresholds { down_after: 1000, ..thresholds };
+        machine.set_thresholds(thresholds);
         for course in by_arrival(start, &courses) {
             feed(&mut machine, start, course);
-            prop_assert!(machine.loss().is_some_and(|loss| (0.0..=1.0).contains(&loss)));
+            let loss = machine.measured().loss;
+            prop_assert!(loss.is_some_and(|loss| (0.0..=1.0).contains(&loss)));
         }
-        let last: Vec<_> = courses.iter().rev().take(60).collect();
-        let lost = last.iter().filter(|course| course.verdict == Verdict::Bad).count();
-        prop_assert_eq!(machine.loss(), Some(lost as f64 / last.len() as f64));
+        let lost = courses.iter().filter(|course| course.verdict == Verdict::Bad).count();
+        prop_assert_eq!(machine.measured().loss, Some(lost as f64 / courses.len() as f64));
     }
 }

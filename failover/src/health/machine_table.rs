@@ -3,15 +3,22 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    Failure, Health, LinkLoss, Machine, Outcome, PlanNumber, Reason, Round, TargetResult,
+    Failure, Health, LinkLoss, Machine, Outcome, Places, PlanNumber, Reason, Round, RoundKind,
     Thresholds,
 };
-use crate::config::Target;
+use crate::config::{Band, Percent, QualityLimits, Target};
 
 const THRESHOLDS: Thresholds = Thresholds {
     required: 1,
     down_after: 3,
     up_after: 5,
+    quality: QualityLimits {
+        window: Duration::from_secs(30),
+        max_loss: None,
+        max_latency: None,
+        max_jitter: None,
+    },
+    max_hold: Duration::from_secs(1800),
 };
 const INTERVAL: Duration = Duration::from_millis(500);
 const TIMEOUT: Duration = Duration::from_secs(1);
@@ -21,11 +28,13 @@ struct Bench {
     machine: Machine,
     start: Instant,
     plan: PlanNumber,
+    kind: RoundKind,
 }
 
 impl Bench {
     fn new(initial: Health) -> Self {
         Self {
+            kind: RoundKind::Regular,
             machine: Machine::new(THRESHOLDS, initial),
             start: Instant::now(),
             plan: PlanNumber(1),
@@ -38,19 +47,16 @@ impl Bench {
 
     fn tell(&mut self, sequence: u64, after: Duration, outcomes: [Outcome; 2]) -> Option<String> {
         let sent_at = self.sent(sequence);
-        let results = outcomes
-            .into_iter()
-            .zip(1..)
-            .map(|(outcome, host)| TargetResult {
-                target: Target::Icmp([192, 0, 2, host].into()),
-                outcome,
-            })
+        let targets: Vec<_> = (1..=2)
+            .map(|host| Target::Icmp([192, 0, 2, host].into()))
             .collect();
         let round = Round {
             plan: self.plan,
             sequence,
+            kind: self.kind,
             sent_at,
-            results,
+            targets: targets.into(),
+            outcomes: outcomes.into(),
         };
         self.machine
             .round(sent_at + after, &round)
@@ -85,7 +91,7 @@ enum Event {
 #[test]
 fn every_state_with_every_event() {
     use Event::{BadRounds, GoodRounds, LinkBack, LinkLost, PathChanged};
-    use Health::{Down, Unknown, Up};
+    use Health::{Degraded, Down, Unknown, Up};
     let table = [
         (Unknown, GoodRounds(1), Up),
         (Unknown, BadRounds(2), Unknown),
@@ -99,6 +105,12 @@ fn every_state_with_every_event() {
         (Up, LinkLost, Down),
         (Up, LinkBack, Up),
         (Up, PathChanged, Up),
+        (Degraded, GoodRounds(1), Up),
+        (Degraded, BadRounds(2), Degraded),
+        (Degraded, BadRounds(3), Down),
+        (Degraded, LinkLost, Down),
+        (Degraded, LinkBack, Degraded),
+        (Degraded, PathChanged, Degraded),
         (Down, GoodRounds(4), Down),
         (Down, GoodRounds(5), Up),
         (Down, BadRounds(9), Down),
@@ -169,7 +181,7 @@ fn a_black_hole_takes_the_uplink_down_with_the_third_loss() {
         "0 of 2 targets answer for 1 min 40 s (200 rounds)"
     );
     assert_eq!(bench.machine.rtt(), None);
-    assert_eq!(bench.machine.loss(), Some(1.0));
+    assert_eq!(bench.machine.measured().loss, Some(1.0));
 }
 
 #[test]
@@ -298,7 +310,7 @@ fn what_cannot_be_sent_says_why() {
 #[test]
 fn loss_is_that_of_the_path_and_a_dead_target_does_not_count() {
     let mut bench = Bench::new(Health::Up);
-    assert_eq!(bench.machine.loss(), None);
+    assert_eq!(bench.machine.measured().loss, None);
     let lost = Outcome::Failed(Failure::Timeout);
     for sequence in 0..20 {
         let first = if sequence % 4 == 0 {
@@ -310,11 +322,12 @@ fn loss_is_that_of_the_path_and_a_dead_target_does_not_count() {
         };
         bench.tell(sequence, TIMEOUT, [first, lost.clone()]);
     }
-    assert_eq!(bench.machine.loss(), Some(0.25));
-    for sequence in 20..80 {
+    assert_eq!(bench.machine.measured().loss, Some(0.25));
+    // Half a minute later.
+    for sequence in 20..90 {
         bench.good(sequence);
     }
-    assert_eq!(bench.machine.loss(), Some(0.0));
+    assert_eq!(bench.machine.measured().loss, Some(0.0));
 }
 
 #[test]
@@ -328,4 +341,150 @@ fn the_round_trip_time_is_smoothed_by_eighths() {
     bench.tell(1, rtt, [slower.clone(), Outcome::Outstanding]);
     bench.tell(1, rtt, [slower.clone(), slower]);
     assert_eq!(bench.machine.rtt(), Some(Duration::from_millis(9)));
+}
+
+const OVERDUE: [Outcome; 2] = [Outcome::Overdue, Outcome::Overdue];
+const SOON: Duration = Duration::from_millis(100);
+
+#[test]
+fn overdue_answers_take_the_uplink_down_before_the_timeout() {
+    let mut bench = Bench::new(Health::Up);
+    bench.good(0);
+    assert_eq!(bench.tell(1, SOON, OVERDUE), None);
+    assert_eq!(bench.tell(2, SOON, OVERDUE), None);
+    assert_eq!(
+        bench.tell(3, SOON, OVERDUE),
+        Some("up to down: 0 of 2 targets answer for 1.1 s (3 rounds)".into())
+    );
+}
+
+#[test]
+fn an_overdue_answer_that_comes_after_all_saves_the_uplink() {
+    let mut bench = Bench::new(Health::Up);
+    bench.good(0);
+    for sequence in 1..=30 {
+        assert_eq!(bench.tell(sequence, SOON, OVERDUE), None);
+        if sequence > 1 {
+            bench.good(sequence - 1);
+        }
+    }
+    assert_eq!(bench.machine.health(), Health::Up);
+}
+
+#[test]
+fn the_silence_of_confirming_rounds_makes_no_row_longer() {
+    let mut bench = Bench::new(Health::Up);
+    bench.good(0);
+    bench.bad(1);
+    bench.kind = RoundKind::Confirming;
+    for sequence in 2..10 {
+        assert_eq!(bench.bad(sequence), None);
+    }
+    bench.kind = RoundKind::Regular;
+    assert_eq!(bench.bad(10), None);
+    assert!(bench.bad(11).is_some());
+}
+
+#[test]
+fn an_answer_to_a_confirming_round_ends_a_row_of_bad_ones() {
+    let mut bench = Bench::new(Health::Up);
+    bench.bad(0);
+    bench.bad(1);
+    bench.kind = RoundKind::Confirming;
+    bench.good(2);
+    bench.kind = RoundKind::Regular;
+    assert_eq!(bench.bad(3), None);
+    assert_eq!(bench.bad(4), None);
+    assert!(bench.bad(5).is_some());
+}
+
+#[test]
+fn too_much_loss_is_degraded_within_a_quarter_of_a_minute_and_the_whole_window_heals_it() {
+    let mut bench = Bench::new(Health::Up);
+    let mut thresholds = THRESHOLDS;
+    thresholds.quality.max_loss = Some(Band {
+        above: Percent::from_tenths(250).unwrap(),
+        back_at: Percent::from_tenths(180).unwrap(),
+    });
+    bench.machine.set_thresholds(thresholds);
+    for sequence in 0..60 {
+        assert_eq!(bench.good(sequence), None);
+    }
+    let lost = Outcome::Failed(Failure::Timeout);
+    let answered = Outcome::Answered { rtt: SOON };
+    let degraded = (60..90).find_map(|sequence| {
+        let outcomes = [lost.clone(), answered.clone()];
+        Some((sequence, bench.tell(sequence, TIMEOUT, outcomes)?))
+    });
+    let (sequence, said) = degraded.unwrap();
+    assert!((70..80).contains(&sequence), "{sequence}");
+    assert!(said.starts_with("up to degraded: 2"), "{said}");
+    assert!(
+        said.ends_with("% of the probes are lost, 25% may be"),
+        "{said}"
+    );
+    let better =
+        (sequence + 1..sequence + 90).find_map(|sequence| Some((sequence, bench.good(sequence)?)));
+    let (again, said) = better.unwrap();
+    assert!(again >= sequence + 15, "{again}");
+    assert_eq!(said, "degraded to up: 2 of 2 targets answer");
+}
+
+#[test]
+fn what_fails_again_soon_is_held_back_and_says_so() {
+    let mut bench = Bench::new(Health::Up);
+    let mut sequence = 0;
+    let mut rounds = |bench: &mut Bench, count: u64, good: bool| {
+        let mut said = Vec::new();
+        for _ in 0..count {
+            said.extend(if good {
+                bench.good(sequence)
+            } else {
+                bench.bad(sequence)
+            });
+            sequence += 1;
+        }
+        said
+    };
+    rounds(&mut bench, 10, false);
+    assert_eq!(
+        rounds(&mut bench, 10, true),
+        ["down to up: 5 good rounds in a row"]
+    );
+    rounds(&mut bench, 10, false);
+    let said = rounds(&mut bench, 10, true);
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert!(
+        said[0].starts_with("down to degraded: answers, held back for 1 min 5"),
+        "{said:?}"
+    );
+    assert!(said[0].ends_with("more after 2 failures"), "{said:?}");
+    assert_eq!(rounds(&mut bench, 200, true), Vec::<String>::new());
+    assert_eq!(
+        rounds(&mut bench, 100, true),
+        ["degraded to up: 2 of 2 targets answer"]
+    );
+}
+
+#[test]
+fn a_target_that_is_set_aside_counts_for_nothing() {
+    let mut bench = Bench::new(Health::Up);
+    let mut thresholds = THRESHOLDS;
+    thresholds.required = 2;
+    bench.machine.set_thresholds(thresholds);
+    let outcomes = || {
+        let rtt = SOON;
+        [Outcome::Answered { rtt }, Outcome::Failed(Failure::Timeout)]
+    };
+    bench.good(0);
+    bench.tell(1, TIMEOUT, outcomes());
+    bench.tell(2, TIMEOUT, outcomes());
+    let now = bench.sent(3);
+    assert_eq!(bench.machine.set_aside(now, Places::NONE.with(1)), None);
+    for sequence in 3..20 {
+        assert_eq!(bench.tell(sequence, TIMEOUT, outcomes()), None);
+    }
+    assert_eq!(bench.machine.measured().loss, Some(0.0));
+    bench.machine.set_aside(now, Places::NONE);
+    assert!(bench.tell(20, TIMEOUT, outcomes()).is_some());
 }

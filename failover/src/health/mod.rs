@@ -18,12 +18,20 @@
 //! 3. Evidence is overruled by younger evidence to the contrary: bad rounds take an uplink down only
 //!    if no younger round is good, good rounds bring it back only if no younger one is bad. So the
 //!    late loss of an old round never kills an uplink that has answered since.
-//! 4. When the link is lost or the path changes, rounds that were sent before no longer count.
+//! 4. An answer that is overdue counts as lost until it comes; then the round is what it is with it.
+//! 5. Of rounds that are sent beside the regular ones to confirm a doubt, answers count as any
+//!    other's; their silence makes no row longer.
+//! 6. When the link is lost or the path changes, rounds that were sent before no longer count.
 //!
 //! When outcomes arrive in the order of sending, this is the plain machine that counts good and bad
 //! rounds in a row.
+//!
+//! What answers, but badly by the user's limits (`quality`), or is held back after many failures
+//! (`damping`), is degraded: others are preferred, and it is better than none.
 
+mod damping;
 mod machine;
+mod quality;
 mod reason;
 mod round;
 mod window;
@@ -37,9 +45,11 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+pub use damping::Hold;
 pub use machine::{Machine, Thresholds, Transition};
+pub use quality::{Complaint, Measured};
 pub use reason::{LinkLoss, Reason};
-pub use round::{Failure, Outcome, PlanNumber, Round, TargetResult, Verdict};
+pub use round::{Demand, Failure, Outcome, Places, PlanNumber, Round, RoundKind, Verdict};
 
 /// The health of an uplink for one address family.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -50,6 +60,8 @@ pub enum Health {
     Unknown,
     /// It answers.
     Up,
+    /// It answers, and others are to be preferred.
+    Degraded,
     /// It does not.
     Down,
 }
@@ -59,6 +71,7 @@ impl fmt::Display for Health {
         f.write_str(match self {
             Self::Unknown => "unknown",
             Self::Up => "up",
+            Self::Degraded => "degraded",
             Self::Down => "down",
         })
     }

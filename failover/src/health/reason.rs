@@ -4,6 +4,8 @@ use std::fmt;
 use std::time::Duration;
 
 use super::Health;
+use super::damping::Hold;
+use super::quality::Complaint;
 use crate::interface::InterfaceName;
 
 /// Why the link cannot carry anything.
@@ -33,7 +35,7 @@ impl fmt::Display for LinkLoss {
 }
 
 /// Why an uplink is in its state.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Reason {
     /// No round has been decided since the start or the last change of path.
     NotProbed {
@@ -80,6 +82,10 @@ pub enum Reason {
         /// What all failures of the last round have in common, where it is more than silence.
         cause: Option<String>,
     },
+    /// It answers, and is held back.
+    HeldBack(Hold),
+    /// It answers badly.
+    Poor(Complaint),
     /// The link cannot carry anything.
     LinkLost(LinkLoss),
     /// The link is back, no round has been decided since.
@@ -147,6 +153,13 @@ impl fmt::Display for Reason {
                     .as_ref()
                     .map_or(Ok(()), |cause| write!(f, ": {cause}"))
             }
+            Self::HeldBack(hold) => write!(
+                f,
+                "answers, held back for {} more after {} failures",
+                Span(hold.left),
+                hold.failures
+            ),
+            Self::Poor(complaint) => complaint.fmt(f),
             Self::LinkLost(loss) => loss.fmt(f),
             Self::LinkBack => f.write_str("link is back, not probed yet"),
         }

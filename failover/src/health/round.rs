@@ -1,6 +1,7 @@
 //! What one round of probes brought.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::config::Target;
@@ -10,6 +11,55 @@ use crate::config::Target;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PlanNumber(pub u64);
 
+/// Why a round was sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum RoundKind {
+    /// Its turn had come. These count in a row.
+    #[default]
+    Regular,
+    /// The round before was bad, and whether anything answers is to be known sooner than by the next
+    /// turn. An answer counts as any other; silence proves nothing that the regular rounds do not,
+    /// so that a stumble does not count several times.
+    Confirming,
+}
+
+/// Some of the targets of a plan, by their places.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Places(u16);
+
+impl Places {
+    /// None of them.
+    pub const NONE: Self = Self(0);
+
+    /// With one more. A place beyond the 16th, which no plan has, adds nothing.
+    #[must_use]
+    pub fn with(self, place: usize) -> Self {
+        Self(self.0 | Self::bit(place))
+    }
+
+    /// Whether this one is among them.
+    #[must_use]
+    pub fn has(self, place: usize) -> bool {
+        self.0 & Self::bit(place) != 0
+    }
+
+    fn bit(place: usize) -> u16 {
+        u32::try_from(place)
+            .ok()
+            .and_then(|place| 1_u16.checked_shl(place))
+            .unwrap_or(0)
+    }
+}
+
+/// What it takes for a round to be good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Demand {
+    /// Targets that must answer; all where fewer are asked.
+    pub required: u16,
+    /// Targets whose silence is known to be their own fault: they are not asked for.
+    pub aside: Places,
+}
+
 /// One round: every target asked once, at the same time. The same round may be told several times,
 /// each time with more outcomes known.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,19 +68,14 @@ pub struct Round {
     pub plan: PlanNumber,
     /// The number of the round within its plan: one more than that of the round before.
     pub sequence: u64,
+    /// Why it was sent.
+    pub kind: RoundKind,
     /// When it was sent.
     pub sent_at: Instant,
-    /// One result for each target, in the order of the plan.
-    pub results: Vec<TargetResult>,
-}
-
-/// What came of asking one target.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TargetResult {
-    /// The target.
-    pub target: Target,
-    /// What came of it.
-    pub outcome: Outcome,
+    /// Who was asked, in the order of the plan.
+    pub targets: Arc<[Target]>,
+    /// What came of it, one for each target.
+    pub outcomes: Vec<Outcome>,
 }
 
 /// What came of one probe.
@@ -38,6 +83,9 @@ pub struct TargetResult {
 pub enum Outcome {
     /// Nothing yet.
     Outstanding,
+    /// Nothing yet, though an answer would be due by what others took: as good as lost, unless it
+    /// comes after all.
+    Overdue,
     /// An answer.
     Answered {
         /// How long it took.
@@ -88,11 +136,28 @@ impl Verdict {
     }
 }
 
+impl Outcome {
+    /// Whether it will not change any more.
+    #[must_use]
+    pub const fn is_settled(&self) -> bool {
+        matches!(self, Self::Answered { .. } | Self::Failed(_))
+    }
+
+    /// How much is known, for comparison.
+    const fn progress(&self) -> usize {
+        match self {
+            Self::Outstanding => 0,
+            Self::Overdue => 1,
+            Self::Answered { .. } | Self::Failed(_) => 2,
+        }
+    }
+}
+
 impl Round {
     /// How many targets were asked.
     #[must_use]
     pub fn asked(&self) -> usize {
-        self.results.len()
+        self.outcomes.len()
     }
 
     /// How many have answered.
@@ -101,34 +166,59 @@ impl Round {
         self.count(|outcome| matches!(outcome, Outcome::Answered { .. }))
     }
 
-    /// Of how many nothing is known yet.
+    /// Whether nothing of it will change any more.
     #[must_use]
-    pub fn outstanding(&self) -> usize {
-        self.count(|outcome| matches!(outcome, Outcome::Outstanding))
+    pub fn is_settled(&self) -> bool {
+        self.outcomes.iter().all(Outcome::is_settled)
+    }
+
+    /// How much is known of it, to tell older news from newer.
+    pub(super) fn progress(&self) -> usize {
+        self.outcomes.iter().map(Outcome::progress).sum()
+    }
+
+    /// Whether an answer is still waited for that may come in time.
+    pub(super) fn is_waited_for(&self) -> bool {
+        self.count(|outcome| matches!(outcome, Outcome::Outstanding)) > 0
     }
 
     /// The quickest answer.
     #[must_use]
     pub fn quickest(&self) -> Option<Duration> {
-        self.results
-            .iter()
-            .filter_map(|result| match result.outcome {
-                Outcome::Answered { rtt } => Some(rtt),
-                Outcome::Outstanding | Outcome::Failed(_) => None,
-            })
-            .min()
+        let answers = self.outcomes.iter().filter_map(|outcome| match outcome {
+            Outcome::Answered { rtt } => Some(*rtt),
+            Outcome::Outstanding | Outcome::Overdue | Outcome::Failed(_) => None,
+        });
+        answers.min()
     }
 
-    /// What the round says when `required` targets must answer, or all where fewer were asked.
-    /// `None` while it can still become either; a round that asked nobody says nothing.
+    /// What the round says by what it takes to be good. `None` while it can still become either; a
+    /// round that asked nobody says nothing. One that is bad because answers are overdue may become
+    /// good when they come.
+    ///
+    /// Where others are asked, a gateway that answers proves nothing, so that it is not among those
+    /// that must answer.
     #[must_use]
-    pub fn verdict(&self, required: u16) -> Option<Verdict> {
-        let needed = usize::from(required).clamp(1, self.asked().max(1));
-        if self.results.is_empty() {
+    pub fn verdict(&self, demand: Demand) -> Option<Verdict> {
+        let only_gateway = self.targets.iter().all(Target::is_gateway);
+        let (mut asked, mut answered, mut waiting) = (0_usize, 0, 0);
+        for (place, (target, outcome)) in self.targets.iter().zip(&self.outcomes).enumerate() {
+            if demand.aside.has(place) || (target.is_gateway() && !only_gateway) {
+                continue;
+            }
+            asked += 1;
+            match outcome {
+                Outcome::Answered { .. } => answered += 1,
+                Outcome::Outstanding => waiting += 1,
+                Outcome::Overdue | Outcome::Failed(_) => {}
+            }
+        }
+        let needed = usize::from(demand.required).clamp(1, asked.max(1));
+        if asked == 0 {
             None
-        } else if self.answered() >= needed {
+        } else if answered >= needed {
             Some(Verdict::Good)
-        } else if self.answered() + self.outstanding() < needed {
+        } else if answered + waiting < needed {
             Some(Verdict::Bad)
         } else {
             None
@@ -139,22 +229,40 @@ impl Round {
     /// than silence.
     #[must_use]
     pub fn common_failure(&self) -> Option<&Failure> {
-        let mut failures = self
-            .results
-            .iter()
-            .filter_map(|result| match &result.outcome {
-                Outcome::Failed(failure) => Some(failure),
-                Outcome::Outstanding | Outcome::Answered { .. } => None,
-            });
+        let mut failures = self.outcomes.iter().filter_map(|outcome| match outcome {
+            Outcome::Failed(failure) => Some(failure),
+            Outcome::Overdue => Some(&Failure::Timeout),
+            Outcome::Outstanding | Outcome::Answered { .. } => None,
+        });
         let first = failures.next()?;
         (*first != Failure::Timeout && failures.all(|other| other == first)).then_some(first)
     }
 
     fn count(&self, wanted: impl Fn(&Outcome) -> bool) -> usize {
-        self.results
+        self.outcomes
             .iter()
-            .filter(|result| wanted(&result.outcome))
+            .filter(|outcome| wanted(outcome))
             .count()
+    }
+}
+
+#[cfg(test)]
+impl Round {
+    /// A regular round that asked one target, for tests.
+    pub(crate) fn of_one(
+        plan: PlanNumber,
+        sequence: u64,
+        sent_at: Instant,
+        outcome: Outcome,
+    ) -> Self {
+        Self {
+            plan,
+            sequence,
+            kind: RoundKind::Regular,
+            sent_at,
+            targets: [Target::Icmp([203, 0, 113, 1].into())].into(),
+            outcomes: vec![outcome],
+        }
     }
 }
 
@@ -166,14 +274,17 @@ mod tests {
         Round {
             plan: PlanNumber(1),
             sequence: 0,
+            kind: RoundKind::Regular,
             sent_at: Instant::now(),
-            results: outcomes
-                .iter()
-                .map(|outcome| TargetResult {
-                    target: Target::Icmp([192, 0, 2, 1].into()),
-                    outcome: outcome.clone(),
-                })
-                .collect(),
+            targets: vec![Target::Icmp([192, 0, 2, 1].into()); outcomes.len()].into(),
+            outcomes: outcomes.to_vec(),
+        }
+    }
+
+    fn required(required: u16) -> Demand {
+        Demand {
+            required,
+            aside: Places::NONE,
         }
     }
 
@@ -188,30 +299,73 @@ mod tests {
 
     #[test]
     fn one_answer_decides_a_round_that_needs_one_and_the_last_loss_decides_it_too() {
-        assert_eq!(round(&[answered(3), OPEN]).verdict(1), Some(Verdict::Good));
-        assert_eq!(round(&[LOST, OPEN]).verdict(1), None);
-        assert_eq!(round(&[LOST, LOST]).verdict(1), Some(Verdict::Bad));
+        assert_eq!(
+            round(&[answered(3), OPEN]).verdict(required(1)),
+            Some(Verdict::Good)
+        );
+        assert_eq!(round(&[LOST, OPEN]).verdict(required(1)), None);
+        assert_eq!(
+            round(&[LOST, LOST]).verdict(required(1)),
+            Some(Verdict::Bad)
+        );
     }
 
     #[test]
     fn a_round_is_bad_as_soon_as_too_few_can_still_answer() {
-        assert_eq!(round(&[LOST, LOST, OPEN]).verdict(2), Some(Verdict::Bad));
-        assert_eq!(round(&[LOST, answered(1), OPEN]).verdict(2), None);
+        assert_eq!(
+            round(&[LOST, LOST, OPEN]).verdict(required(2)),
+            Some(Verdict::Bad)
+        );
+        assert_eq!(round(&[LOST, answered(1), OPEN]).verdict(required(2)), None);
     }
 
     #[test]
     fn more_required_than_asked_means_all_and_none_required_means_one() {
         assert_eq!(
-            round(&[answered(1), answered(2)]).verdict(9),
+            round(&[answered(1), answered(2)]).verdict(required(9)),
             Some(Verdict::Good)
         );
-        assert_eq!(round(&[answered(1), LOST]).verdict(9), Some(Verdict::Bad));
-        assert_eq!(round(&[LOST]).verdict(0), Some(Verdict::Bad));
+        assert_eq!(
+            round(&[answered(1), LOST]).verdict(required(9)),
+            Some(Verdict::Bad)
+        );
+        assert_eq!(round(&[LOST]).verdict(required(0)), Some(Verdict::Bad));
+    }
+
+    #[test]
+    fn what_is_overdue_is_lost_until_it_comes() {
+        const OVERDUE: Outcome = Outcome::Overdue;
+        let bad = Some(Verdict::Bad);
+        assert_eq!(round(&[OVERDUE, LOST]).verdict(required(1)), bad);
+        assert_eq!(round(&[OVERDUE, OPEN]).verdict(required(1)), None);
+        assert_eq!(
+            round(&[OVERDUE, answered(700)]).verdict(required(1)),
+            Some(Verdict::Good)
+        );
+    }
+
+    #[test]
+    fn what_is_set_aside_is_not_asked_for() {
+        let aside = Demand {
+            required: 2,
+            aside: Places::NONE.with(1),
+        };
+        let good = Some(Verdict::Good);
+        assert_eq!(round(&[answered(1), LOST]).verdict(aside), good);
+        assert_eq!(
+            round(&[LOST, answered(1)]).verdict(aside),
+            Some(Verdict::Bad)
+        );
+        let all = Demand {
+            aside: aside.aside.with(0),
+            ..aside
+        };
+        assert_eq!(round(&[LOST, LOST]).verdict(all), None);
     }
 
     #[test]
     fn a_round_that_asked_nobody_says_nothing() {
-        assert_eq!(round(&[]).verdict(1), None);
+        assert_eq!(round(&[]).verdict(required(1)), None);
     }
 
     #[test]

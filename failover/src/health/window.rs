@@ -4,27 +4,38 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use super::round::{Outcome, Round, Verdict};
-use crate::config::Target;
+use super::round::{Demand, Round, RoundKind, Verdict};
 
-/// How many rounds the loss is taken over.
-pub(super) const LOSS_ROUNDS: usize = 60;
+/// For each round of a row that must be seen, how many are kept: confirming ones come between.
+const BETWEEN: u64 = 8;
+/// How many are kept at least, for what is told.
+const LEAST: u64 = 16;
+
+/// A round and what it says.
+#[derive(Clone, Debug)]
+struct Known {
+    round: Round,
+    verdict: Option<Verdict>,
+}
 
 /// The last rounds, by their sequence.
 #[derive(Clone, Debug)]
 pub(super) struct Window {
-    rounds: BTreeMap<u64, Round>,
+    rounds: BTreeMap<u64, Known>,
+    demand: Demand,
     /// How many sequence numbers are looked back.
     reach: u64,
 }
 
 /// What a report of a round added to what was known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct News {
-    /// The round's verdict, if it was not decided before.
+    /// The round's verdict, if it is new.
     pub(super) verdict: Option<Verdict>,
     /// Whether it had no answer before and has one now.
     pub(super) first_answer: bool,
+    /// The places of targets of which all is known now, and was not before.
+    pub(super) settled: Vec<usize>,
 }
 
 /// A stretch of bad rounds with no good one after its begin.
@@ -32,27 +43,38 @@ pub(super) struct News {
 pub(super) struct Silence {
     /// When the first of them was sent.
     pub(super) since: Instant,
-    /// How many.
+    /// How many whose turn had come.
     pub(super) rounds: u64,
 }
 
 fn reach(longest: u16) -> u64 {
-    u64::from(longest).max(LOSS_ROUNDS as u64)
+    u64::from(longest).saturating_mul(BETWEEN).max(LEAST)
 }
 
 impl Window {
     /// An empty window in which rows of `longest` rounds can be seen.
-    pub(super) fn new(longest: u16) -> Self {
+    pub(super) fn new(longest: u16, demand: Demand) -> Self {
         Self {
             rounds: BTreeMap::new(),
+            demand,
             reach: reach(longest),
         }
     }
 
-    /// Rows of `longest` rounds are to be seen from now on.
-    pub(super) fn see(&mut self, longest: u16) {
+    /// Rows of `longest` rounds are to be seen from now on, and this is what it takes to be good.
+    pub(super) fn see(&mut self, longest: u16, demand: Demand) {
         self.reach = reach(longest);
+        self.demand(demand);
         self.forget_old();
+    }
+
+    /// This is what it takes to be good, also for the rounds that are known.
+    pub(super) fn demand(&mut self, demand: Demand) {
+        if std::mem::replace(&mut self.demand, demand) != demand {
+            for known in self.rounds.values_mut() {
+                known.verdict = known.round.verdict(demand);
+            }
+        }
     }
 
     /// Forgets everything.
@@ -61,24 +83,36 @@ impl Window {
     }
 
     /// Takes in a round. One that is too old to matter, or tells less than is known, adds nothing.
-    pub(super) fn learn(&mut self, round: &Round, required: u16) -> News {
-        let known = self.rounds.get(&round.sequence);
-        let outdated = known.is_some_and(|known| known.outstanding() < round.outstanding())
-            || self
-                .newest()
-                .is_some_and(|newest| round.sequence.saturating_add(self.reach) <= newest);
-        if outdated {
-            return News {
-                verdict: None,
-                first_answer: false,
-            };
-        }
-        let decided = known.is_some_and(|known| known.verdict(required).is_some());
-        let news = News {
-            verdict: round.verdict(required).filter(|_| !decided),
-            first_answer: round.answered() > 0 && known.is_none_or(|known| known.answered() == 0),
+    pub(super) fn learn(&mut self, round: &Round) -> News {
+        let mut news = News {
+            verdict: None,
+            first_answer: false,
+            settled: Vec::new(),
         };
-        self.rounds.insert(round.sequence, round.clone());
+        let known = self.rounds.get(&round.sequence);
+        let told = known.is_some_and(|known| known.round.progress() >= round.progress());
+        let newest = self.newest();
+        let too_old =
+            newest.is_some_and(|newest| round.sequence.saturating_add(self.reach) <= newest);
+        if told || too_old {
+            return news;
+        }
+        let verdict = round.verdict(self.demand);
+        news.verdict = verdict.filter(|_| known.and_then(|known| known.verdict) != verdict);
+        news.first_answer =
+            round.answered() > 0 && known.is_none_or(|known| known.round.answered() == 0);
+        let was_settled = |place: usize| {
+            known
+                .and_then(|known| known.round.outcomes.get(place))
+                .is_some_and(super::round::Outcome::is_settled)
+        };
+        let places = round.outcomes.iter().enumerate();
+        news.settled = places
+            .filter(|(place, outcome)| outcome.is_settled() && !was_settled(*place))
+            .map(|(place, _)| place)
+            .collect();
+        let round = round.clone();
+        self.rounds.insert(round.sequence, Known { round, verdict });
         self.forget_old();
         news
     }
@@ -90,45 +124,52 @@ impl Window {
     fn forget_old(&mut self) {
         if let Some(newest) = self.newest() {
             let oldest = newest.saturating_sub(self.reach - 1);
-            self.rounds = self.rounds.split_off(&oldest);
+            while let Some(first) = self.rounds.first_entry()
+                && *first.key() < oldest
+            {
+                first.remove();
+            }
         }
     }
 
-    fn is(&self, sequence: u64, verdict: Verdict, required: u16) -> bool {
-        self.rounds
-            .get(&sequence)
-            .is_some_and(|round| round.verdict(required) == Some(verdict))
-    }
-
-    /// How many rounds in a row, this one among them, have this verdict.
-    pub(super) fn row_around(&self, sequence: u64, verdict: Verdict, required: u16) -> usize {
-        let same = |sequence: &u64| self.is(*sequence, verdict, required);
-        let before = (0..sequence).rev().take_while(same).count();
-        let after = (sequence.saturating_add(1)..u64::MAX)
-            .take_while(same)
-            .count();
-        before + 1 + after
+    /// How many regular rounds in a row have this verdict, the one with this number among them or
+    /// between them. Confirming ones do not count; one to the contrary ends the row.
+    pub(super) fn row_around(&self, sequence: u64, verdict: Verdict) -> usize {
+        let row = |sequences: &mut dyn Iterator<Item = u64>| {
+            let mut length = 0;
+            for known in sequences.map_while(|sequence| self.rounds.get(&sequence)) {
+                match (known.round.kind, known.verdict) {
+                    (RoundKind::Regular, Some(said)) if said == verdict => length += 1,
+                    (RoundKind::Confirming, Some(said)) if said == verdict => {}
+                    (RoundKind::Confirming, None) => {}
+                    _ => break,
+                }
+            }
+            length
+        };
+        row(&mut (0..=sequence).rev()) + row(&mut (sequence.saturating_add(1)..u64::MAX))
     }
 
     /// Whether a younger round says the contrary.
-    pub(super) fn overruled(&self, sequence: u64, verdict: Verdict, required: u16) -> bool {
+    pub(super) fn overruled(&self, sequence: u64, verdict: Verdict) -> bool {
         self.rounds
             .range(sequence.saturating_add(1)..)
-            .any(|(_, round)| round.verdict(required) == Some(verdict.contrary()))
+            .any(|(_, known)| known.verdict == Some(verdict.contrary()))
     }
 
     /// The bad rounds that no good one follows.
-    pub(super) fn silence(&self, required: u16) -> Option<Silence> {
+    pub(super) fn silence(&self) -> Option<Silence> {
         let mut silence = None;
-        for round in self.rounds.values().rev() {
-            match round.verdict(required) {
+        for known in self.rounds.values().rev() {
+            match known.verdict {
                 Some(Verdict::Good) => break,
                 None => {}
                 Some(Verdict::Bad) => {
-                    let rounds = silence.map_or(0, |known: Silence| known.rounds) + 1;
+                    let before = silence.map_or(0, |known: Silence| known.rounds);
+                    let counts = known.round.kind == RoundKind::Regular;
                     silence = Some(Silence {
-                        since: round.sent_at,
-                        rounds,
+                        since: known.round.sent_at,
+                        rounds: before + u64::from(counts),
                     });
                 }
             }
@@ -136,16 +177,16 @@ impl Window {
         silence
     }
 
-    /// The youngest decided round and its verdict. Where all its outcomes are not known yet, an
+    /// The youngest decided round and its verdict. Where answers to it are still waited for, an
     /// older one with the same verdict stands in, so that what is shown does not flicker.
-    pub(super) fn last_decided(&self, required: u16) -> Option<(&Round, Verdict)> {
+    pub(super) fn last_decided(&self) -> Option<(&Round, Verdict)> {
         let mut decided = self
             .rounds
             .values()
             .rev()
-            .filter_map(|round| Some((round, round.verdict(required)?)));
+            .filter_map(|known| Some((&known.round, known.verdict?)));
         let youngest = decided.next()?;
-        let whole = |(round, _): &(&Round, Verdict)| round.outstanding() == 0;
+        let whole = |(round, _): &(&Round, Verdict)| !round.is_waited_for();
         if whole(&youngest) {
             return Some(youngest);
         }
@@ -155,45 +196,21 @@ impl Window {
             .or(Some(youngest))
     }
 
-    /// The length of the youngest row of good rounds.
-    pub(super) fn good_row(&self, required: u16) -> usize {
+    /// The youngest row of good rounds: its length, and when the first of them was sent.
+    pub(super) fn good_row(&self) -> usize {
         self.rounds
             .iter()
             .rev()
-            .find(|(_, round)| round.verdict(required).is_some())
-            .filter(|(_, round)| round.verdict(required) == Some(Verdict::Good))
-            .map_or(0, |(sequence, _)| {
-                self.row_around(*sequence, Verdict::Good, required)
-            })
+            .find(|(_, known)| known.verdict.is_some())
+            .filter(|(_, known)| known.verdict == Some(Verdict::Good))
+            .map_or(0, |(sequence, _)| self.row_around(*sequence, Verdict::Good))
     }
 
-    /// The fraction of probes that got no answer, 0.0 to 1.0, over the last [`LOSS_ROUNDS`] rounds;
-    /// `None` before the first outcome. A target that never answered while another one did says
-    /// something about itself and not about the uplink: it is left out.
-    pub(super) fn loss(&self) -> Option<f64> {
-        let mut targets = BTreeMap::<&Target, (u32, u32)>::new();
-        for result in self.recent().flat_map(|round| &round.results) {
-            let (answered, lost) = targets.entry(&result.target).or_default();
-            match result.outcome {
-                Outcome::Outstanding => {}
-                Outcome::Answered { .. } => *answered += 1,
-                Outcome::Failed(_) => *lost += 1,
-            }
-        }
-        let any = targets.values().any(|(answered, _)| *answered > 0);
-        let (answered, lost) = targets
-            .values()
-            .filter(|(answered, _)| *answered > 0 || !any)
-            .fold((0, 0), |sum, target| (sum.0 + target.0, sum.1 + target.1));
-        (answered + lost > 0).then(|| f64::from(lost) / f64::from(answered + lost))
-    }
-
-    /// Whether any target answered in the last [`LOSS_ROUNDS`] rounds.
+    /// Whether any target answered in the last rounds.
     pub(super) fn any_answer(&self) -> bool {
-        self.recent().any(|round| round.answered() > 0)
-    }
-
-    fn recent(&self) -> impl Iterator<Item = &Round> {
-        self.rounds.values().rev().take(LOSS_ROUNDS)
+        self.rounds
+            .values()
+            .rev()
+            .any(|known| known.round.answered() > 0)
     }
 }

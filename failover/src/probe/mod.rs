@@ -4,14 +4,16 @@
 mod filter;
 mod icmp;
 mod identifier;
+mod pace;
 mod phase;
+mod round_trip;
 mod rounds;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::config::Target;
@@ -42,6 +44,23 @@ pub struct ProbePlan {
     pub interval: Duration,
     /// How long an answer may take. May be longer than the interval: rounds overlap.
     pub timeout: Duration,
+    /// Targets that must answer for a round to be good.
+    pub required: u16,
+    /// Bad rounds in a row until down: for as long as that takes, a doubt is looked into.
+    pub down_after: u16,
+}
+
+impl ProbePlan {
+    /// Whether it differs at most in when rounds are sent.
+    fn is_same_but_for_pace(&self, other: &Self) -> bool {
+        *self
+            == Self {
+                interval: self.interval,
+                required: self.required,
+                down_after: self.down_after,
+                ..other.clone()
+            }
+    }
 }
 
 /// News of one round.
@@ -67,6 +86,7 @@ pub struct Prober {
 struct Running {
     plan: ProbePlan,
     number: PlanNumber,
+    pace: watch::Sender<ProbePlan>,
     task: JoinHandle<()>,
 }
 
@@ -88,22 +108,36 @@ impl Prober {
         }
     }
 
-    /// Probes by these plans from now on: what runs by an equal plan goes on undisturbed, the rest
-    /// is stopped, what is new begins with a round at once. Reports of a stopped plan may still be
+    /// Probes by these plans from now on: what runs by an equal plan goes on undisturbed, or at
+    /// another pace, the rest is stopped, what is new begins with a round at once. Reports of a stopped plan may still be
     /// on their way; their plan number is smaller than that of the plan's successor.
     ///
     /// Must be called within a tokio runtime.
     pub fn set_plans(&mut self, plans: BTreeMap<(UplinkId, Family), ProbePlan>) {
-        self.running
-            .retain(|key, running| plans.get(key) == Some(&running.plan));
+        self.running.retain(|key, running| {
+            plans
+                .get(key)
+                .is_some_and(|plan| plan.is_same_but_for_pace(&running.plan))
+        });
         for (key, plan) in plans {
-            if self.running.contains_key(&key) {
+            if let Some(running) = self.running.get_mut(&key) {
+                if running.plan != plan {
+                    running.pace.send_replace(plan.clone());
+                    running.plan = plan;
+                }
                 continue;
             }
             self.last_plan = PlanNumber(self.last_plan.0.saturating_add(1));
             let number = self.last_plan;
-            let task = tokio::spawn(rounds::run(plan.clone(), number, self.reports.clone()));
-            self.running.insert(key, Running { plan, number, task });
+            let (pace, followed) = watch::channel(plan.clone());
+            let task = tokio::spawn(rounds::run(followed, number, self.reports.clone()));
+            let running = Running {
+                plan,
+                number,
+                pace,
+                task,
+            };
+            self.running.insert(key, running);
         }
     }
 
@@ -113,5 +147,45 @@ impl Prober {
         self.running
             .get(&(uplink, family))
             .map(|running| running.number)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    /// A plan that asks one target.
+    pub(super) fn plan(interval: Duration) -> ProbePlan {
+        let uplink = UplinkId::all().next().unwrap();
+        ProbePlan {
+            uplink,
+            family: Family::Ipv4,
+            interface: "wan1".parse().unwrap(),
+            index: InterfaceIndex(1),
+            source: [198, 18, 11, 2].into(),
+            mark: Mark(0),
+            targets: targets().to_vec(),
+            interval,
+            timeout: Duration::from_secs(1),
+            required: 1,
+            down_after: 3,
+        }
+    }
+
+    pub(super) fn targets() -> Arc<[Target]> {
+        [Target::Icmp([192, 0, 2, 1].into())].into()
+    }
+
+    #[test]
+    fn another_interval_is_the_same_plan_and_another_target_is_not() {
+        let first = plan(Duration::from_millis(500));
+        assert!(first.is_same_but_for_pace(&plan(Duration::from_secs(5))));
+        let second = ProbePlan {
+            targets: Vec::new(),
+            ..first.clone()
+        };
+        assert!(!first.is_same_but_for_pace(&second));
     }
 }

@@ -1,24 +1,32 @@
 //! The task of one plan: begins rounds, gathers outcomes, reports.
 
-use std::collections::{BTreeMap, HashMap};
-use std::time::Duration;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::time::Instant;
 
-use tokio::sync::mpsc;
-use tokio::task::{Id, JoinSet};
-use tokio::time::{Instant, MissedTickBehavior, interval_at};
+use tokio::sync::{mpsc, watch};
+use tokio::task::{Id, JoinError, JoinSet};
+use tokio::time::sleep_until;
 use tracing::{info, warn};
 
 use super::icmp::IcmpSocket;
 use super::identifier::{self, Identifier};
-use super::{ProbePlan, Report, phase};
+use super::pace::Pace;
+use super::{ProbePlan, Report};
 use crate::config::Target;
 use crate::family::Family;
-use crate::health::{Failure, Outcome, PlanNumber, Round, TargetResult};
+use crate::health::{Failure, Outcome, PlanNumber, Round};
 
-/// Probes by `plan` until nobody listens any more or the task is aborted; all that it started ends
-/// with it.
-pub(super) async fn run(plan: ProbePlan, number: PlanNumber, reports: mpsc::Sender<Report>) {
-    let targets: Vec<Target> = plan
+/// Probes by the plan, whose pace may change, until nobody listens any more or the task is aborted;
+/// all that it started ends with it.
+pub(super) async fn run(
+    mut followed: watch::Receiver<ProbePlan>,
+    number: PlanNumber,
+    reports: mpsc::Sender<Report>,
+) {
+    let plan = followed.borrow_and_update().clone();
+    let targets: Arc<[Target]> = plan
         .targets
         .iter()
         .filter(|target| family_of(target) == plan.family)
@@ -27,39 +35,39 @@ pub(super) async fn run(plan: ProbePlan, number: PlanNumber, reports: mpsc::Send
     if targets.is_empty() {
         return;
     }
-    let interval = plan.interval.max(Duration::from_millis(1));
-    let second = Instant::now() + phase::second_round(plan.uplink, plan.family, interval);
-    let mut ticks = interval_at(second, interval);
-    // Rounds that were missed are left out, and those that follow keep their distance: bad rounds in
-    // a row always span the time that the user gave.
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-
+    let now = Instant::now();
+    let mut pace = Pace::new(&plan, targets.len(), now);
     let mut rounds = Rounds {
         plan,
         number,
         targets,
         reports,
+        order: RandomState::new(),
         identifier: None,
         socket: None,
         trouble: None,
         next_round: 0,
         next_echo: identifier::random(),
         open: BTreeMap::new(),
+        waiting: BTreeSet::new(),
         asked: HashMap::new(),
         echoes: JoinSet::new(),
     };
-    let mut listened = rounds.begin().await;
-    while listened.is_ok() {
-        listened = tokio::select! {
-            _ = ticks.tick() => rounds.begin().await,
-            Some(done) = rounds.echoes.join_next_with_id() => match done {
-                Ok((id, outcome)) => rounds.finish(id, outcome).await,
-                Err(broken) => {
-                    let why = Failure::NotSent(format!("the probe broke off: {broken}"));
-                    rounds.finish(broken.id(), Outcome::Failed(why)).await
-                }
-            },
+    loop {
+        let due = rounds
+            .next_overdue()
+            .map_or(pace.next(), |overdue| overdue.min(pace.next()));
+        let listened = tokio::select! {
+            () = sleep_until(due.into()) => rounds.on_time(&mut pace).await,
+            Some(done) = rounds.echoes.join_next_with_id() => rounds.ended(done, &mut pace).await,
+            Ok(()) = followed.changed() => {
+                pace.follow(&followed.borrow_and_update(), Instant::now());
+                Ok(())
+            }
         };
+        if listened.is_err() {
+            return;
+        }
     }
 }
 
@@ -69,8 +77,10 @@ struct NobodyListens;
 struct Rounds {
     plan: ProbePlan,
     number: PlanNumber,
-    targets: Vec<Target>,
+    targets: Arc<[Target]>,
     reports: mpsc::Sender<Report>,
+    /// Makes the order in which targets are asked another one each time.
+    order: RandomState,
     identifier: Option<Identifier>,
     socket: Option<IcmpSocket>,
     /// Why there is no socket, as it was last said.
@@ -79,17 +89,41 @@ struct Rounds {
     next_echo: u16,
     /// Rounds of which not all is known.
     open: BTreeMap<u64, Round>,
-    /// Which task asks which target (by its place) of which round.
+    /// When the answers of which round's targets (by their places) are overdue.
+    waiting: BTreeSet<(Instant, u64, usize)>,
+    /// Which task asks which target of which round.
     asked: HashMap<Id, (u64, usize)>,
     echoes: JoinSet<Outcome>,
 }
 
 impl Rounds {
+    fn next_overdue(&self) -> Option<Instant> {
+        self.waiting.first().map(|(due, ..)| *due)
+    }
+
+    /// Does what is due: answers may be overdue, and a round may be to be sent.
+    async fn on_time(&mut self, pace: &mut Pace) -> Result<(), NobodyListens> {
+        let now = Instant::now();
+        let mut changed = BTreeSet::new();
+        while let Some(&(due, sequence, place)) = self.waiting.first()
+            && due <= now
+        {
+            self.waiting.pop_first();
+            changed.extend(self.note(sequence, place, Outcome::Overdue));
+        }
+        self.tell(changed, pace).await?;
+        if pace.next() <= now {
+            self.begin(pace).await?;
+        }
+        Ok(())
+    }
+
     /// Asks all targets at once. Without a socket the round is a failure of all.
-    async fn begin(&mut self) -> Result<(), NobodyListens> {
+    async fn begin(&mut self, pace: &mut Pace) -> Result<(), NobodyListens> {
         let sequence = self.next_round;
         self.next_round = sequence.saturating_add(1);
-        let sent_at = Instant::now().into_std();
+        let sent_at = Instant::now();
+        let kind = pace.begin(sent_at);
         let socket = self.socket();
         let outcome = socket.as_ref().err().map_or(Outcome::Outstanding, |why| {
             Outcome::Failed(Failure::NotSent(why.clone()))
@@ -97,20 +131,21 @@ impl Rounds {
         let round = Round {
             plan: self.number,
             sequence,
+            kind,
             sent_at,
-            results: self
-                .targets
-                .iter()
-                .map(|target| TargetResult {
-                    target: target.clone(),
-                    outcome: outcome.clone(),
-                })
-                .collect(),
+            targets: Arc::clone(&self.targets),
+            outcomes: vec![outcome; self.targets.len()],
         };
+        self.open.insert(sequence, round);
         let Ok(socket) = socket else {
-            return self.report(round).await;
+            return self.tell(BTreeSet::from([sequence]), pace).await;
         };
-        for (place, target) in self.targets.iter().enumerate() {
+        let mut order: Vec<usize> = (0..self.targets.len()).collect();
+        order.sort_by_cached_key(|place| self.order.hash_one((sequence, place)));
+        for place in order {
+            let Some(target) = self.targets.get(place) else {
+                continue;
+            };
             let echo = match target {
                 // Each request has its own number, so that a target may be named twice.
                 Target::Icmp(address) => {
@@ -122,36 +157,72 @@ impl Rounds {
             self.next_echo = self.next_echo.wrapping_add(1);
             let id = self.echoes.spawn(echo).id();
             self.asked.insert(id, (sequence, place));
+            let overdue_after = pace.overdue_after(place);
+            if overdue_after < self.plan.timeout {
+                self.waiting
+                    .insert((sent_at + overdue_after, sequence, place));
+            }
         }
-        self.open.insert(sequence, round);
         Ok(())
     }
 
-    /// Puts an outcome to its round and reports the round.
-    async fn finish(&mut self, task: Id, outcome: Outcome) -> Result<(), NobodyListens> {
-        let Some((sequence, place)) = self.asked.remove(&task) else {
-            return Ok(());
-        };
-        if matches!(outcome, Outcome::Failed(Failure::NotSent(_))) {
-            // A socket may fail for good, as one of an interface that is gone: take a new one.
-            // What is on its way over the old one still comes back by it.
-            self.socket = None;
+    /// Takes in what came of a probe, and of those that have ended meanwhile.
+    async fn ended(
+        &mut self,
+        done: Result<(Id, Outcome), JoinError>,
+        pace: &mut Pace,
+    ) -> Result<(), NobodyListens> {
+        let mut changed = BTreeSet::new();
+        let mut next = Some(done);
+        while let Some(done) = next {
+            let (task, outcome) = done.unwrap_or_else(|broken| {
+                let why = Failure::NotSent(format!("the probe broke off: {broken}"));
+                (broken.id(), Outcome::Failed(why))
+            });
+            if matches!(outcome, Outcome::Failed(Failure::NotSent(_))) {
+                // A socket may fail for good, as one of an interface that is gone: take a new one.
+                // What is on its way over the old one still comes back by it.
+                self.socket = None;
+            }
+            if let Some((sequence, place)) = self.asked.remove(&task) {
+                if let Outcome::Answered { rtt } = outcome {
+                    pace.answered(place, rtt);
+                }
+                changed.extend(self.note(sequence, place, outcome));
+            }
+            next = self.echoes.try_join_next_with_id();
         }
-        let Some(round) = self.open.get_mut(&sequence) else {
-            return Ok(());
-        };
-        if let Some(result) = round.results.get_mut(place) {
-            result.outcome = outcome;
+        self.tell(changed, pace).await
+    }
+
+    /// Puts an outcome to its round; returns the round if that is news.
+    fn note(&mut self, sequence: u64, place: usize, outcome: Outcome) -> Option<u64> {
+        let known = self.open.get_mut(&sequence)?.outcomes.get_mut(place)?;
+        if known.is_settled() {
+            return None;
         }
-        let round = if round.outstanding() == 0 {
-            self.open.remove(&sequence)
-        } else {
-            Some(round.clone())
-        };
-        match round {
-            Some(round) => self.report(round).await,
-            None => Ok(()),
+        *known = outcome;
+        Some(sequence)
+    }
+
+    /// Reports rounds of which there is news; those of which all is known are forgotten.
+    async fn tell(&mut self, changed: BTreeSet<u64>, pace: &mut Pace) -> Result<(), NobodyListens> {
+        for sequence in changed {
+            let Some(round) = self.open.get(&sequence) else {
+                continue;
+            };
+            pace.learn(round, Instant::now());
+            let round = if round.is_settled() {
+                self.waiting.retain(|(_, waiting, _)| *waiting != sequence);
+                self.open.remove(&sequence)
+            } else {
+                Some(round.clone())
+            };
+            if let Some(round) = round {
+                self.report(round).await?;
+            }
         }
+        Ok(())
     }
 
     async fn report(&self, round: Round) -> Result<(), NobodyListens> {

@@ -6,7 +6,7 @@
 use std::fmt::Display;
 use std::time::Duration;
 
-use crate::config::{Config, ProbeConfig, UplinkConfig, written};
+use crate::config::{Band, Config, Percent, ProbeConfig, QualityLimits, UplinkConfig, written};
 use crate::identity::Ids;
 use crate::reload::Change;
 use crate::reload::changes::Change::{
@@ -124,7 +124,15 @@ fn probe_changes(keys: &mut Keys, before: &ProbeConfig, after: &ProbeConfig) {
         required,
         down_after,
         up_after,
+        quality,
+        max_hold,
     } = after;
+    let QualityLimits {
+        window,
+        max_loss,
+        max_latency,
+        max_jitter,
+    } = quality;
     let duration = |duration: &Duration| written(*duration);
     keys.compare_by("probe.targets", &before.targets, targets, |all| list(all));
     keys.compare_by("probe.interval", &before.interval, interval, duration);
@@ -132,6 +140,36 @@ fn probe_changes(keys: &mut Keys, before: &ProbeConfig, after: &ProbeConfig) {
     keys.compare("probe.required", &before.required, required);
     keys.compare("probe.down_after", &before.down_after, down_after);
     keys.compare("probe.up_after", &before.up_after, up_after);
+    keys.compare_by("probe.window", &before.quality.window, window, duration);
+    let share = |band: &Option<Band<Percent>>| limit(*band, |share| share.to_string());
+    keys.compare_by("probe.max_loss", &before.quality.max_loss, max_loss, share);
+    let time = |band: &Option<Band<Duration>>| limit(*band, written);
+    keys.compare_by(
+        "probe.max_latency",
+        &before.quality.max_latency,
+        max_latency,
+        time,
+    );
+    keys.compare_by(
+        "probe.max_jitter",
+        &before.quality.max_jitter,
+        max_jitter,
+        time,
+    );
+    keys.compare_by("probe.max_hold", &before.max_hold, max_hold, duration);
+}
+
+fn limit<T>(band: Option<Band<T>>, written: impl Fn(T) -> String) -> String {
+    band.map_or_else(
+        || "none".to_owned(),
+        |band| {
+            format!(
+                "{} (back at {})",
+                written(band.above),
+                written(band.back_at)
+            )
+        },
+    )
 }
 
 fn downlinks(old: &Config, new: &Config) -> impl Iterator<Item = Change> {

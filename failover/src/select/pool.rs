@@ -35,6 +35,8 @@ pub enum Standing {
 pub enum Tier {
     /// They are up.
     Up,
+    /// None is up; these answer, but badly.
+    Degraded,
     /// None is up; these have not had their first verdict.
     Unproven,
     /// All are down; every uplink that has a route is tried.
@@ -48,7 +50,7 @@ impl Tier {
     /// deleted or reset, since it would not help.
     #[must_use]
     pub const fn is_usable(self) -> bool {
-        matches!(self, Self::Up | Self::Unproven)
+        matches!(self, Self::Up | Self::Degraded | Self::Unproven)
     }
 }
 
@@ -72,7 +74,8 @@ impl Pool {
 }
 
 /// Chooses the pool of one family: the best priority with an uplink that is up; else the best
-/// priority among those without a verdict; else all that have a route.
+/// priority with one that is degraded; else the best among those without a verdict; else all that
+/// have a route.
 #[must_use]
 pub fn select(candidates: &[Candidate]) -> Pool {
     let offered: Vec<&Candidate> = candidates.iter().filter(|c| c.new_flows).collect();
@@ -83,14 +86,19 @@ pub fn select(candidates: &[Candidate]) -> Pool {
             .map(|c| c.priority)
             .min()
     };
-    let (tier, priority, used): (_, _, fn(Standing) -> bool) = if let Some(p) = best(Health::Up) {
-        (Tier::Up, Some(p), |s| s == Standing::Routed(Health::Up))
-    } else if let Some(p) = best(Health::Unknown) {
-        (Tier::Unproven, Some(p), |s| {
-            s == Standing::Routed(Health::Unknown)
-        })
-    } else {
-        (Tier::LastResort, None, |s| matches!(s, Standing::Routed(_)))
+    let preferred = [
+        (Tier::Up, Health::Up),
+        (Tier::Degraded, Health::Degraded),
+        (Tier::Unproven, Health::Unknown),
+    ]
+    .into_iter()
+    .find_map(|(tier, health)| Some((tier, health, best(health)?)));
+    let (tier, priority) = preferred.map_or((Tier::LastResort, None), |(tier, _, priority)| {
+        (tier, Some(priority))
+    });
+    let used = |standing: Standing| match preferred {
+        Some((_, health, _)) => standing == Standing::Routed(health),
+        None => matches!(standing, Standing::Routed(_)),
     };
     // Members of the priority that are not usable keep their place in the table, so that their
     // return moves nobody else.

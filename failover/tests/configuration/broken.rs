@@ -124,9 +124,9 @@ pub(crate) const TABLE: &[Row] = &[
          probe: {target: icmp://192.0.2.1}\nflows: {sticky: true}\nmarks: {value: 1}\n\
          tables: {first: 300}\n",
         &[
-            "2:36: key `uplinks.fiber.probe.every`: found an unknown key, allowed: the keys targets, interval, timeout, required, down_after, up_after",
+            "2:36: key `uplinks.fiber.probe.every`: found an unknown key, allowed: the keys targets, interval, timeout, required, down_after, up_after, window, max_loss, max_latency, max_jitter, max_hold",
             "2:56: key `uplinks.fiber.flows.affinity`: found an unknown key, allowed: the keys on_down, on_up",
-            "3:9: key `probe.target`: found an unknown key, allowed: the keys targets, interval, timeout, required, down_after, up_after; did you mean `targets`?",
+            "3:9: key `probe.target`: found an unknown key, allowed: the keys targets, interval, timeout, required, down_after, up_after, window, max_loss, max_latency, max_jitter, max_hold; did you mean `targets`?",
             "4:9: key `flows.sticky`: found an unknown key, allowed: the keys affinity, on_down, on_up, mss, capacity",
             "5:9: key `marks.value`: found an unknown key, allowed: the key mask",
             "6:10: key `tables.first`: found an unknown key, allowed: the key base",
@@ -134,11 +134,9 @@ pub(crate) const TABLE: &[Row] = &[
     ),
     row(
         "keys-of-other-versions",
-        "uplinks:\n  fiber: {interface: eth1}\nprobe: {max_loss: 25%}\n\
-         rules: []\n",
+        "uplinks:\n  fiber: {interface: eth1}\nrules: []\n",
         &[
-            "3:9: key `probe.max_loss`: found a key that is not supported by this version, allowed: the keys targets, interval, timeout, required, down_after, up_after",
-            "4:1: key `rules`: found a key that is not supported by this version, allowed: the keys uplinks, downlinks, mode, nat, probe, flows, marks, tables, rule_priority, control, state_dir, bpffs",
+            "3:1: key `rules`: found a key that is not supported by this version, allowed: the keys uplinks, downlinks, mode, nat, probe, flows, marks, tables, rule_priority, control, state_dir, bpffs",
         ],
     ),
     row(
@@ -147,6 +145,22 @@ pub(crate) const TABLE: &[Row] = &[
          probe: {targets: [\"tcp://192.0.2.1:443\"]}\n",
         &[
             "3:19: key `probe.targets[0]`: found `\"tcp://192.0.2.1:443\"`, allowed: icmp://ADDRESS, such as icmp://192.0.2.1 or \"icmp://fd00::1\", the address of one host; this kind of target is not supported by this version",
+        ],
+    ),
+    row(
+        "limits-of-quality",
+        "uplinks:\n  fiber:\n    interface: eth1\n    probe:\n      window: 500ms\n      \
+         max_loss: 25\n      max_latency: {above: 100ms, back_at: 200ms}\n      \
+         max_jitter: {back_at: 5ms}\n      max_hold: 25h\n\
+         probe: {max_loss: 101%, max_jitter: 0ms}\n",
+        &[
+            "5:15: key `uplinks.fiber.probe.window`: found `500ms`, allowed: 1s to 1h, written such as 500ms, 2s or 5m",
+            "6:17: key `uplinks.fiber.probe.max_loss`: found `25`, allowed: 0% to 100%, written such as 25% or 2.5%; a share is written with its sign: 25%",
+            "7:44: key `uplinks.fiber.probe.max_latency.back_at`: found `200ms`, allowed: at most 100ms, as `above`",
+            "8:19: key `uplinks.fiber.probe.max_jitter.above`: found nothing, allowed: the limit",
+            "9:17: key `uplinks.fiber.probe.max_hold`: found `25h`, allowed: 0s to 24h, written such as 500ms, 2s or 5m",
+            "10:19: key `probe.max_loss`: found `101%`, allowed: 0% to 100%, written such as 25% or 2.5%",
+            "10:37: key `probe.max_jitter`: found `0ms`, allowed: 1ms to 1m, written such as 500ms, 2s or 5m",
         ],
     ),
     row(

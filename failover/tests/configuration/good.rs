@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use failover::config::{
-    Affinity, Config, ModeSetting, Mss, Nat, OnDown, OnUp, ProbeConfig, Target, UplinkConfig, parse,
+    Affinity, Band, Config, ModeSetting, Mss, Nat, OnDown, OnUp, Percent, ProbeConfig,
+    QualityLimits, Target, UplinkConfig, parse,
 };
 use failover::mark::MarkMask;
 use failover::uplink::UplinkId;
@@ -32,6 +33,13 @@ fn default_probe() -> ProbeConfig {
         required: 1,
         down_after: 3,
         up_after: 5,
+        quality: QualityLimits {
+            window: Duration::from_secs(30),
+            max_loss: None,
+            max_latency: None,
+            max_jitter: None,
+        },
+        max_hold: Duration::from_secs(30 * 60),
     }
 }
 
@@ -120,6 +128,11 @@ probe:
   required: 2
   down_after: 4
   up_after: 6
+  window: 1m
+  max_loss: 25%
+  max_latency: {above: 400ms, back_at: 150ms}
+  max_jitter: 100ms
+  max_hold: 0s
 flows: {affinity: pair, mss: off, capacity: 1024, on_down: keep, on_up: stay}
 marks: {mask: 0x0000ff00}
 tables: {base: 1000}
@@ -136,6 +149,22 @@ bpffs: /sys/fs/bpf/f
         required: 2,
         down_after: 4,
         up_after: 6,
+        quality: QualityLimits {
+            window: Duration::from_secs(60),
+            max_loss: Some(Band {
+                above: Percent::from_tenths(250).unwrap(),
+                back_at: Percent::from_tenths(187).unwrap(),
+            }),
+            max_latency: Some(Band {
+                above: Duration::from_millis(400),
+                back_at: Duration::from_millis(150),
+            }),
+            max_jitter: Some(Band {
+                above: Duration::from_millis(100),
+                back_at: Duration::from_millis(75),
+            }),
+        },
+        max_hold: Duration::ZERO,
     };
     let fiber = UplinkConfig {
         id: Some(UplinkId::try_from(7).unwrap()),

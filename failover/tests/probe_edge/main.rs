@@ -93,6 +93,8 @@ fn plan(index: InterfaceIndex, place: usize, targets: &[IpAddr], timeout: Durati
         targets: targets.iter().copied().map(Target::Icmp).collect(),
         interval: INTERVAL,
         timeout,
+        required: 1,
+        down_after: 3,
     }
 }
 
@@ -125,7 +127,7 @@ async fn within_5_s<T>(what: &str, event: impl Future<Output = T>) -> T {
 }
 
 fn whole(round: &Round) -> bool {
-    round.outstanding() == 0
+    round.is_settled()
 }
 
 fn marked(place: usize) {
@@ -165,11 +167,11 @@ fn silent(place: usize) {
         let targets = [SILENT[place], ANSWERING[place]];
         prober.set_plans(plans(plan(index, place, &targets, TIMEOUT)));
         let early = next(&mut reports, |_| true).await;
-        assert_eq!(early.results[0].outcome, Outcome::Outstanding);
-        assert!(matches!(early.results[1].outcome, Outcome::Answered { .. }));
+        assert_eq!(early.outcomes[0], Outcome::Outstanding);
+        assert!(matches!(early.outcomes[1], Outcome::Answered { .. }));
         let late = next(&mut reports, whole).await;
         assert_eq!(late.sequence, 0);
-        assert_eq!(late.results[0].outcome, Outcome::Failed(Failure::Timeout));
+        assert_eq!(late.outcomes[0], Outcome::Failed(Failure::Timeout));
         assert!(late.sent_at.elapsed() >= TIMEOUT);
     });
 }
@@ -182,10 +184,7 @@ fn refused(place: usize) {
         prober.set_plans(plans(plan(index, place, &[REFUSED[place]], NEVER)));
         let round = next(&mut reports, whole).await;
         let expected = format!("port unreachable, says {}", REFUSED[place]);
-        assert_eq!(
-            round.results[0].outcome,
-            Outcome::Failed(Failure::Icmp(expected))
-        );
+        assert_eq!(round.outcomes[0], Outcome::Failed(Failure::Icmp(expected)));
     });
 }
 
@@ -230,7 +229,7 @@ fn unsendable(place: usize) {
         for sequence in 0..3 {
             let round = next(&mut reports, |_| true).await;
             assert_eq!(round.sequence, sequence);
-            let Outcome::Failed(Failure::NotSent(why)) = &round.results[0].outcome else {
+            let Outcome::Failed(Failure::NotSent(why)) = &round.outcomes[0] else {
                 panic!("{round:?}");
             };
             assert!(

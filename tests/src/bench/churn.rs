@@ -66,7 +66,7 @@ pub async fn run(
 ) -> Result<Measured, LabError> {
     let lab = churn::lab().build().await?;
     let (config, targets) = (churn::config(), targets_in_yaml());
-    let config = format!("{config}\nmode: ebpf\nprobe: {{targets: {targets}}}\n");
+    let config = format!("{config}\nmode: ebpf\nprobe: {{targets: {targets}, max_hold: 0s}}\n");
     let daemon = Failover::chosen(&lab, binary, &config)?.run().await?;
     until_up(&daemon).await?;
     Subject::prepare(&lab).await?;

@@ -85,7 +85,7 @@ pub async fn repeat(
 
 fn configured(lab: &Lab, text: &str, mode: Mode, options: &Options) -> Result<Failover, LabError> {
     let targets = targets_in_yaml();
-    let text = format!("{text}\nmode: {mode}\nprobe: {{targets: {targets}}}\n");
+    let text = format!("{text}\nmode: {mode}\nprobe: {{targets: {targets}, max_hold: 0s}}\n");
     Failover::chosen(lab, options.binary.as_deref(), &text)
 }
 

@@ -40,6 +40,7 @@ downlinks: [lan0]
 mode: ebpf
 probe:
   targets: [icmp://203.0.113.1, icmp://203.0.113.2, "icmp://fd00:203::1", "icmp://fd00:203::2"]
+  max_hold: 0s
 "#;
 
 /// Longer than the daemon needs for anything but what it looks at only now and then.

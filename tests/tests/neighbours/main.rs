@@ -33,6 +33,7 @@ uplinks:
 downlinks: [lan0]
 probe:
   targets: [icmp://203.0.113.1, icmp://203.0.113.2, "icmp://fd00:203::1", "icmp://fd00:203::2"]
+  max_hold: 0s
 "#;
 
 /// Longer than the daemon needs to see a silent fault or its end with default settings.

@@ -102,7 +102,7 @@ impl Scene {
     /// A configuration with the mode and the lab's probe targets.
     fn whole(&self, config: &str) -> String {
         format!(
-            "{config}\nmode: {}\nprobe: {{targets: {TARGETS}, interval: {}ms, timeout: {}ms}}\n",
+            "{config}\nmode: {}\nprobe: {{targets: {TARGETS}, max_hold: 0s, interval: {}ms, timeout: {}ms}}\n",
             self.mode,
             patient(INTERVAL).as_millis(),
             patient(TIMEOUT).as_millis(),

@@ -7,7 +7,7 @@ use jiff::SignedDuration;
 
 use super::*;
 use crate::config;
-use crate::health::{Failure, Health, Outcome, PlanNumber, Round, TargetResult};
+use crate::health::{Failure, Health, Outcome, PlanNumber, Round};
 use crate::interface::InterfaceIndex;
 use crate::network::{DefaultRoute, InterfaceAddress, Link, NetworkView};
 use crate::state::RememberedHealth;
@@ -90,7 +90,7 @@ impl Bench {
             "uplinks:
   fiber: {{interface: wan1, id: 1}}
   lte: {{interface: wan2, id: 2, priority: 2{lte}}}
-probe: {{targets: [icmp://203.0.113.1], interval: 500ms, up_after: 5, down_after: 3}}
+probe: {{targets: [icmp://203.0.113.1], interval: 500ms, up_after: 5, down_after: 3, max_hold: 0s}}
 "
         ))
         .unwrap();
@@ -129,15 +129,7 @@ probe: {{targets: [icmp://203.0.113.1], interval: 500ms, up_after: 5, down_after
                     let rtt = Duration::from_millis(5);
                     Outcome::Answered { rtt }
                 };
-                let round = Round {
-                    plan: PlanNumber(1),
-                    sequence: self.sequence,
-                    sent_at: self.now.at,
-                    results: vec![TargetResult {
-                        target: config::Target::Icmp("203.0.113.1".parse().unwrap()),
-                        outcome,
-                    }],
-                };
+                let round = Round::of_one(PlanNumber(1), self.sequence, self.now.at, outcome);
                 self.engine
                     .round(id(uplink), Family::Ipv4, &round, self.now);
             }

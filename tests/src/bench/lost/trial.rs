@@ -21,6 +21,7 @@ const CONFIG: &str = r#"uplinks:
 downlinks: [lan0]
 probe:
   targets: [icmp://203.0.113.1, icmp://203.0.113.2, "icmp://fd00:203::1", "icmp://fd00:203::2"]
+  max_hold: 0s
 "#;
 
 /// Entries of the uplink that lives and of the one that dies.
