@@ -7,6 +7,7 @@
 //! uplink is usable, or all that still count as usable are silent too, nothing is done about it,
 //! since it would help nobody. What becomes of flows when a better uplink returns is in `draining`.
 
+mod blaming;
 mod debts;
 mod draining;
 mod gateway_macs;
@@ -25,7 +26,7 @@ use crate::controller::uplink::{Notice, Uplink};
 use crate::discover::Gateways;
 use crate::family::{Family, PerFamily};
 use crate::flows::{Surroundings, Uplinks};
-use crate::health::{Round, Transition};
+use crate::health::{Blame, Blamed, Round, Transition};
 use crate::interface::{InterfaceIndex, InterfaceName};
 use crate::network::{Link, NetworkView};
 use crate::probe::ProbePlan;
@@ -75,6 +76,8 @@ pub struct Engine {
     macs: GatewayMacs,
     notices: Vec<Notice>,
     drain_notices: Vec<DrainNotice>,
+    blame: Blame,
+    blamed: Vec<Blamed>,
     started: Timestamp,
     /// Something that a decision follows from has changed since the last one.
     pub(super) stale: bool,
@@ -114,6 +117,8 @@ impl Engine {
             macs: GatewayMacs::default(),
             notices: Vec::new(),
             drain_notices: Vec::new(),
+            blame: Blame::default(),
+            blamed: Vec::new(),
             started: now.wall,
             stale: true,
         };
@@ -169,6 +174,7 @@ impl Engine {
                 self.former.extend(former.map(|address| (id, address)));
             }
         }
+        self.blame_nobody_unasked(now);
         self.macs.retain(&self.mixed_links());
         self.neighbours(&neighbours);
         self.notice_time(now.at);
@@ -188,6 +194,7 @@ impl Engine {
     /// Takes in what is known of a round of probes.
     pub fn round(&mut self, id: UplinkId, family: Family, round: &Round, now: Moment) {
         self.notice_time(now.at);
+        self.blame(id, family, round, now);
         if let Some(uplink) = self.uplinks.get_mut(&id) {
             let machine = uplink.families.get_mut(family).machine();
             let doubtful = machine.is_doubtful();
@@ -308,6 +315,7 @@ impl Engine {
             &self.uplinks,
             &self.pools,
             &self.view,
+            &self.blame,
             now,
         )
     }

@@ -120,7 +120,7 @@ impl Bench {
                             rtt: Duration::from_millis(5),
                         }
                     };
-                    let round = Round::of_one(PlanNumber(1), self.sequence, self.now().at, outcome);
+                    let round = Round::of_two(PlanNumber(1), self.sequence, self.now().at, outcome);
                     let now = self.now();
                     self.engine.round(id(uplink), family, &round, now);
                 }

@@ -9,7 +9,7 @@ use crate::discover::{
     Gateways, Missing, Path, Reachability, addresses_of, is_link_local, network, reachability,
 };
 use crate::family::Family;
-use crate::health::{Health, LinkLoss, Machine, Thresholds, Transition};
+use crate::health::{Health, Hold, LinkLoss, Machine, Measured, Thresholds, Transition};
 use crate::network::NetworkView;
 use crate::select::Standing;
 use crate::status::State;
@@ -124,11 +124,17 @@ impl FamilyState {
         &mut self.machine
     }
 
-    pub(super) fn rtt_and_loss(&self) -> (Option<Duration>, Option<f64>) {
+    /// The round-trip time, and what was measured over the window.
+    pub(super) fn measured(&self) -> (Option<Duration>, Measured) {
         match self.reachability {
-            Reachability::Path(_) => (self.machine.rtt(), self.machine.measured().loss),
-            Reachability::Absent(_) | Reachability::LinkDown(_) => (None, None),
+            Reachability::Path(_) => (self.machine.rtt(), self.machine.measured()),
+            Reachability::Absent(_) | Reachability::LinkDown(_) => (None, Measured::default()),
         }
+    }
+
+    /// Whether it is held back though it answers.
+    pub(super) fn hold(&self, now: Instant) -> Option<Hold> {
+        self.machine.hold(now)
     }
 
     /// Looks at the network anew.

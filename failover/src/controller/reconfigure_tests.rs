@@ -178,7 +178,7 @@ fn probes_that_an_uplinks_predecessor_sent_prove_nothing() {
     let renamed = YAML.replace("cable: {interface: wan2", "other: {interface: wan2");
     let before = bench.now();
     bench.reload(&renamed);
-    let round = crate::health::Round::of_one(
+    let round = crate::health::Round::of_two(
         crate::health::PlanNumber(1),
         1000,
         before.at - std::time::Duration::from_millis(1),

@@ -1,12 +1,13 @@
 //! The engine's knowledge as the status document.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
 use crate::controller::uplink::Uplink;
 use crate::family::{Family, PerFamily};
+use crate::health::Blame;
 use crate::network::{NetworkView, Traffic};
 use crate::select::Pool;
 use crate::status::{FamilyStatus, State, StatusDocument, UplinkStatus, round_share};
@@ -20,6 +21,7 @@ pub(super) fn document(
     uplinks: &BTreeMap<UplinkId, Uplink>,
     pools: &PerFamily<Pool>,
     view: &NetworkView,
+    blame: &Blame,
     now: Instant,
 ) -> StatusDocument {
     let shares = PerFamily::from_fn(|family| pools.get(family).shares());
@@ -33,7 +35,11 @@ pub(super) fn document(
             .map(|(&id, uplink)| {
                 let family = |family| {
                     let share = shares.get(family).get(&id).copied().unwrap_or(0.0);
-                    family_status(uplink, family, share, now)
+                    let aside = blame.set_aside(id, family).map(ToString::to_string);
+                    FamilyStatus {
+                        targets_aside: aside.collect(),
+                        ..family_status(uplink, family, share, now)
+                    }
                 };
                 let (ipv4, ipv6) = (family(Family::Ipv4), family(Family::Ipv6));
                 // On a tie IPv4 speaks for the uplink.
@@ -72,17 +78,23 @@ pub(super) fn document(
 
 fn family_status(uplink: &Uplink, family: Family, share: f64, now: Instant) -> FamilyStatus {
     let state = uplink.families.get(family);
-    let (rtt, loss) = state.rtt_and_loss();
+    let (rtt, measured) = state.measured();
+    // Hundredths of a millisecond: more is noise.
+    let ms = |time: Duration| (time.as_secs_f64() * 100_000.0).round() / 100.0;
     FamilyStatus {
         state: state.state(),
         gateway: state.path().and_then(|path| path.gateway),
         source: state.path().map(|path| path.source),
         share: round_share(share),
-        // Hundredths of a millisecond: more is noise. What does not answer has no round-trip time.
-        rtt_ms: rtt
+        // What does not answer has no round-trip time.
+        rtt_ms: rtt.filter(|_| state.state() != State::Down).map(ms),
+        jitter_ms: measured
+            .jitter
             .filter(|_| state.state() != State::Down)
-            .map(|rtt| (rtt.as_secs_f64() * 100_000.0).round() / 100.0),
-        loss: loss.map(round_share),
+            .map(ms),
+        loss: measured.loss.map(round_share),
+        held_back_s: state.hold(now).map(|hold| hold.left.as_secs()),
+        targets_aside: Vec::new(),
         reason: state.reason(now),
         draining_until: uplink.drains_until(family).map(|end| end.wall),
     }

@@ -29,6 +29,7 @@
 //! What answers, but badly by the user's limits (`quality`), or is held back after many failures
 //! (`damping`), is degraded: others are preferred, and it is better than none.
 
+mod blame;
 mod damping;
 mod machine;
 mod quality;
@@ -45,6 +46,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+pub use blame::{Asked, Blame, Blamed};
 pub use damping::Hold;
 pub use machine::{Machine, Thresholds, Transition};
 pub use quality::{Complaint, Measured};

@@ -248,8 +248,8 @@ impl Round {
 
 #[cfg(test)]
 impl Round {
-    /// A regular round that asked one target, for tests.
-    pub(crate) fn of_one(
+    /// A regular round that asked two targets, which fared alike, for tests.
+    pub(crate) fn of_two(
         plan: PlanNumber,
         sequence: u64,
         sent_at: Instant,
@@ -260,8 +260,10 @@ impl Round {
             sequence,
             kind: RoundKind::Regular,
             sent_at,
-            targets: [Target::Icmp([203, 0, 113, 1].into())].into(),
-            outcomes: vec![outcome],
+            targets: [1, 2]
+                .map(|host| Target::Icmp([203, 0, 113, host].into()))
+                .into(),
+            outcomes: vec![outcome; 2],
         }
     }
 }

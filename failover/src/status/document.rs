@@ -121,10 +121,18 @@ pub struct FamilyStatus {
     pub share: f64,
     /// Smoothed round-trip time of probes in milliseconds.
     pub rtt_ms: Option<f64>,
+    /// The mean change of the round-trip time from one answer to the next, in milliseconds.
+    pub jitter_ms: Option<f64>,
     /// The fraction of probes lost, 0 to 1.
     pub loss: Option<f64>,
     /// Why it is in this state.
     pub reason: String,
+    /// For how many seconds more it is held back if it goes on answering, since it failed again and
+    /// again; null when it is not.
+    pub held_back_s: Option<u64>,
+    /// Targets without which it is judged, since their silence is their own fault.
+    #[serde(default)]
+    pub targets_aside: Vec<String>,
     /// Until when old flows may finish while new ones go elsewhere; null where they are not to end.
     pub draining_until: Option<Timestamp>,
 }

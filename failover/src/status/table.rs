@@ -197,6 +197,9 @@ mod tests {
             loss: Some(0.0),
             reason: reason.to_owned(),
             draining_until: None,
+            jitter_ms: Some(0.3),
+            held_back_s: None,
+            targets_aside: Vec::new(),
         };
         StatusDocument {
             mode: "classic".to_owned(),

@@ -9,7 +9,7 @@ use failover_tests::traffic::{AskError, Asked};
 use failover_tests::{Flows, Host, Protocol, Tally, Traffic};
 
 use crate::Outcome;
-use crate::scene::{BRIEF, LIMIT, PATIENT};
+use crate::scene::{LIMIT, PATIENT, SILENCE};
 
 /// Open flows, parted by protocol and uplink.
 pub(crate) struct Conversations {
@@ -100,7 +100,7 @@ impl Conversations {
     /// Asks all flows of some uplinks: none is answered.
     pub(crate) async fn expect_silence(&self, uplinks: &[u8]) -> Outcome {
         for part in self.on_any(uplinks) {
-            let tally = Tally::of(&part.flows.ask(BRIEF).await?);
+            let tally = Tally::of(&part.flows.ask(SILENCE).await?);
             assert_eq!(tally.answered(), 0, "{part}: {tally}");
         }
         Ok(())

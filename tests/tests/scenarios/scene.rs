@@ -25,6 +25,9 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 pub(crate) const PATIENT: Duration = Duration::from_secs(5);
 /// How long an answer is waited for that may not or must not come.
 pub(crate) const BRIEF: Duration = Duration::from_millis(700);
+/// How long the answers are waited for that a dead uplink does not bring: less, for all protocols one
+/// after the other, than the daemon needs to find out.
+pub(crate) const SILENCE: Duration = Duration::from_millis(150);
 
 /// Whom the daemon asks in the lab, as many as by default.
 const TARGETS: &str =

@@ -129,7 +129,7 @@ probe: {{targets: [icmp://203.0.113.1], interval: 500ms, up_after: 5, down_after
                     let rtt = Duration::from_millis(5);
                     Outcome::Answered { rtt }
                 };
-                let round = Round::of_one(PlanNumber(1), self.sequence, self.now.at, outcome);
+                let round = Round::of_two(PlanNumber(1), self.sequence, self.now.at, outcome);
                 self.engine
                     .round(id(uplink), Family::Ipv4, &round, self.now);
             }

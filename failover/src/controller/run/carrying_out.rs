@@ -12,6 +12,7 @@ use crate::controller::apply_error::ApplyErrors;
 use crate::controller::uplink::Notice;
 use crate::dataplane::Steering;
 use crate::flows::LostConnection;
+use crate::health::Blamed;
 use crate::interface::InterfaceName;
 use crate::status::State;
 
@@ -86,11 +87,32 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
         for notice in self.engine.take_drain_notices() {
             notice.tell();
         }
+        for blamed in self.engine.take_blamed() {
+            self.tell_of_target(&blamed);
+        }
         let news = decision.wanted != self.wanted || !decision.forget.is_subset(&self.forget);
         self.suspect |= news || !decision.forget.is_empty();
         self.wanted = decision.wanted;
         self.forget = decision.forget;
         news
+    }
+
+    fn tell_of_target(&self, blamed: &Blamed) {
+        let Blamed {
+            target,
+            family,
+            uplink,
+            back,
+        } = blamed;
+        let names = self.engine.names();
+        let by = uplink
+            .and_then(|id| names.get(&id).map(ToString::to_string))
+            .unwrap_or_else(|| "all uplinks".to_owned());
+        if *back {
+            info!(%target, %family, by, "a target answers again, and counts again");
+        } else {
+            warn!(%target, %family, by, "a target is silent by its own fault, and is set aside");
+        }
     }
 
     pub(super) async fn apply(&mut self) -> Result<(), ApplyErrors> {
