@@ -57,6 +57,7 @@ mod sys;
 pub mod terminal;
 pub mod traffic;
 pub mod tun;
+pub mod virtual_line;
 
 pub use daemon::{Daemon, Failover};
 pub use error::LabError;

@@ -16,6 +16,8 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
+pub use pace::{Pace, Tempo};
+
 use crate::config::Target;
 use crate::family::Family;
 use crate::health::{PlanNumber, Round};

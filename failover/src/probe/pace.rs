@@ -6,8 +6,9 @@
 
 use std::time::{Duration, Instant};
 
+use super::ProbePlan;
 use super::round_trip::RoundTrip;
-use super::{ProbePlan, phase};
+use crate::config::ProbeConfig;
 use crate::health::{Demand, Places, Round, RoundKind, Verdict};
 
 /// The confirming rounds that go out in the time of one interval, and the least between them.
@@ -16,13 +17,45 @@ const LEAST_BETWEEN: Duration = Duration::from_millis(100);
 /// A regular round that comes later than this is late: those that follow keep their distance.
 const LATE: Duration = Duration::from_millis(5);
 
+/// What the pace of a plan follows from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tempo {
+    /// From one regular round to the next.
+    pub interval: Duration,
+    /// How long an answer may take at most.
+    pub timeout: Duration,
+    /// Targets that must answer for a round to be good.
+    pub required: u16,
+    /// Bad rounds in a row until down: for as long as that takes, a doubt is looked into.
+    pub down_after: u16,
+}
+
+impl From<&ProbeConfig> for Tempo {
+    fn from(probe: &ProbeConfig) -> Self {
+        Self {
+            interval: probe.interval,
+            timeout: probe.timeout,
+            required: probe.required,
+            down_after: probe.down_after,
+        }
+    }
+}
+
+impl From<&ProbePlan> for Tempo {
+    fn from(plan: &ProbePlan) -> Self {
+        Self {
+            interval: plan.interval,
+            timeout: plan.timeout,
+            required: plan.required,
+            down_after: plan.down_after,
+        }
+    }
+}
+
 /// The pace of one plan.
 #[derive(Clone, Debug)]
-pub(super) struct Pace {
-    interval: Duration,
-    timeout: Duration,
-    demand: Demand,
-    down_after: u16,
+pub struct Pace {
+    tempo: Tempo,
     next_regular: Instant,
     /// How long after the first round the second one is sent, as long as none has been.
     second: Option<Duration>,
@@ -41,34 +74,28 @@ struct Doubt {
 }
 
 impl Pace {
-    /// The first regular round is sent now.
-    pub(super) fn new(plan: &ProbePlan, targets: usize, now: Instant) -> Self {
+    /// The first regular round is sent now, the second one so much later.
+    #[must_use]
+    pub fn new(tempo: Tempo, targets: usize, now: Instant, second: Duration) -> Self {
         Self {
-            interval: plan.interval.max(Duration::from_millis(1)),
-            timeout: plan.timeout,
-            demand: Demand {
-                required: plan.required,
-                aside: Places::NONE,
-            },
-            down_after: plan.down_after,
+            tempo: at_least_a_millisecond(tempo),
             next_regular: now,
-            second: Some(phase::second_round(plan.uplink, plan.family, plan.interval)),
+            second: Some(second),
             doubt: None,
             last_good: None,
             round_trips: vec![RoundTrip::default(); targets],
         }
     }
 
-    /// Rounds are sent at the pace of this plan from now on.
-    pub(super) fn follow(&mut self, plan: &ProbePlan, now: Instant) {
-        self.interval = plan.interval.max(Duration::from_millis(1));
-        self.demand.required = plan.required;
-        self.down_after = plan.down_after;
-        self.next_regular = self.next_regular.min(now + self.interval);
+    /// Rounds are sent at this tempo from now on.
+    pub fn follow(&mut self, tempo: Tempo, now: Instant) {
+        self.tempo = at_least_a_millisecond(tempo);
+        self.next_regular = self.next_regular.min(now + self.tempo.interval);
     }
 
     /// When the next round is to be sent.
-    pub(super) fn next(&self) -> Instant {
+    #[must_use]
+    pub fn next(&self) -> Instant {
         self.confirming()
             .map_or(self.next_regular, |next| next.min(self.next_regular))
     }
@@ -81,37 +108,44 @@ impl Pace {
     }
 
     /// A round is sent now: which one it is.
-    pub(super) fn begin(&mut self, now: Instant) -> RoundKind {
+    pub fn begin(&mut self, now: Instant) -> RoundKind {
         let regular = self.next_regular <= now;
         if let Some(doubt) = &mut self.doubt {
-            doubt.next = now + (self.interval / CONFIRMING).max(LEAST_BETWEEN);
+            doubt.next = now + (self.tempo.interval / CONFIRMING).max(LEAST_BETWEEN);
         }
         if !regular {
             return RoundKind::Confirming;
         }
         let late = now.saturating_duration_since(self.next_regular) > LATE;
         let from = if late { now } else { self.next_regular };
-        self.next_regular = from + self.second.take().unwrap_or(self.interval);
+        self.next_regular = from + self.second.take().unwrap_or(self.tempo.interval);
         RoundKind::Regular
     }
 
     /// After which time an answer of a target is overdue.
-    pub(super) fn overdue_after(&self, place: usize) -> Duration {
+    #[must_use]
+    pub fn overdue_after(&self, place: usize) -> Duration {
         self.round_trips
             .get(place)
-            .map_or(self.timeout, |times| times.overdue_after(self.timeout))
+            .map_or(self.tempo.timeout, |times| {
+                times.overdue_after(self.tempo.timeout)
+            })
     }
 
     /// A target has answered.
-    pub(super) fn answered(&mut self, place: usize, rtt: Duration) {
+    pub fn answered(&mut self, place: usize, rtt: Duration) {
         if let Some(times) = self.round_trips.get_mut(place) {
             times.learn(rtt);
         }
     }
 
     /// Takes in what is known of a round.
-    pub(super) fn learn(&mut self, round: &Round, now: Instant) {
-        match round.verdict(self.demand) {
+    pub fn learn(&mut self, round: &Round, now: Instant) {
+        let demand = Demand {
+            required: self.tempo.required,
+            aside: Places::NONE,
+        };
+        match round.verdict(demand) {
             Some(Verdict::Good) if self.last_good.is_none_or(|last| last < round.sequence) => {
                 self.last_good = Some(round.sequence);
                 self.doubt = None;
@@ -125,11 +159,22 @@ impl Pace {
 
     /// Something says that the line may be dead.
     fn doubt(&mut self, now: Instant) {
-        let takes = self.interval.saturating_mul(self.down_after.into()) + self.timeout;
+        let takes = self
+            .tempo
+            .interval
+            .saturating_mul(self.tempo.down_after.into())
+            + self.tempo.timeout;
         self.doubt.get_or_insert(Doubt {
             next: now,
             until: now + takes,
         });
+    }
+}
+
+fn at_least_a_millisecond(tempo: Tempo) -> Tempo {
+    Tempo {
+        interval: tempo.interval.max(Duration::from_millis(1)),
+        ..tempo
     }
 }
 
@@ -140,6 +185,10 @@ mod tests {
 
     const INTERVAL: Duration = Duration::from_millis(500);
 
+    fn tempo(interval: Duration) -> Tempo {
+        Tempo::from(&crate::probe::tests::plan(interval))
+    }
+
     struct Bench {
         pace: Pace,
         start: Instant,
@@ -149,12 +198,8 @@ mod tests {
     impl Bench {
         fn new() -> Self {
             let start = Instant::now();
-            let plan = crate::probe::tests::plan(INTERVAL);
             Self {
-                pace: Pace {
-                    second: None,
-                    ..Pace::new(&plan, 1, start)
-                },
+                pace: Pace::new(tempo(INTERVAL), 1, start, INTERVAL),
                 start,
                 sequence: 0,
             }
@@ -239,11 +284,11 @@ mod tests {
     fn another_interval_counts_from_now() {
         let mut bench = Bench::new();
         let at = |ms| bench.start + Duration::from_millis(ms);
-        let plan = |interval| crate::probe::tests::plan(interval);
-        bench.pace.follow(&plan(Duration::from_secs(5)), at(0));
         bench.pace.begin(at(0));
-        assert_eq!(bench.pace.next(), at(5000));
-        bench.pace.follow(&plan(INTERVAL), at(600));
+        bench.pace.follow(tempo(Duration::from_secs(5)), at(0));
+        bench.pace.begin(at(500));
+        assert_eq!(bench.pace.next(), at(5500));
+        bench.pace.follow(tempo(INTERVAL), at(600));
         assert_eq!(bench.pace.next(), at(1100));
     }
 }

@@ -12,8 +12,8 @@ use tracing::{info, warn};
 
 use super::icmp::IcmpSocket;
 use super::identifier::{self, Identifier};
-use super::pace::Pace;
-use super::{ProbePlan, Report};
+use super::pace::{Pace, Tempo};
+use super::{ProbePlan, Report, phase};
 use crate::config::Target;
 use crate::family::Family;
 use crate::health::{Failure, Outcome, PlanNumber, Round};
@@ -36,7 +36,12 @@ pub(super) async fn run(
         return;
     }
     let now = Instant::now();
-    let mut pace = Pace::new(&plan, targets.len(), now);
+    let mut pace = Pace::new(
+        Tempo::from(&plan),
+        targets.len(),
+        now,
+        phase::second_round(plan.uplink, plan.family, plan.interval),
+    );
     let mut rounds = Rounds {
         plan,
         number,
@@ -61,7 +66,7 @@ pub(super) async fn run(
             () = sleep_until(due.into()) => rounds.on_time(&mut pace).await,
             Some(done) = rounds.echoes.join_next_with_id() => rounds.ended(done, &mut pace).await,
             Ok(()) = followed.changed() => {
-                pace.follow(&followed.borrow_and_update(), Instant::now());
+                pace.follow(Tempo::from(&*followed.borrow_and_update()), Instant::now());
                 Ok(())
             }
         };

@@ -7,9 +7,11 @@
 //! more files open than at first.
 
 //!
-//! [`repeat`] repeats one thing so many times: kills and starts of the daemon, or changes of interfaces.
+//! [`repeat`] repeats one thing so many times: kills and starts of the daemon, or changes of
+//! interfaces. [`line`](line()) plays days of a rough line in virtual time.
 
 mod cycle;
+mod line;
 mod repeat;
 
 use std::path::PathBuf;
@@ -27,6 +29,7 @@ use crate::terminal::Terminal;
 
 use cycle::{Cycle, Verdict};
 
+pub use line::line;
 pub use repeat::{What, repeat};
 
 /// What is to be done.
@@ -58,7 +61,9 @@ pub async fn run(terminal: &Terminal, options: &Options) -> Result<Outcome, LabE
     let seed = options.seed.unwrap_or_else(Chance::any_seed);
     terminal.line(format!("soak: three uplinks, random faults, --seed {seed}"));
     let lab = Lab::builder().uplinks(3).clients(1).build().await?;
-    let failover = Failover::chosen(&lab, options.binary.as_deref(), CONFIG)?;
+    // The same uplinks fail again and again.
+    let config = format!("{CONFIG}  max_hold: 0s\n");
+    let failover = Failover::chosen(&lab, options.binary.as_deref(), &config)?;
     let daemon = failover.run().await?;
     let mut chance = Chance::from_seed(seed);
     let begin = Instant::now();

@@ -52,7 +52,8 @@ enum Command {
         /// What happens
         #[arg(long, value_enum, default_value_t = WhatArgument::Faults)]
         what: WhatArgument,
-        /// How many restarts or rounds of churn there are, in each mode; 200 and 500 by default
+        /// How many restarts or rounds of churn there are in each mode, or how many days of a line;
+        /// 200, 500 and 1000 by default
         #[arg(long, value_name = "NUMBER")]
         times: Option<usize>,
         /// How long faults are played
@@ -170,6 +171,8 @@ enum WhatArgument {
     Restarts,
     /// Interfaces of uplinks and downlinks come, go and change
     Churn,
+    /// Days of a rough line in virtual time: it must never be taken for dead
+    Line,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -327,6 +330,7 @@ async fn run(terminal: &Terminal, command: Command) -> Result<ExitCode, Box<dyn 
                     let what = soak::What::Churn(times.unwrap_or(500));
                     soak::repeat(terminal, what, &options).await?
                 }
+                WhatArgument::Line => soak::line(terminal, times.unwrap_or(1000), &options)?,
             };
             write_json(json, &outcome.json)?;
             Ok(status(outcome.held))
