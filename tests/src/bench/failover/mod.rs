@@ -34,19 +34,24 @@ impl Fault {
     /// All faults.
     pub const ALL: [Self; 3] = [Self::BlackHole, Self::Carrier, Self::Interface];
 
-    /// What is demanded.
+    /// What is demanded where a round of probes is sent every `interval`; of a black hole only for
+    /// half a second, which is the default, and a tenth.
     #[must_use]
-    pub const fn demand(self) -> Option<Demand> {
-        match self {
-            Self::BlackHole => Some(Demand {
-                median: Duration::from_millis(2500),
-                max: Some(Duration::from_millis(3500)),
+    pub const fn demand(self, interval: Duration) -> Option<Demand> {
+        match (self, interval.as_millis()) {
+            (Self::BlackHole, 500) => Some(Demand {
+                median: Duration::from_millis(1500),
+                max: Some(Duration::from_millis(2500)),
             }),
-            Self::Carrier => Some(Demand {
-                median: Duration::from_millis(50),
+            (Self::BlackHole, 100) => Some(Demand {
+                median: Duration::from_millis(400),
+                max: Some(Duration::from_millis(1000)),
+            }),
+            (Self::Carrier, _) => Some(Demand {
+                median: Duration::from_millis(10),
                 max: None,
             }),
-            Self::Interface => None,
+            (Self::BlackHole | Self::Interface, _) => None,
         }
     }
 }
@@ -85,6 +90,8 @@ pub struct Trial {
 pub struct Series {
     /// The fault.
     pub fault: Fault,
+    /// From one round of probes to the next.
+    pub interval: Duration,
     /// The trials.
     pub trials: Vec<Trial>,
 }
@@ -100,10 +107,16 @@ impl Series {
         Distribution::of(&self.durations())
     }
 
+    /// What is demanded of it.
+    #[must_use]
+    pub const fn demand(&self) -> Option<Demand> {
+        self.fault.demand(self.interval)
+    }
+
     /// Whether what is demanded holds; a series without trials shows nothing.
     #[must_use]
     pub fn holds(&self) -> bool {
-        match (self.distribution(), self.fault.demand()) {
+        match (self.distribution(), self.demand()) {
             (None, _) => false,
             (Some(_), None) => true,
             (Some(found), Some(demand)) => {
@@ -143,21 +156,22 @@ mod tests {
         };
         Series {
             fault,
+            interval: Duration::from_millis(500),
             trials: millis.iter().map(trial).collect(),
         }
     }
 
     #[test]
     fn a_black_hole_is_held_to_its_median_and_its_worst_trial() {
-        assert!(series(Fault::BlackHole, &[2000, 2400, 3400]).holds());
-        assert!(!series(Fault::BlackHole, &[2000, 2600, 3400]).holds());
-        assert!(!series(Fault::BlackHole, &[2000, 2400, 3600]).holds());
+        assert!(series(Fault::BlackHole, &[1100, 1400, 2400]).holds());
+        assert!(!series(Fault::BlackHole, &[1100, 1600, 2400]).holds());
+        assert!(!series(Fault::BlackHole, &[1100, 1400, 2600]).holds());
         assert!(!series(Fault::BlackHole, &[]).holds());
     }
 
     #[test]
     fn a_lost_carrier_is_held_to_its_median_alone() {
-        assert!(series(Fault::Carrier, &[30, 40, 300]).holds());
-        assert!(!series(Fault::Carrier, &[30, 60, 70]).holds());
+        assert!(series(Fault::Carrier, &[3, 4, 30]).holds());
+        assert!(!series(Fault::Carrier, &[3, 16, 17]).holds());
     }
 }

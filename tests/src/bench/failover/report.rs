@@ -50,7 +50,7 @@ fn table(measured: &Measured) -> Table {
 }
 
 fn demanded(series: &Series) -> Option<String> {
-    let demand = series.fault.demand()?;
+    let demand = series.demand()?;
     let mut text = format!("{}: median up to {}", series.fault, Short(demand.median));
     if let Some(max) = demand.max {
         text += &format!(", no trial over {}", Short(max));
@@ -62,7 +62,7 @@ fn demanded(series: &Series) -> Option<String> {
 #[must_use]
 pub fn json(measured: &Measured) -> Value {
     let series = measured.series.iter().map(|series| {
-        let demand = series.fault.demand();
+        let demand = series.demand();
         json!({
             "fault": series.fault,
             "trials": series.trials,

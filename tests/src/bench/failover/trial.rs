@@ -26,8 +26,6 @@ probe:
   targets: [icmp://203.0.113.1, icmp://203.0.113.2, "icmp://fd00:203::1", "icmp://fd00:203::2"]
   max_hold: 0s
 "#;
-/// The default of the configuration.
-const PROBE_INTERVAL: Duration = Duration::from_millis(500);
 
 const MAIN: u8 = 1;
 const BACKUP: u8 = 2;
@@ -50,6 +48,8 @@ pub struct Options {
     pub faults: Vec<Fault>,
     /// The families of the new flows, in turn from trial to trial.
     pub families: Vec<Family>,
+    /// From one round of probes to the next.
+    pub interval: Duration,
     /// How many trials of each fault.
     pub trials: usize,
     /// The binary; by default the one that was built together with this program.
@@ -64,11 +64,13 @@ pub struct Options {
 /// When a trial could not be carried out; the error says which.
 pub async fn run(terminal: &Terminal, options: &Options) -> Result<Measured, LabError> {
     let lab = Lab::builder().uplinks(2).capture(false).build().await?;
-    let failover = Failover::chosen(&lab, options.binary.as_deref(), CONFIG)?;
+    let config = format!("{CONFIG}  interval: {}ms\n", options.interval.as_millis());
+    let failover = Failover::chosen(&lab, options.binary.as_deref(), &config)?;
     let daemon = failover.run().await?;
     let bench = Bench {
         lab: &lab,
         daemon: &daemon,
+        interval: options.interval,
     };
     let mut chance = Chance::from_seed(Chance::any_seed());
     let mut measured = Measured {
@@ -79,6 +81,7 @@ pub async fn run(terminal: &Terminal, options: &Options) -> Result<Measured, Lab
         terminal.line(format!("{fault}, {} trials", options.trials));
         let mut series = Series {
             fault: *fault,
+            interval: options.interval,
             trials: Vec::new(),
         };
         let families = options.families.iter().cycle().take(options.trials);
@@ -112,6 +115,7 @@ pub async fn run(terminal: &Terminal, options: &Options) -> Result<Measured, Lab
 struct Bench<'l> {
     lab: &'l Lab,
     daemon: &'l Daemon,
+    interval: Duration,
 }
 
 impl Bench<'_> {
@@ -123,7 +127,7 @@ impl Bench<'_> {
     ) -> Result<Trial, LabError> {
         self.ready(family).await?;
         // The fault may come at any time between two rounds of probes.
-        tokio::time::sleep(chance.up_to(PROBE_INTERVAL)).await;
+        tokio::time::sleep(chance.up_to(self.interval)).await;
         let traffic = Traffic::new(Protocol::Udp, family, 1).within(ANSWER_WITHIN);
         let client = self.lab.client(1)?;
         let watch = client.first_answer(traffic, EVERY, FAILOVER_WITHIN, |answer| {

@@ -152,6 +152,9 @@ struct FailoverArguments {
     /// The address family of the new flows
     #[arg(long, value_enum, default_value_t = FamilyArgument::Both)]
     family: FamilyArgument,
+    /// Milliseconds from one round of probes to the next; the default is the daemon's
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u16).range(10..))]
+    interval: u16,
     /// The binary to measure; by default the one that was built together with this program
     #[arg(long, value_name = "PATH")]
     failover: Option<PathBuf>,
@@ -211,6 +214,7 @@ impl From<FailoverArguments> for failover_bench::Options {
                 FamilyArgument::Ipv6 => vec![Family::Ipv6],
                 FamilyArgument::Both => Family::ALL.to_vec(),
             },
+            interval: Duration::from_millis(arguments.interval.into()),
             trials: arguments.trials.into(),
             binary: arguments.failover,
             log: arguments.log,
