@@ -99,6 +99,8 @@ pub struct UplinkConfig {
     pub priority: u32,
     /// Whether new outbound flows may choose it.
     pub new_flows: bool,
+    /// Whether every byte is paid for: it is probed sparingly.
+    pub metered: bool,
     /// Whether sources are translated.
     pub nat: Nat,
     /// What people call it.

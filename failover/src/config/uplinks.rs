@@ -138,6 +138,7 @@ fn uplink<'a>(
         weight,
         priority,
         new_flows,
+        metered,
         nat,
         description,
         probe: probe

@@ -11,6 +11,7 @@ mod blaming;
 mod debts;
 mod draining;
 mod gateway_macs;
+mod pacing;
 mod situation;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -196,13 +197,13 @@ impl Engine {
         self.notice_time(now.at);
         self.blame(id, family, round, now);
         if let Some(uplink) = self.uplinks.get_mut(&id) {
-            let machine = uplink.families.get_mut(family).machine();
-            let doubtful = machine.is_doubtful();
-            let transition = machine.round(now.at, round);
+            let state = uplink.families.get_mut(family);
+            let before = (state.is_doubtful(), state.is_in_question());
+            let transition = state.machine().round(now.at, round);
+            let after = (state.is_doubtful(), state.is_in_question());
             tracing_transition(id, family, transition.as_ref());
-            if doubtful != machine.is_doubtful() && self.owes() {
-                self.stale = true;
-            }
+            // Others may be probed more often now, and what was withheld may be due.
+            self.stale |= before != after;
             if transition.is_some() {
                 self.stale = true;
                 self.tell(now);
@@ -267,7 +268,7 @@ impl Engine {
                     source: path.source,
                     mark: self.config.marks.probe(id),
                     targets: asked,
-                    interval: uplink.config.probe.interval,
+                    interval: self.interval(uplink, family),
                     timeout: uplink.config.probe.timeout,
                     required: uplink.config.probe.required,
                     down_after: uplink.config.probe.down_after,

@@ -269,6 +269,15 @@ impl FamilyState {
         matches!(self.reachability, Reachability::Path(_)) && self.machine.answers()
     }
 
+    /// Whether its verdict may be another one soon.
+    pub(super) fn is_in_question(&self) -> bool {
+        match self.health() {
+            Health::Unknown => true,
+            Health::Up | Health::Degraded => self.is_doubtful(),
+            Health::Down => self.answers(),
+        }
+    }
+
     pub(super) fn health(&self) -> Health {
         if self.retired {
             Health::Down

@@ -79,7 +79,11 @@ fn weights_and_priorities_change_with_no_flow_forgotten_and_no_probe_disturbed()
     );
     assert!(first.is_none());
     assert_eq!(second.forget.len(), 0);
-    assert_eq!(bench.plans(), plans);
+    let disturbed = bench.plans().into_iter().zip(plans).any(|(after, before)| {
+        // What was the reserve is needed now.
+        !after.is_same_but_for_pace(&before) || after.interval > before.interval
+    });
+    assert!(!disturbed);
     assert_eq!(bench.members(Family::Ipv4), [1, 2, 3]);
     let after = bench.ipv4("fiber");
     assert!(after.share > 0.8 && before.share < 0.6);

@@ -54,7 +54,7 @@ pub struct ProbePlan {
 
 impl ProbePlan {
     /// Whether it differs at most in when rounds are sent.
-    fn is_same_but_for_pace(&self, other: &Self) -> bool {
+    pub(crate) fn is_same_but_for_pace(&self, other: &Self) -> bool {
         *self
             == Self {
                 interval: self.interval,

@@ -57,6 +57,7 @@ impl From<&ProbePlan> for Tempo {
 pub struct Pace {
     tempo: Tempo,
     next_regular: Instant,
+    last_regular: Option<Instant>,
     /// How long after the first round the second one is sent, as long as none has been.
     second: Option<Duration>,
     doubt: Option<Doubt>,
@@ -80,6 +81,7 @@ impl Pace {
         Self {
             tempo: at_least_a_millisecond(tempo),
             next_regular: now,
+            last_regular: None,
             second: Some(second),
             doubt: None,
             last_good: None,
@@ -87,10 +89,13 @@ impl Pace {
         }
     }
 
-    /// Rounds are sent at this tempo from now on.
+    /// Rounds are sent at this tempo from now on; one that is due by it at once.
     pub fn follow(&mut self, tempo: Tempo, now: Instant) {
         self.tempo = at_least_a_millisecond(tempo);
-        self.next_regular = self.next_regular.min(now + self.tempo.interval);
+        let due = self
+            .last_regular
+            .map_or(now, |last| last + self.tempo.interval);
+        self.next_regular = self.next_regular.min(due.max(now));
     }
 
     /// When the next round is to be sent.
@@ -116,6 +121,7 @@ impl Pace {
         if !regular {
             return RoundKind::Confirming;
         }
+        self.last_regular = Some(now);
         let late = now.saturating_duration_since(self.next_regular) > LATE;
         let from = if late { now } else { self.next_regular };
         self.next_regular = from + self.second.take().unwrap_or(self.tempo.interval);
@@ -289,6 +295,8 @@ mod tests {
         bench.pace.begin(at(500));
         assert_eq!(bench.pace.next(), at(5500));
         bench.pace.follow(tempo(INTERVAL), at(600));
-        assert_eq!(bench.pace.next(), at(1100));
+        assert_eq!(bench.pace.next(), at(1000));
+        bench.pace.follow(tempo(Duration::from_millis(20)), at(600));
+        assert_eq!(bench.pace.next(), at(600), "it is due already");
     }
 }

@@ -73,6 +73,7 @@ fn uplink_changes(
         weight,
         priority,
         new_flows,
+        metered,
         nat,
         description,
         probe,
@@ -92,6 +93,7 @@ fn uplink_changes(
     keys.compare("weight", &before.weight, weight);
     keys.compare("priority", &before.priority, priority);
     keys.compare("new_flows", &before.new_flows, new_flows);
+    keys.compare("metered", &before.metered, metered);
     keys.compare("nat", &before.nat, nat);
     keys.compare_by(
         "description",

@@ -55,6 +55,7 @@ fn default_uplink(interface: &str) -> UplinkConfig {
         weight: 1,
         priority: 1,
         new_flows: true,
+        metered: false,
         nat: Nat::Masquerade,
         description: None,
         probe: default_probe(),
