@@ -103,6 +103,13 @@ pub enum Command {
     )]
     Reload(ReloadArgs),
 
+    /// Trusts an uplink that is held back, since it failed again and again.
+    ///
+    /// Such an uplink is `degraded` while it answers, for longer after each failure. With this it is
+    /// up at once, and its failures are forgotten.
+    #[command(after_help = "Example:\n  failover trust fiber")]
+    Trust(TrustArgs),
+
     /// Takes out of the kernel everything that failover ever put there.
     ///
     /// It works without a daemon and refuses beside one. The configuration says where the state
@@ -137,6 +144,18 @@ pub struct ReloadArgs {
     /// Prints JSON, for scripts.
     #[arg(long)]
     pub json: bool,
+
+    /// The daemon's control socket.
+    #[arg(long, value_name = "SOCK", default_value = CONTROL)]
+    pub control: PathBuf,
+}
+
+/// Which uplink, and of which daemon.
+#[derive(Debug, Args)]
+pub struct TrustArgs {
+    /// The uplink.
+    #[arg(value_name = "NAME")]
+    pub uplink: UplinkName,
 
     /// The daemon's control socket.
     #[arg(long, value_name = "SOCK", default_value = CONTROL)]

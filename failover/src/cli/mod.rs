@@ -10,6 +10,7 @@ mod output;
 mod reload;
 mod run;
 mod status;
+mod trust;
 
 pub use args::{Arguments, Command};
 
@@ -30,6 +31,7 @@ pub fn main() -> ExitCode {
         Command::Status(args) => status::status(args),
         Command::Flows(args) => flows::flows(args),
         Command::Reload(args) => reload::reload(args),
+        Command::Trust(args) => trust::trust(args),
         Command::Clean(args) => clean::clean(args),
     };
     match done {

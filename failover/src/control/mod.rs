@@ -11,6 +11,7 @@ pub use reply::{HungUp, Lines, Reply};
 
 use serde::{Deserialize, Serialize};
 
+use crate::family::Family;
 use crate::flows::FlowEntry;
 use crate::reload::{Refusal, Reloaded};
 use crate::status::StatusDocument;
@@ -29,6 +30,11 @@ pub enum Request {
     },
     /// To read the configuration again and follow it.
     Reload,
+    /// To trust an uplink that is held back, since it failed again and again.
+    Trust {
+        /// The uplink.
+        uplink: UplinkName,
+    },
 }
 
 /// What is answered.
@@ -50,6 +56,11 @@ pub enum Answer {
     Reloaded(Reloaded),
     /// To [`Request::Reload`]: why nothing did.
     NotReloaded(Refusal),
+    /// To [`Request::Trust`]: in which families the uplink was held back.
+    Trusted {
+        /// The families.
+        families: Vec<Family>,
+    },
     /// The request was not understood, or could not be carried out to its end.
     Error(String),
 }

@@ -211,6 +211,25 @@ impl Engine {
         }
     }
 
+    /// Trusts an uplink although it failed again and again, and forgets that it did. Returns the
+    /// families in which it was held back.
+    pub fn trust(&mut self, name: &UplinkName, now: Moment) -> Vec<Family> {
+        let mut held = Vec::new();
+        for (&id, uplink) in &mut self.uplinks {
+            for family in Family::ALL {
+                let state = uplink.families.get_mut(family);
+                if uplink.name == *name {
+                    held.extend(state.hold(now.at).map(|_| family));
+                    let transition = state.machine().forgive(now.at);
+                    tracing_transition(id, family, transition.as_ref());
+                    self.stale |= transition.is_some();
+                }
+            }
+        }
+        self.tell(now);
+        held
+    }
+
     /// When the network must be looked at again though nothing is heard of it until then.
     #[must_use]
     pub fn look_again(&self) -> Option<Instant> {

@@ -12,6 +12,7 @@ use tracing::{debug, warn};
 
 use crate::causes::in_one_line;
 use crate::control::{Answer, HungUp, Reply};
+use crate::controller::asked::NoSuchUplink;
 use crate::dataplane::ebpf::table::{FlowTable, TableError};
 use crate::flows::{FlowEntry, Surroundings, Timeouts, Uplinks, entry_of};
 use crate::kernel::Sysctls as _;
@@ -45,8 +46,8 @@ pub(super) struct Listing {
 /// Why flows are not listed.
 #[derive(Debug, Error)]
 enum ListError {
-    #[error("there is no uplink `{asked}`; the uplinks are {known}")]
-    Unknown { asked: UplinkName, known: String },
+    #[error(transparent)]
+    Unknown(#[from] NoSuchUplink),
     #[error("{LISTINGS} listings are under way already: try again when one has ended")]
     Busy,
     #[error(transparent)]
@@ -77,14 +78,9 @@ impl Listing {
         let Some(asked) = only else {
             return Ok(());
         };
-        let known: Vec<&str> = self.uplinks.values().map(UplinkName::as_str).collect();
-        let known = known.join(", ");
+        NoSuchUplink::unless_among(&self.uplinks, &asked)?;
         self.uplinks.retain(|_, name| *name == asked);
-        if self.uplinks.is_empty() {
-            Err(ListError::Unknown { asked, known })
-        } else {
-            Ok(())
-        }
+        Ok(())
     }
 
     fn list(&self, reply: &Reply) {

@@ -7,6 +7,7 @@
 
 pub mod apply;
 pub mod apply_error;
+mod asked;
 mod counts;
 pub mod engine;
 mod family_state;

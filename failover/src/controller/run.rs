@@ -171,7 +171,10 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
                     }
                     self.act().await;
                 }
-                Some(question) = inputs.questions.recv() => self.answer(question),
+                Some(question) = inputs.questions.recv() => {
+                    self.answer(question);
+                    self.act().await;
+                }
                 Some(()) = inputs.hangup.recv() => self.begin_reload(None),
                 Some(read) = self.reloading.read() => {
                     self.reload(read).await;

@@ -459,6 +459,13 @@ fn what_fails_again_soon_is_held_back_and_says_so() {
         "{said:?}"
     );
     assert!(said[0].ends_with("more after 2 failures"), "{said:?}");
+    let mut trusted = bench.machine.clone();
+    let now = bench.sent(40);
+    assert!(trusted.hold(now).is_some());
+    assert_eq!(
+        trusted.forgive(now).map(|change| change.to),
+        Some(Health::Up)
+    );
     assert_eq!(rounds(&mut bench, 200, true), Vec::<String>::new());
     assert_eq!(
         rounds(&mut bench, 100, true),

@@ -90,6 +90,8 @@ pub struct FamilyStatus {
     pub loss: Option<f64>,
     /// Why it has its state.
     pub reason: String,
+    /// Targets without which it is judged.
+    pub targets_aside: Vec<String>,
 }
 
 /// The state of an uplink.

@@ -11,6 +11,7 @@ mod calls;
 mod case;
 mod churn;
 mod conversations;
+mod doubt;
 mod downlinks;
 mod download;
 mod families;

@@ -4,7 +4,7 @@ use crate::case::{
     Scenario, both_families, each_family, ebpf_only, ebpf_only_both, ipv4_only, ipv6_only,
 };
 use crate::{
-    affinity, beginning, bpftool, calls, churn, downlinks, families, flood, flow_table, ftp,
+    affinity, beginning, bpftool, calls, churn, doubt, downlinks, families, flood, flow_table, ftp,
     inbound, last_resort, leases, links, loss, narrow, one_interface, own_traffic, priorities,
     reloading, resets, restarts, returning, silence, spreading, stickiness, translation,
 };
@@ -32,6 +32,9 @@ pub(crate) fn table() -> Vec<Scenario> {
         each_family("flows_go_on_from_the_new_address_of_their_uplink", links::address),
         each_family("flows_wait_for_an_uplink_that_keeps_them", loss::keep),
         both_families("some_loss_takes_no_uplink_down", loss::some),
+        both_families("an_uplink_that_fails_again_is_held_back_until_somebody_trusts_it", doubt::held_back),
+        both_families("an_uplink_that_loses_too_much_is_left_by_new_flows_until_it_is_better", doubt::poor),
+        both_families("a_target_that_dies_takes_no_uplink_down", doubt::blamed),
 
         each_family("calls_and_migrating_connections_go_on_with_the_first_packet", calls::go_on),
         each_family("ftp_transfers_their_data_by_the_uplink_of_their_commands", ftp::transfers),

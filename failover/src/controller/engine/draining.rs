@@ -217,12 +217,6 @@ impl Engine {
         }
     }
 
-    /// Whether any flows are to be forgotten, now or when that helps.
-    pub(super) fn owes(&self) -> bool {
-        let departs = |family| self.owed_departures(family).next().is_some();
-        !self.owed.is_empty() || Family::ALL.into_iter().any(departs)
-    }
-
     /// When the first time is over that flows have.
     pub(super) fn next_end_of_draining(&self) -> Option<Instant> {
         self.uplinks

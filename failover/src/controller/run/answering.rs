@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use super::Daemon;
+use super::{Daemon, moment};
 use crate::control::server::Question;
 use crate::control::{Answer, Request};
 use crate::controller::apply::Kernel;
+use crate::controller::asked::NoSuchUplink;
 use crate::controller::counts::Counts;
 use crate::controller::listing::Listing;
 use crate::dataplane::Steering;
@@ -36,6 +37,16 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
                     table: self.flow_table(),
                 };
                 tokio::spawn(listing.send(uplink, question.reply));
+            }
+            Request::Trust { uplink } => {
+                let known = NoSuchUplink::unless_among(&self.engine.names(), &uplink);
+                let answer = match known {
+                    Ok(()) => Answer::Trusted {
+                        families: self.engine.trust(&uplink, moment()),
+                    },
+                    Err(unknown) => Answer::Error(unknown.to_string()),
+                };
+                tokio::spawn(async move { question.reply.finish(&answer).await });
             }
             Request::Reload => self.begin_reload(Some(question.reply)),
         }
