@@ -14,6 +14,7 @@ use crate::dataplane::Steering;
 use crate::flows::LostConnection;
 use crate::health::Blamed;
 use crate::interface::InterfaceName;
+use crate::journal::Event;
 use crate::status::State;
 
 /// After this time the dead uplink's flows are forgotten once more, for packets that were between
@@ -62,6 +63,7 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
             Ok(()) => {
                 if self.problem.take().is_some() {
                     info!("the kernel is in the wanted state again");
+                    self.journal.note(Event::Solved);
                 }
                 self.retry_after = RETRY.0;
             }
@@ -69,6 +71,8 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
                 let problem = errors.to_string();
                 if self.problem.as_ref() != Some(&problem) {
                     error!(%problem, "the kernel is not in the wanted state; trying again");
+                    let reason = problem.clone();
+                    self.journal.note(Event::Problem { reason });
                 }
                 self.problem = Some(problem);
                 self.timers.retry = Some(Instant::now() + self.retry_after);
@@ -83,9 +87,11 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
         let decision = self.engine.decide(moment());
         for notice in self.engine.take_notices() {
             tell(&notice);
+            self.journal.note(Event::from(notice));
         }
         for notice in self.engine.take_drain_notices() {
             notice.tell();
+            self.journal.note(Event::from(notice));
         }
         for blamed in self.engine.take_blamed() {
             self.tell_of_target(&blamed);
