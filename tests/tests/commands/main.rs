@@ -5,6 +5,7 @@
 
 #[path = "../../../failover/tests/configuration/broken.rs"]
 mod broken;
+mod events;
 mod flow_log;
 mod flows;
 mod permissions;
@@ -55,6 +56,7 @@ fn one_line(output: &Output, status: i32, parts: &[&str]) -> Result<(), String> 
 fn main() -> ExitCode {
     trial::run(|| {
         let tests = [
+            events::tests(),
             flow_log::tests(),
             flows::tests(),
             permissions::tests(),
