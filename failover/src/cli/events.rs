@@ -116,12 +116,12 @@ fn follow(work: impl FnOnce() -> Outcome + Send + 'static) -> Outcome {
     reason = "what is wrong with the answer, beside it"
 )]
 fn complain(news: &News, torn: bool) {
-    let lines = news.senseless + usize::from(torn);
-    if lines > 0 {
-        eprintln!(
-            "failover: {lines} lines of the journal make no sense and are left out: torn by a crash, or written by others"
-        );
-    }
+    let left_out = match news.senseless + usize::from(torn) {
+        0 => return,
+        1 => "a line of the journal makes no sense and is left out".to_owned(),
+        lines => format!("{lines} lines of the journal make no sense and are left out"),
+    };
+    eprintln!("failover: {left_out}: torn by a crash, or written by somebody else");
 }
 
 /// What of the journal is shown, and how.
