@@ -78,6 +78,18 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         seconds: Option<u64>,
     },
+    /// A target of probes is set aside, since it is silent by its own fault, or counts again.
+    Target {
+        /// The target, as the configuration names it.
+        target: String,
+        /// The family in which it is asked.
+        family: Family,
+        /// The uplink by which alone it is silent; none where it is silent by all.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        uplink: Option<UplinkName>,
+        /// Whether it is set aside now.
+        aside: bool,
+    },
     /// The daemon follows a changed configuration.
     Reloaded {
         /// What differs.
@@ -190,6 +202,7 @@ impl Event {
     pub const fn uplink(&self) -> Option<&UplinkName> {
         match self {
             Self::State { uplink, .. } | Self::Drain { uplink, .. } => Some(uplink),
+            Self::Target { uplink, .. } => uplink.as_ref(),
             Self::Repeated(repeated) => repeated.uplink.as_ref(),
             _ => None,
         }
@@ -199,7 +212,9 @@ impl Event {
     #[must_use]
     pub const fn family(&self) -> Option<Family> {
         match self {
-            Self::State { family, .. } | Self::Drain { family, .. } => Some(*family),
+            Self::State { family, .. }
+            | Self::Drain { family, .. }
+            | Self::Target { family, .. } => Some(*family),
             Self::Repeated(repeated) => repeated.family,
             _ => None,
         }
@@ -328,6 +343,12 @@ mod tests {
                 omitted: 3,
             },
             Event::Solved,
+            Event::Target {
+                target: "icmp://198.51.100.1".to_owned(),
+                family: Family::Ipv4,
+                uplink: None,
+                aside: true,
+            },
             Event::Repeated(Repeated {
                 of: "state".to_owned(),
                 count: 7,

@@ -121,6 +121,7 @@ fn sort(event: &Event) -> Option<Sort> {
     let kind = match event {
         Event::State { .. } => "state",
         Event::Drain { .. } => "drain",
+        Event::Target { .. } => "target",
         Event::Reloaded { .. } => "reloaded",
         Event::ReloadRefused { .. } => "reload_refused",
         Event::Repaired { .. } => "repaired",
@@ -146,6 +147,14 @@ fn repeated(sort: &Sort, last: Event, count: u64, since: Timestamp, until: Times
         Event::ReloadRefused { reason }
         | Event::Repaired { reason }
         | Event::Problem { reason } => (None, None, Some(reason)),
+        Event::Target { target, aside, .. } => {
+            let what = if aside {
+                "is set aside"
+            } else {
+                "counts again"
+            };
+            (None, None, Some(format!("{target} {what}")))
+        }
         _ => (None, None, None),
     };
     let (uplink, family) = sort.about.clone().unzip();

@@ -227,6 +227,22 @@ fn words(event: &Event, zone: &TimeZone) -> (String, String, Option<State>) {
             from, to, reason, ..
         } => (change(*from, *to), reason.clone(), Some(*to)),
         Event::Drain { step, seconds, .. } => drain(*step, *seconds),
+        Event::Target {
+            target,
+            uplink,
+            aside,
+            ..
+        } => match (aside, uplink) {
+            (false, _) => plain("target back", format!("{target} answers and counts again")),
+            (true, Some(_)) => plain(
+                "target aside",
+                format!("{target} is silent by this uplink alone, whose other targets answer"),
+            ),
+            (true, None) => plain(
+                "target aside",
+                format!("{target} is silent by all uplinks, so it is its own fault"),
+            ),
+        },
         Event::Reloaded { changes, omitted } => plain("reloaded", reloaded(changes, *omitted)),
         Event::ReloadRefused { reason } => (
             "not reloaded".to_owned(),

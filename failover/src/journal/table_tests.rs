@@ -144,6 +144,28 @@ fn what_was_counted_only_says_so() {
 }
 
 #[test]
+fn a_target_that_is_to_blame_is_told_as_such() {
+    let target = |uplink: Option<&str>, aside| Event::Target {
+        target: "icmp://198.51.100.1".to_owned(),
+        family: Family::Ipv4,
+        uplink: uplink.map(|name| name.parse().unwrap()),
+        aside,
+    };
+    let records = [
+        record("02:13:04", target(None, true)),
+        record("02:13:05", target(Some("lte"), true)),
+        record("02:13:06", target(None, false)),
+    ];
+    assert_eq!(
+        shown(&records, None),
+        "WHEN                 UPLINK  EVENT         WHY\n\
+         2026-11-21 03:13:04          target aside  icmp://198.51.100.1 is silent by all uplinks, so it is its own fault\n\
+         2026-11-21 03:13:05  lte     target aside  icmp://198.51.100.1 is silent by this uplink alone, whose other targets answer\n\
+         2026-11-21 03:13:06          target back   icmp://198.51.100.1 answers and counts again\n"
+    );
+}
+
+#[test]
 fn reasons_of_several_lines_stay_in_one() {
     let reason = "f.yaml:1:1: wrong\nf.yaml:2:1: wrong too\n".to_owned();
     let text = shown(&[record("02:15:01", Event::ReloadRefused { reason })], None);

@@ -110,15 +110,21 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
             uplink,
             back,
         } = blamed;
-        let names = self.engine.names();
+        let uplink = uplink.and_then(|id| self.engine.names().remove(&id));
         let by = uplink
-            .and_then(|id| names.get(&id).map(ToString::to_string))
-            .unwrap_or_else(|| "all uplinks".to_owned());
+            .as_ref()
+            .map_or_else(|| "all uplinks".to_owned(), ToString::to_string);
         if *back {
             info!(%target, %family, by, "a target answers again, and counts again");
         } else {
             warn!(%target, %family, by, "a target is silent by its own fault, and is set aside");
         }
+        self.journal.note(Event::Target {
+            target: target.to_string(),
+            family: *family,
+            uplink,
+            aside: !back,
+        });
     }
 
     pub(super) async fn apply(&mut self) -> Result<(), ApplyErrors> {
