@@ -6,6 +6,7 @@
 #[path = "../../../failover/tests/configuration/broken.rs"]
 mod broken;
 mod events;
+mod events_access;
 mod flow_log;
 mod flows;
 mod permissions;
@@ -57,6 +58,7 @@ fn main() -> ExitCode {
     trial::run(|| {
         let tests = [
             events::tests(),
+            events_access::tests(),
             flow_log::tests(),
             flows::tests(),
             permissions::tests(),
