@@ -15,6 +15,7 @@ pub mod flows;
 pub mod health;
 pub mod identity;
 pub mod interface;
+pub mod journal;
 pub mod kernel;
 pub mod mark;
 pub mod network;

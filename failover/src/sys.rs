@@ -1,5 +1,5 @@
 //! What libraries have no safe form for: two promises about descriptors, the address of a packet
-//! socket, and reading a map of the kernel in batches. The only module of the daemon with unsafe code.
+//! socket, the width of a terminal, and reading a map of the kernel in batches. The only module of the daemon with unsafe code.
 #![expect(
     unsafe_code,
     reason = "tokio and surge-ping have no safe form of their calls, socket2 and aya have none at all of the others"
@@ -60,6 +60,23 @@ pub(crate) fn packet_address(interface: u32, protocol: u16, hardware: Option<[u8
     // SAFETY: the hazard is a length that reaches beyond what was written, or a family that does not
     // fit it. It is that of the structure that was just filled in.
     unsafe { SockAddr::new(storage, PACKET_ADDRESS_LENGTH) }
+}
+
+/// Characters in a line of a terminal (`TIOCGWINSZ`, tty_ioctl(4)); `None` for what is none, and for
+/// one that does not know.
+pub(crate) fn terminal_columns(terminal: BorrowedFd<'_>) -> Option<usize> {
+    let mut size = libc::winsize {
+        ws_row: 0,
+        ws_col: 0,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
+    // SAFETY: the hazard is a write past `size`. The kernel writes one `struct winsize`, which it is,
+    // or, where the descriptor is no terminal, nothing; `size` outlives the call, and any numbers in it
+    // are valid. The descriptor is open while it is borrowed.
+    let result = unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCGWINSZ, &raw mut size) };
+    Errno::result(result).ok()?;
+    Some(usize::from(size.ws_col)).filter(|columns| *columns > 0)
 }
 
 /// `BPF_MAP_LOOKUP_BATCH` of `enum bpf_cmd` (`include/uapi/linux/bpf.h`).

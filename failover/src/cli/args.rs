@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use tracing::level_filters::LevelFilter;
 
+use crate::journal::Since;
 use crate::uplink::UplinkName;
 
 /// Where the configuration is by default.
@@ -92,6 +93,18 @@ pub enum Command {
     )]
     Flows(FlowsArgs),
 
+    /// Shows what happened, and why: states of uplinks, starts and ends of the daemon, reloads, repairs.
+    ///
+    /// The daemon keeps a journal in its state folder, of the last 1 MiB at most (some thousand events);
+    /// this reads it, also while no daemon runs. Events of one sort (a kind, and for an uplink each
+    /// family) that come too often are counted: after 20 of them at once it is one line in five
+    /// minutes, with how many there were. Times are local in the table, and UTC in JSON, which is one
+    /// object per line. The family is named where an uplink has events of both.
+    #[command(
+        after_help = "Example:\n  failover events --since 22:00 --uplink fiber\n  failover events --follow --json | jq 'select(.to == \"down\") | .uplink'"
+    )]
+    Events(EventsArgs),
+
     /// Has the running daemon read its configuration again and follow it.
     ///
     /// The file is the one that the daemon was started with. It is checked whole first: when it is
@@ -136,6 +149,39 @@ pub struct StatusArgs {
     /// The daemon's control socket.
     #[arg(long, value_name = "SOCK", default_value = CONTROL)]
     pub control: PathBuf,
+}
+
+/// Which events to show, and where they are.
+#[derive(Debug, Args)]
+pub struct EventsArgs {
+    /// Goes on with events as they happen, after the last 10 (or those that --last or --since ask for).
+    #[arg(short, long)]
+    pub follow: bool,
+
+    /// Prints JSON, for scripts: one object per line.
+    #[arg(long)]
+    pub json: bool,
+
+    /// Shows nothing older: 90s, 30m, 2h or 3d ago, a local time as in 22:30, 2026-11-21 or
+    /// "2026-11-21 22:30", or RFC 3339.
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<Since>,
+
+    /// Shows only what is about this uplink.
+    #[arg(long, value_name = "NAME")]
+    pub uplink: Option<UplinkName>,
+
+    /// Shows only the last so many of these.
+    #[arg(long, value_name = "N")]
+    pub last: Option<usize>,
+
+    /// The configuration, which says where the state folder is.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+
+    /// The state folder itself; the configuration is not read then.
+    #[arg(long, value_name = "FOLDER", conflicts_with = "config")]
+    pub state_dir: Option<PathBuf>,
 }
 
 /// How to answer, and which daemon is meant.

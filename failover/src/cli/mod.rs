@@ -3,6 +3,7 @@
 mod args;
 mod check;
 mod clean;
+mod events;
 mod exit;
 mod flows;
 mod logging;
@@ -30,6 +31,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::check(args),
         Command::Status(args) => status::status(args),
         Command::Flows(args) => flows::flows(args),
+        Command::Events(args) => events::events(args),
         Command::Reload(args) => reload::reload(args),
         Command::Trust(args) => trust::trust(args),
         Command::Clean(args) => clean::clean(args),

@@ -15,6 +15,7 @@ use crate::control::{Answer, Reply};
 use crate::controller::apply::Kernel;
 use crate::controller::run::{Daemon, moment};
 use crate::dataplane::Steering;
+use crate::journal::Event;
 use crate::reload::{Current, Plan, Refusal, ReloadError, Reloaded, plan};
 use crate::state::Store;
 
@@ -137,6 +138,8 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
             Err(error) => {
                 let refusal = Refusal::from(&error);
                 error!("the configuration stays as it was: {refusal}");
+                let reason = refusal.to_string();
+                self.journal.note(Event::ReloadRefused { reason });
                 Answer::NotReloaded(refusal)
             }
         };
@@ -145,6 +148,14 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
     }
 
     async fn follow(&mut self, plan: Plan) -> Reloaded {
+        // Before what follows from it.
+        if !plan.changes.is_empty() {
+            let changes = plan.changes.clone();
+            self.journal.note(Event::Reloaded {
+                changes,
+                omitted: 0,
+            });
+        }
         if self.engine.retire(&plan.config, &plan.ids) {
             self.carry_out().await;
             self.prober.set_plans(self.engine.probe_plans());

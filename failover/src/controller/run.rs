@@ -15,6 +15,7 @@
 
 mod answering;
 mod carrying_out;
+mod noting;
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -32,6 +33,7 @@ use crate::controller::reloading::Reloading;
 use crate::controller::remembered::Remembered;
 use crate::controller::timers::{Timers, due};
 use crate::dataplane::Steering;
+use crate::journal::{Event, Journal};
 use crate::kernel::network::NetworkObserver;
 use crate::kernel::watch::Change;
 use crate::probe::{Prober, Report};
@@ -70,6 +72,7 @@ pub struct Daemon<K, S> {
     store: Store,
     pub(super) reloading: Reloading,
     remembered: Remembered,
+    pub(super) journal: Journal,
     timers: Timers,
     /// What was last decided, and whether the kernel may be in another state.
     wanted: Wanted,
@@ -109,6 +112,7 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
             store,
             reloading,
             remembered: Remembered::default(),
+            journal: Journal::nowhere(),
             timers: Timers::new(Instant::now() + AUDIT),
             wanted: Wanted::default(),
             forget: BTreeSet::new(),
@@ -123,6 +127,13 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
     #[must_use]
     pub fn having_kept(mut self, remembered: Remembered) -> Self {
         self.remembered = remembered;
+        self
+    }
+
+    /// Has what happens noted there.
+    #[must_use]
+    pub fn noting(mut self, journal: Journal) -> Self {
+        self.journal = journal;
         self
     }
 
@@ -265,6 +276,8 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
                 Ok(true) => {}
                 Ok(false) => {
                     warn!("somebody changed our nftables table; it is put in place again");
+                    let reason = "somebody changed our nftables table".to_owned();
+                    self.journal.note(Event::Repaired { reason });
                     self.suspect = true;
                 }
                 Err(error) => warn!(%error, "cannot inspect our nftables table"),

@@ -2,27 +2,30 @@
 //! the wanted state, and only then answers on the control socket.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use thiserror::Error;
+use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tracing::info;
 
 use crate::causes::in_one_line;
 use crate::config::Config;
-use crate::control::server::{self, ListenError};
-use crate::controller::apply::Applier;
+use crate::control::server::{self, ListenError, Question};
+use crate::controller::apply::{Applier, Kernel};
 use crate::controller::apply_error::ApplyErrors;
 use crate::controller::engine::{Engine, Moment};
 use crate::controller::reloading::Reloading;
 use crate::controller::remembered::Remembered;
 use crate::controller::run::{Daemon, Inputs};
 use crate::dataplane::ebpf::EbpfError;
-use crate::dataplane::{self, Steering as _};
+use crate::dataplane::{self, Steering};
 use crate::identity::{self, IdentityError};
 use crate::interface::{InterfaceIndex, InterfaceName};
+use crate::journal::{Event, Journal};
 use crate::kernel::conntrack::{ConntrackError, Ctnetlink};
 use crate::kernel::linux::LinuxKernel;
 use crate::kernel::network::{NetworkObserver, ObserveError};
@@ -42,6 +45,8 @@ use crate::wanted::dataplane::{Attachment, attachments as dataplane_of};
 const REPORTS: usize = 1024;
 /// Questions that wait for the loop.
 const QUESTIONS: usize = 16;
+/// How long the journal may take for its last events.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// Why the daemon does not start.
 #[derive(Debug, Error)]
@@ -100,6 +105,7 @@ pub async fn start(config: Config, file: PathBuf) -> Result<(), StartError> {
     let hangup = signal(SignalKind::hangup()).map_err(StartError::Signals)?;
     let _lock = StateLock::take(&config.state_dir)?;
     let store = Store::new(&config.state_dir);
+    let (journal, writing) = Journal::start(&config.state_dir);
 
     let ids = store.ids()?;
     let identities = identity::assign(&config.given_ids(), &ids, config.marks)?;
@@ -124,7 +130,7 @@ pub async fn start(config: Config, file: PathBuf) -> Result<(), StartError> {
     let control = config.control.clone();
     let listener = server::listen(&control)?;
     let interfaces = attachments(&config, &identities.ids, &view);
-    let steering = match dataplane::choose(&config, &store, &interfaces).await {
+    let steering = match dataplane::choose(&config, &store, &interfaces, &journal).await {
         Ok(steering) => steering,
         Err(reason) => {
             server::forget(&control);
@@ -152,26 +158,47 @@ pub async fn start(config: Config, file: PathBuf) -> Result<(), StartError> {
     let (questions_in, questions) = mpsc::channel(QUESTIONS);
     let prober = Prober::new(reports_in);
     let reloading = Reloading::new(file, store.clone());
-    let mut daemon = Daemon::new(engine, applier, observer, prober, resets, store, reloading)
-        .having_kept(remembered);
-    if let Err(errors) = daemon.begin().await {
-        server::forget(&control);
-        return Err(StartError::Apply(errors));
-    }
-    let server = tokio::spawn(server::serve(listener, questions_in));
-    info!(control = %control.display(), "ready: the first selection is in the kernel");
-
-    let stop = told_to_stop()?;
+    let daemon = Daemon::new(engine, applier, observer, prober, resets, store, reloading)
+        .having_kept(remembered)
+        .noting(journal.clone());
     let inputs = Inputs {
         changes,
         reports,
         questions,
         hangup,
     };
+    journal.note(Event::Started {
+        mode: picked_by.mode().to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        interrupted: false,
+    });
+    let socket = (listener, control.as_path());
+    let worked = work(daemon, inputs, socket, questions_in).await;
+    let reason = worked.as_ref().err().map(|error| in_one_line(error));
+    journal.note(Event::Stopped { reason });
+    writing.finish(LAST_WORDS);
+    worked
+}
+
+/// Brings the kernel into the wanted state, and works and answers until told to stop.
+async fn work<K: Kernel, S: Steering>(
+    mut daemon: Daemon<K, S>,
+    inputs: Inputs,
+    (listener, control): (UnixListener, &Path),
+    questions: mpsc::Sender<Question>,
+) -> Result<(), StartError> {
+    if let Err(errors) = daemon.begin().await {
+        server::forget(control);
+        return Err(StartError::Apply(errors));
+    }
+    let server = tokio::spawn(server::serve(listener, questions));
+    info!(control = %control.display(), "ready: the first selection is in the kernel");
+
+    let stop = told_to_stop()?;
     daemon.work(inputs, stop).await;
 
     server.abort();
-    server::forget(&control);
+    server::forget(control);
     info!("stopped; the last selection stays in the kernel, `failover clean` takes it out");
     Ok(())
 }

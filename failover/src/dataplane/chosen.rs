@@ -14,6 +14,7 @@ use crate::dataplane::{Classic, Steering};
 use crate::family::Family;
 use crate::flows::TrackedFlow;
 use crate::interface::InterfaceIndex;
+use crate::journal::{Event, Journal};
 use crate::state::Store;
 use crate::uplink::UplinkId;
 use crate::wanted::PickedBy;
@@ -28,7 +29,7 @@ pub enum Chosen {
     Classic(Classic),
 }
 
-/// Chooses as configured; by itself eBPF where it works, and otherwise says why not.
+/// Chooses as configured; by itself eBPF where it works, and otherwise says and notes why not.
 ///
 /// # Errors
 /// When eBPF is asked for and does not work.
@@ -36,6 +37,7 @@ pub async fn choose(
     config: &Config,
     store: &Store,
     interfaces: &BTreeMap<InterfaceIndex, Attachment>,
+    journal: &Journal,
 ) -> Result<Chosen, EbpfError> {
     let pins = Pins::new(&config.bpffs);
     let classic = || Chosen::Classic(Classic::after(Leftovers::new(&pins, store)));
@@ -51,12 +53,13 @@ pub async fn choose(
     match Ebpf::start(settings, &pins, store, interfaces).await {
         Ok(started) => {
             info!("mode ebpf");
-            Ok(Chosen::Ebpf(Box::new(started)))
+            Ok(Chosen::Ebpf(Box::new(started.noting(journal.clone()))))
         }
         Err(reason) if config.mode == ModeSetting::Ebpf => Err(reason),
         Err(reason) => {
             let reason = in_one_line(&reason);
             warn!("mode classic, since eBPF does not work here: {reason}");
+            journal.note(Event::Fallback { reason });
             Ok(classic())
         }
     }

@@ -6,4 +6,4 @@ mod table;
 pub use document::{
     FamilyStatus, FlowTableStatus, State, StatusDocument, UplinkStatus, round_share,
 };
-pub use table::render;
+pub use table::{colour_of, render};

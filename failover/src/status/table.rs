@@ -41,7 +41,7 @@ pub fn render(document: &StatusDocument, now: Timestamp, coloured: bool) -> Stri
             let padding = " ".repeat(width - cell.chars().count());
             match state {
                 Some(state) if coloured && column == STATE_COLUMN => {
-                    line.push_str(colour(*state));
+                    line.push_str(colour_of(*state));
                     line.push_str(cell);
                     line.push_str("\x1b[0m");
                 }
@@ -150,7 +150,9 @@ fn percent(fraction: f64) -> String {
     format!("{:.0} %", fraction * 100.0)
 }
 
-const fn colour(state: State) -> &'static str {
+/// What begins the colour of a state on a terminal.
+#[must_use]
+pub const fn colour_of(state: State) -> &'static str {
     match state {
         State::Up => "\x1b[32m",
         State::Degraded | State::Unknown => "\x1b[33m",

@@ -148,7 +148,7 @@ impl Failover {
     #[must_use]
     pub fn program(&self, line: &str) -> ProgramSpec {
         let name = line.split_whitespace().next().unwrap_or_default();
-        let (option, path) = if matches!(name, "run" | "check" | "clean") {
+        let (option, path) = if matches!(name, "run" | "check" | "clean" | "events") {
             ("--config", &self.config)
         } else {
             ("--control", &self.control)

@@ -99,6 +99,11 @@ async fn repaired(hook: Hook, means: Means) -> TestResult {
     assert_eq!(status.problem, None);
     let failover = daemon.failover().clone();
     daemon.terminate().await?;
+    let events = failover.command("events --json").await?.stdout;
+    let noted = events
+        .lines()
+        .any(|event| event.contains("\"repaired\"") && event.contains("off lan0 ingress"));
+    assert!(noted, "{events}");
     assert!(failover.command("clean").await?.status.success());
     assert!(places(gateway).await?.is_empty());
     let qdiscs = gateway.must(ProgramSpec::line("tc qdisc show")).await?;

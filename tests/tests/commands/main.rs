@@ -5,6 +5,8 @@
 
 #[path = "../../../failover/tests/configuration/broken.rs"]
 mod broken;
+mod events;
+mod events_access;
 mod flow_log;
 mod flows;
 mod permissions;
@@ -55,6 +57,8 @@ fn one_line(output: &Output, status: i32, parts: &[&str]) -> Result<(), String> 
 fn main() -> ExitCode {
     trial::run(|| {
         let tests = [
+            events::tests(),
+            events_access::tests(),
             flow_log::tests(),
             flows::tests(),
             permissions::tests(),

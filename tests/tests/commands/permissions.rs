@@ -16,7 +16,7 @@ pub(crate) fn tests() -> Vec<SystemTest> {
 }
 
 /// Becomes nobody.
-const NOBODY: [&str; 4] = [
+pub(crate) const NOBODY: [&str; 4] = [
     "--reuid=65534",
     "--regid=65534",
     "--clear-groups",
@@ -26,7 +26,7 @@ const NOBODY: [&str; 4] = [
 /// A copy of the binary that everybody may run, wherever it was built. Another process makes it: a
 /// descriptor of ours, open for writing, would be inherited by whatever a test beside this one
 /// starts, and the kernel runs nothing that somebody may still write to.
-async fn copy(lab: &Lab, failover: &Failover) -> Result<PathBuf, LabError> {
+pub(crate) async fn copy(lab: &Lab, failover: &Failover) -> Result<PathBuf, LabError> {
     let copy = lab.files().join("failover");
     let spec = ProgramSpec::new("install")
         .arguments(["--mode=755"])
@@ -36,7 +36,7 @@ async fn copy(lab: &Lab, failover: &Failover) -> Result<PathBuf, LabError> {
 }
 
 /// A command with privileges changed by `setpriv`.
-fn changed<'a>(
+pub(crate) fn changed<'a>(
     options: impl IntoIterator<Item = &'a str>,
     binary: &std::path::Path,
     line: &str,

@@ -54,6 +54,11 @@ async fn goes_on(situation: &Situation) -> TestResult {
     };
     let (_, reason) = line.split_once(AUTO).ok_or(*line)?;
     expect_reason(situation, reason);
+    let events = failover.command("events --json").await?.stdout;
+    let noted = events
+        .lines()
+        .find(|event| event.contains("\"kind\":\"fallback\""));
+    expect_reason(situation, noted.ok_or(events.as_str())?);
 
     let clean = failover.command("clean").await?;
     assert!(clean.status.success(), "{clean:?}");

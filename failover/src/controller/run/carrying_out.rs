@@ -14,6 +14,7 @@ use crate::dataplane::Steering;
 use crate::flows::LostConnection;
 use crate::health::Blamed;
 use crate::interface::InterfaceName;
+use crate::journal::Event;
 use crate::status::State;
 
 /// After this time the dead uplink's flows are forgotten once more, for packets that were between
@@ -62,6 +63,7 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
             Ok(()) => {
                 if self.problem.take().is_some() {
                     info!("the kernel is in the wanted state again");
+                    self.journal.note(Event::Solved);
                 }
                 self.retry_after = RETRY.0;
             }
@@ -69,6 +71,8 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
                 let problem = errors.to_string();
                 if self.problem.as_ref() != Some(&problem) {
                     error!(%problem, "the kernel is not in the wanted state; trying again");
+                    let reason = problem.clone();
+                    self.journal.note(Event::Problem { reason });
                 }
                 self.problem = Some(problem);
                 self.timers.retry = Some(Instant::now() + self.retry_after);
@@ -83,9 +87,11 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
         let decision = self.engine.decide(moment());
         for notice in self.engine.take_notices() {
             tell(&notice);
+            self.journal.note(Event::from(notice));
         }
         for notice in self.engine.take_drain_notices() {
             notice.tell();
+            self.journal.note(Event::from(notice));
         }
         for blamed in self.engine.take_blamed() {
             self.tell_of_target(&blamed);
@@ -104,15 +110,21 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
             uplink,
             back,
         } = blamed;
-        let names = self.engine.names();
+        let uplink = uplink.and_then(|id| self.engine.names().remove(&id));
         let by = uplink
-            .and_then(|id| names.get(&id).map(ToString::to_string))
-            .unwrap_or_else(|| "all uplinks".to_owned());
+            .as_ref()
+            .map_or_else(|| "all uplinks".to_owned(), ToString::to_string);
         if *back {
             info!(%target, %family, by, "a target answers again, and counts again");
         } else {
             warn!(%target, %family, by, "a target is silent by its own fault, and is set aside");
         }
+        self.journal.note(Event::Target {
+            target: target.to_string(),
+            family: *family,
+            uplink,
+            aside: !back,
+        });
     }
 
     pub(super) async fn apply(&mut self) -> Result<(), ApplyErrors> {

@@ -22,6 +22,7 @@ use crate::dataplane::Steering;
 use crate::family::Family;
 use crate::flows::{TrackedFlow, outbound_key};
 use crate::interface::InterfaceIndex;
+use crate::journal::{Event, Journal};
 use crate::kernel::filters::{Filter, FilterError, Qdisc, TrafficFilters};
 use crate::state::{EbpfFacts, Store, StoreError};
 use crate::uplink::UplinkId;
@@ -78,6 +79,7 @@ pub struct Ebpf {
     told: BTreeSet<String>,
     /// What was already told of interfaces where TCX is refused.
     tcx_refused: BTreeSet<String>,
+    journal: Journal,
 }
 
 impl Ebpf {
@@ -105,6 +107,13 @@ impl Ebpf {
         started
     }
 
+    /// Has what others take off noted there.
+    #[must_use]
+    pub fn noting(mut self, journal: Journal) -> Self {
+        self.journal = journal;
+        self
+    }
+
     async fn try_start(
         settings: Settings,
         pins: &Pins,
@@ -130,6 +139,7 @@ impl Ebpf {
             superseded: false,
             told: BTreeSet::new(),
             tcx_refused: BTreeSet::new(),
+            journal: Journal::nowhere(),
         };
         if settings.log_flows {
             log::follow(&mut started.programs.ebpf);
@@ -306,6 +316,9 @@ impl Ebpf {
         };
         if !there {
             warn!(%place, "somebody took our program off; it is attached again");
+            let program = place.program();
+            let reason = format!("somebody took our program {program} off {place}");
+            self.journal.note(Event::Repaired { reason });
             if hook == Hook::Tcx {
                 unlink(&self.pins.link(place.interface, place.point))?;
             }
