@@ -1,7 +1,7 @@
 //! The configuration: the file's text becomes a [`Config`], or a list of all that is wrong with it.
 //!
 //! Text → tree of values with their places (`tree`) → settings, each read by itself (`section`,
-//! `value`, `probe`, `uplinks`, `settings`) → checks of settings against each other (`relations`).
+//! `value`, `target`, `probe`, `uplinks`, `settings`) → checks of settings against each other (`relations`).
 
 mod load;
 mod model;
@@ -13,6 +13,7 @@ mod relations;
 mod section;
 mod settings;
 mod syntax;
+mod target;
 mod tree;
 mod uplinks;
 mod value;
@@ -21,9 +22,13 @@ mod written;
 pub use load::{MAX_FILE_BYTES, load};
 pub use model::{
     Affinity, Band, Config, ModeSetting, Mss, Nat, OnDown, OnUp, Percent, ProbeConfig,
-    QualityLimits, Target, UplinkConfig,
+    QualityLimits, UplinkConfig,
 };
 pub use problem::{ConfigError, Problem, Rejected};
+pub use target::{
+    DnsTarget, DomainName, Endpoint, ExecTarget, Host, HttpTarget, RecordType, Security, Statuses,
+    Target,
+};
 pub use tree::Place;
 pub use written::written;
 

@@ -1,12 +1,13 @@
 //! What the configuration means, with every default filled in.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::Ipv6Net;
 
+use super::target::Target;
 use crate::interface::InterfaceName;
 use crate::mark::MarkMask;
 use crate::uplink::{UplinkId, UplinkName};
@@ -253,22 +254,5 @@ impl Percent {
     #[must_use]
     pub const fn tenths(self) -> u16 {
         self.0
-    }
-}
-
-/// Who is asked.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Target {
-    /// An ICMP echo, `icmp://ADDRESS`.
-    Icmp(IpAddr),
-}
-
-impl Target {
-    /// Whether it is the uplink's gateway, whose answer never proves that the internet is there.
-    #[must_use]
-    pub const fn is_gateway(&self) -> bool {
-        match self {
-            Self::Icmp(_) => false,
-        }
     }
 }

@@ -5,11 +5,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::model::{ProbeConfig, QualityLimits, Target};
+use super::model::{ProbeConfig, QualityLimits};
 use super::problem::Problem;
 use super::quality::Limits;
 use super::section::{Given, Keys, Problems, Read, Section, Value};
-use super::value::{duration, icmp_target, integer};
+use super::target::{Target, read};
+use super::value::{duration, integer};
 use crate::family::Family;
 
 const KEYS: Keys = Keys {
@@ -126,7 +127,7 @@ fn most_of_a_family(targets: &[Target]) -> usize {
         .map(|family| {
             targets
                 .iter()
-                .filter(|Target::Icmp(address)| Family::of(*address) == family)
+                .filter(|target| target.is_asked_in(family) && !target.is_gateway())
                 .count()
         })
         .max()
@@ -135,10 +136,15 @@ fn most_of_a_family(targets: &[Target]) -> usize {
 
 fn targets(value: &Value<'_>) -> Read<Vec<Target>> {
     let allowed = format!("a list of 1 to {MOST_TARGETS} targets, such as [icmp://192.0.2.1]");
-    let items = value.list(&allowed, |item| icmp_target(item).map(Target::Icmp))?;
+    let items = value.list(&allowed, read::target)?;
     if items.is_empty() || items.len() > MOST_TARGETS {
         let found = format!("{} targets", items.len());
         return Err(value.problem_with(found, allowed).into());
+    }
+    if items.iter().all(|(target, _)| target.is_gateway()) {
+        let allowed = "another target beside arp://gateway, which cannot tell whether the internet \
+             is behind the gateway";
+        return Err(value.problem_with("only arp://gateway", allowed).into());
     }
     let mut seen = BTreeSet::new();
     let again: Vec<_> = items

@@ -1,14 +1,13 @@
 //! Reading single values: numbers, words, durations, names, addresses and paths.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::Ipv6Net;
 
-use super::problem::Problem;
 use super::section::{Read, Value, nearest};
 use super::tree::Content;
 use super::written::written;
@@ -222,24 +221,4 @@ pub(super) fn path(value: &Value<'_>, longest: usize) -> Read<PathBuf> {
                 .problem(format!("an absolute path of at most {longest} bytes"))
                 .into()
         })
-}
-
-/// `icmp://ADDRESS`.
-pub(super) fn icmp_target(value: &Value<'_>) -> Read<IpAddr> {
-    const ALLOWED: &str =
-        "icmp://ADDRESS, such as icmp://192.0.2.1 or \"icmp://fd00::1\", the address of one host";
-    const LATER: [&str; 6] = ["tcp://", "http://", "https://", "dns://", "arp://", "exec:"];
-    let problem = || -> Problem { value.problem(ALLOWED) };
-    let text = value.spelled().ok_or_else(problem)?;
-    if LATER.iter().any(|scheme| text.starts_with(scheme)) {
-        return Err(problem()
-            .hint("this kind of target is not supported by this version".to_owned())
-            .into());
-    }
-    let address = text.strip_prefix("icmp://").ok_or_else(problem)?;
-    match address.parse() {
-        Ok(IpAddr::V4(v4)) if is_host4(v4) => Ok(v4.into()),
-        Ok(IpAddr::V6(v6)) if is_host6(v6) && !is_link_local6(v6) => Ok(v6.into()),
-        _ => Err(problem().into()),
-    }
 }

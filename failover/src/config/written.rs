@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::model::{Affinity, ModeSetting, Mss, Nat, OnDown, OnUp, Percent, Target};
+use super::model::{Affinity, ModeSetting, Mss, Nat, OnDown, OnUp, Percent};
 
 impl fmt::Display for ModeSetting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -69,14 +69,6 @@ impl fmt::Display for Percent {
             write!(f, "{whole}%")
         } else {
             write!(f, "{whole}.{tenth}%")
-        }
-    }
-}
-
-impl fmt::Display for Target {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Icmp(address) => write!(f, "icmp://{address}"),
         }
     }
 }

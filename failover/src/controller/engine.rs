@@ -20,7 +20,7 @@ use std::time::Instant;
 
 use jiff::Timestamp;
 
-use crate::config::Config;
+use crate::config::{Config, Target};
 use crate::controller::family_state::targets;
 use crate::controller::told;
 use crate::controller::uplink::{Notice, Uplink};
@@ -279,12 +279,16 @@ impl Engine {
                 let Some(path) = state.path().filter(|path| probed && path.sourced) else {
                     continue;
                 };
+                let needs_gateway = asked.iter().any(Target::needs_gateway);
                 let plan = ProbePlan {
                     uplink: id,
+                    name: uplink.name.clone(),
                     family,
                     interface: uplink.config.interface.clone(),
                     index: path.interface,
                     source: path.source,
+                    // So that another gateway begins new rounds only where it is asked.
+                    gateway: path.gateway.filter(|_| needs_gateway),
                     mark: self.config.marks.probe(id),
                     targets: asked,
                     interval: self.interval(uplink, family),

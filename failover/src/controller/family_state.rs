@@ -328,9 +328,13 @@ impl FamilyState {
     }
 }
 
-/// The targets of one family.
+/// The targets of one family. The gateway alone is not asked: its answer proves nothing.
 pub(super) fn targets(probe: &ProbeConfig, family: Family) -> impl Iterator<Item = &Target> {
-    probe.targets.iter().filter(move |target| match target {
-        Target::Icmp(address) => Family::of(*address) == family,
-    })
+    let asked = move |target: &&Target| target.is_asked_in(family);
+    let proof = probe
+        .targets
+        .iter()
+        .filter(asked)
+        .any(|target| !target.is_gateway());
+    probe.targets.iter().filter(asked).filter(move |_| proof)
 }

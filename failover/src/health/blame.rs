@@ -74,6 +74,7 @@ impl Course {
     fn learn(&mut self, sequence: u64, kind: RoundKind, outcome: &Outcome) {
         match outcome {
             Outcome::Outstanding => {}
+            outcome if outcome.is_no_evidence() => {}
             Outcome::Answered { .. } => {
                 if self.last_answered < Some(sequence) {
                     self.last_answered = Some(sequence);

@@ -31,6 +31,7 @@
 
 mod blame;
 mod damping;
+mod failure;
 mod machine;
 mod quality;
 mod reason;
@@ -48,10 +49,11 @@ use serde::{Deserialize, Serialize};
 
 pub use blame::{Asked, Blame, Blamed};
 pub use damping::Hold;
+pub use failure::{DnsFailure, ExecFailure, Failure};
 pub use machine::{Machine, Thresholds, Transition};
 pub use quality::{Complaint, Measured};
 pub use reason::{LinkLoss, Reason};
-pub use round::{Demand, Failure, Outcome, Places, PlanNumber, Round, RoundKind, Verdict};
+pub use round::{Demand, Outcome, Places, PlanNumber, Round, RoundKind, Verdict};
 
 /// The health of an uplink for one address family.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -218,6 +218,7 @@ impl Quality {
                         sums.change = before.abs_diff(*rtt);
                     }
                 }
+                Outcome::Failed(failure) if failure.is_no_evidence() => continue,
                 Outcome::Failed(_) => sums.lost = 1,
                 Outcome::Outstanding | Outcome::Overdue => continue,
             }

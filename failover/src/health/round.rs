@@ -1,9 +1,9 @@
 //! What one round of probes brought.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::Failure;
 use crate::config::Target;
 
 /// Which plan of probing a round belongs to. Every plan gets a higher number than all before it, so
@@ -95,27 +95,6 @@ pub enum Outcome {
     Failed(Failure),
 }
 
-/// Why a probe has no answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Failure {
-    /// None came in time.
-    Timeout,
-    /// The probe could not be sent.
-    NotSent(String),
-    /// An ICMP error came instead.
-    Icmp(String),
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Timeout => f.write_str("no answer in time"),
-            Self::NotSent(why) => write!(f, "cannot send: {why}"),
-            Self::Icmp(what) => f.write_str(what),
-        }
-    }
-}
-
 /// What a round says about the uplink.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Verdict {
@@ -143,6 +122,11 @@ impl Outcome {
         matches!(self, Self::Answered { .. } | Self::Failed(_))
     }
 
+    /// Whether it says that the target is none for the family, and so nothing about the uplink.
+    pub(super) const fn is_no_evidence(&self) -> bool {
+        matches!(self, Self::Failed(failure) if failure.is_no_evidence())
+    }
+
     /// How much is known, for comparison.
     const fn progress(&self) -> usize {
         match self {
@@ -154,10 +138,10 @@ impl Outcome {
 }
 
 impl Round {
-    /// How many targets were asked.
+    /// How many targets were asked; those that are none for the family do not count.
     #[must_use]
     pub fn asked(&self) -> usize {
-        self.outcomes.len()
+        self.count(|outcome| !outcome.is_no_evidence())
     }
 
     /// How many have answered.
@@ -203,7 +187,8 @@ impl Round {
         let only_gateway = self.targets.iter().all(Target::is_gateway);
         let (mut asked, mut answered, mut waiting) = (0_usize, 0, 0);
         for (place, (target, outcome)) in self.targets.iter().zip(&self.outcomes).enumerate() {
-            if demand.aside.has(place) || (target.is_gateway() && !only_gateway) {
+            let proves_nothing = target.is_gateway() && !only_gateway;
+            if demand.aside.has(place) || proves_nothing || outcome.is_no_evidence() {
                 continue;
             }
             asked += 1;
@@ -230,7 +215,7 @@ impl Round {
     #[must_use]
     pub fn common_failure(&self) -> Option<&Failure> {
         let mut failures = self.outcomes.iter().filter_map(|outcome| match outcome {
-            Outcome::Failed(failure) => Some(failure),
+            Outcome::Failed(failure) => Some(failure).filter(|failure| !failure.is_no_evidence()),
             Outcome::Overdue => Some(&Failure::Timeout),
             Outcome::Outstanding | Outcome::Answered { .. } => None,
         });
@@ -310,6 +295,21 @@ mod tests {
             round(&[LOST, LOST]).verdict(required(1)),
             Some(Verdict::Bad)
         );
+    }
+
+    #[test]
+    fn a_name_without_an_address_of_the_family_counts_neither_as_asked_nor_as_silent() {
+        let none = Outcome::Failed(Failure::NoAddress {
+            name: "four.example".to_owned(),
+            family: crate::family::Family::Ipv6,
+        });
+        let of_two = round(&[none.clone(), answered(1)]);
+        assert_eq!((of_two.asked(), of_two.answered()), (1, 1));
+        assert_eq!(of_two.verdict(required(2)), Some(Verdict::Good));
+        let silent = round(&[none.clone(), LOST]);
+        assert_eq!(silent.verdict(required(1)), Some(Verdict::Bad));
+        assert_eq!(silent.common_failure(), None);
+        assert_eq!(round(&[none]).verdict(required(1)), None);
     }
 
     #[test]

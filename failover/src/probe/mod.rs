@@ -1,13 +1,12 @@
 //! Sends probes through each uplink and reports what came of them. Judges nothing: that is
 //! [`health`](crate::health)'s part.
 
-mod filter;
-mod icmp;
-mod identifier;
+mod kinds;
 mod pace;
 mod phase;
 mod round_trip;
 mod rounds;
+mod way;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -23,13 +22,15 @@ use crate::family::Family;
 use crate::health::{PlanNumber, Round};
 use crate::interface::{InterfaceIndex, InterfaceName};
 use crate::mark::Mark;
-use crate::uplink::UplinkId;
+use crate::uplink::{UplinkId, UplinkName};
 
 /// How one uplink is probed for one family.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProbePlan {
     /// The uplink.
     pub uplink: UplinkId,
+    /// Its name, for programs that are asked.
+    pub name: UplinkName,
     /// The family.
     pub family: Family,
     /// The interface that probes leave by.
@@ -38,6 +39,8 @@ pub struct ProbePlan {
     pub index: InterfaceIndex,
     /// The source address.
     pub source: IpAddr,
+    /// The gateway, where a target needs to know it and there is one.
+    pub gateway: Option<IpAddr>,
     /// The mark of the probes.
     pub mark: Mark,
     /// Who is asked; those of the other family are left out. With none there are no rounds.

@@ -8,14 +8,11 @@ use std::time::Instant;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::sleep_until;
-use tracing::{info, warn};
 
-use super::icmp::IcmpSocket;
-use super::identifier::{self, Identifier};
+use super::kinds::Questions;
 use super::pace::{Pace, Tempo};
 use super::{ProbePlan, Report, phase};
 use crate::config::Target;
-use crate::family::Family;
 use crate::health::{Failure, Outcome, PlanNumber, Round};
 
 /// Probes by the plan, whose pace may change, until nobody listens any more or the task is aborted;
@@ -29,7 +26,7 @@ pub(super) async fn run(
     let targets: Arc<[Target]> = plan
         .targets
         .iter()
-        .filter(|target| family_of(target) == plan.family)
+        .filter(|target| target.is_asked_in(plan.family))
         .cloned()
         .collect();
     if targets.is_empty() {
@@ -43,16 +40,13 @@ pub(super) async fn run(
         phase::second_round(plan.uplink, plan.family, plan.interval),
     );
     let mut rounds = Rounds {
+        questions: Questions::new(&plan),
         plan,
         number,
         targets,
         reports,
         order: RandomState::new(),
-        identifier: None,
-        socket: None,
-        trouble: None,
         next_round: 0,
-        next_echo: identifier::random(),
         open: BTreeMap::new(),
         waiting: BTreeSet::new(),
         asked: HashMap::new(),
@@ -81,17 +75,13 @@ struct NobodyListens;
 
 struct Rounds {
     plan: ProbePlan,
+    questions: Questions,
     number: PlanNumber,
     targets: Arc<[Target]>,
     reports: mpsc::Sender<Report>,
     /// Makes the order in which targets are asked another one each time.
     order: RandomState,
-    identifier: Option<Identifier>,
-    socket: Option<IcmpSocket>,
-    /// Why there is no socket, as it was last said.
-    trouble: Option<String>,
     next_round: u64,
-    next_echo: u16,
     /// Rounds of which not all is known.
     open: BTreeMap<u64, Round>,
     /// When the answers of which round's targets (by their places) are overdue.
@@ -123,44 +113,29 @@ impl Rounds {
         Ok(())
     }
 
-    /// Asks all targets at once. Without a socket the round is a failure of all.
+    /// Asks all targets at once.
     async fn begin(&mut self, pace: &mut Pace) -> Result<(), NobodyListens> {
         let sequence = self.next_round;
         self.next_round = sequence.saturating_add(1);
         let sent_at = Instant::now();
         let kind = pace.begin(sent_at);
-        let socket = self.socket();
-        let outcome = socket.as_ref().err().map_or(Outcome::Outstanding, |why| {
-            Outcome::Failed(Failure::NotSent(why.clone()))
-        });
         let round = Round {
             plan: self.number,
             sequence,
             kind,
             sent_at,
             targets: Arc::clone(&self.targets),
-            outcomes: vec![outcome; self.targets.len()],
+            outcomes: vec![Outcome::Outstanding; self.targets.len()],
         };
         self.open.insert(sequence, round);
-        let Ok(socket) = socket else {
-            return self.tell(BTreeSet::from([sequence]), pace).await;
-        };
         let mut order: Vec<usize> = (0..self.targets.len()).collect();
         order.sort_by_cached_key(|place| self.order.hash_one((sequence, place)));
         for place in order {
             let Some(target) = self.targets.get(place) else {
                 continue;
             };
-            let echo = match target {
-                // Each request has its own number, so that a target may be named twice.
-                Target::Icmp(address) => {
-                    socket
-                        .clone()
-                        .echo(*address, self.next_echo, self.plan.timeout)
-                }
-            };
-            self.next_echo = self.next_echo.wrapping_add(1);
-            let id = self.echoes.spawn(echo).id();
+            let asked = self.questions.ask(target, self.plan.timeout);
+            let id = self.echoes.spawn(asked).id();
             self.asked.insert(id, (sequence, place));
             let overdue_after = pace.overdue_after(place);
             if overdue_after < self.plan.timeout {
@@ -184,11 +159,6 @@ impl Rounds {
                 let why = Failure::NotSent(format!("the probe broke off: {broken}"));
                 (broken.id(), Outcome::Failed(why))
             });
-            if matches!(outcome, Outcome::Failed(Failure::NotSent(_))) {
-                // A socket may fail for good, as one of an interface that is gone: take a new one.
-                // What is on its way over the old one still comes back by it.
-                self.socket = None;
-            }
             if let Some((sequence, place)) = self.asked.remove(&task) {
                 if let Outcome::Answered { rtt } = outcome {
                     pace.answered(place, rtt);
@@ -237,47 +207,5 @@ impl Rounds {
             round,
         };
         self.reports.send(report).await.map_err(|_| NobodyListens)
-    }
-
-    /// The socket, made anew if there is none. Says in the log once why there is none, and once that
-    /// there is one again.
-    fn socket(&mut self) -> Result<IcmpSocket, String> {
-        if let Some(socket) = &self.socket {
-            return Ok(socket.clone());
-        }
-        let opened = self.open_socket();
-        let (uplink, family) = (self.plan.uplink, self.plan.family);
-        match &opened {
-            Ok(socket) => {
-                self.socket = Some(socket.clone());
-                if self.trouble.take().is_some() {
-                    info!(%uplink, %family, "there is a probe socket again");
-                }
-            }
-            Err(why) if self.trouble.as_ref() != Some(why) => {
-                warn!(%uplink, %family, "no probe can be sent, trying again each round: {why}");
-                self.trouble = Some(why.clone());
-            }
-            Err(_) => {}
-        }
-        opened
-    }
-
-    fn open_socket(&mut self) -> Result<IcmpSocket, String> {
-        if self.identifier.is_none() {
-            self.identifier = Identifier::take();
-        }
-        let identifier = self
-            .identifier
-            .as_ref()
-            .ok_or_else(|| "all 65536 ICMP identifiers are in use".to_owned())?;
-        IcmpSocket::open(&self.plan, identifier.get()).map_err(|error| error.to_string())
-    }
-}
-
-/// The family in which a target is asked.
-const fn family_of(target: &Target) -> Family {
-    match target {
-        Target::Icmp(address) => Family::of(*address),
     }
 }

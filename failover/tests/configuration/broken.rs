@@ -140,14 +140,6 @@ pub(crate) const TABLE: &[Row] = &[
         ],
     ),
     row(
-        "values-of-other-versions",
-        "uplinks:\n  fiber: {interface: eth1}\n\
-         probe: {targets: [\"tcp://192.0.2.1:443\"]}\n",
-        &[
-            "3:19: key `probe.targets[0]`: found `\"tcp://192.0.2.1:443\"`, allowed: icmp://ADDRESS, such as icmp://192.0.2.1 or \"icmp://fd00::1\", the address of one host; this kind of target is not supported by this version",
-        ],
-    ),
-    row(
         "limits-of-quality",
         "uplinks:\n  fiber:\n    interface: eth1\n    probe:\n      window: 500ms\n      \
          max_loss: 25\n      max_latency: {above: 100ms, back_at: 200ms}\n      \
@@ -406,9 +398,9 @@ pub(crate) const TABLE: &[Row] = &[
         &[
             "1:49: key `uplinks.a.probe.targets`: found 0 targets, allowed: a list of 1 to 16 targets, such as [icmp://192.0.2.1]",
             "4:7: key `probe.targets[0]`: found `icmp://example.org`, allowed: icmp://ADDRESS, such as icmp://192.0.2.1 or \"icmp://fd00::1\", the address of one host",
-            "5:7: key `probe.targets[1]`: found `192.0.2.1`, allowed: icmp://ADDRESS, such as icmp://192.0.2.1 or \"icmp://fd00::1\", the address of one host",
+            "5:7: key `probe.targets[1]`: found `192.0.2.1`, allowed: a target: icmp://ADDRESS, tcp://HOST:PORT, http://HOST/PATH, https://HOST/PATH, dns://SERVER/NAME, arp://gateway, exec:/PATH, or a map with `url` or `exec`",
             "6:7: key `probe.targets[2]`: found `icmp://224.0.0.1`, allowed: icmp://ADDRESS, such as icmp://192.0.2.1 or \"icmp://fd00::1\", the address of one host",
-            "7:7: key `probe.targets[3]`: found a list, allowed: icmp://ADDRESS, such as icmp://192.0.2.1 or \"icmp://fd00::1\", the address of one host",
+            "7:7: key `probe.targets[3]`: found a list, allowed: a target: icmp://ADDRESS, tcp://HOST:PORT, http://HOST/PATH, https://HOST/PATH, dns://SERVER/NAME, arp://gateway, exec:/PATH, or a map with `url` or `exec`",
         ],
     ),
     row(
@@ -416,6 +408,49 @@ pub(crate) const TABLE: &[Row] = &[
         "uplinks: {a: {interface: eth1}}\nprobe: {targets: [icmp://192.0.2.1, icmp://192.0.2.1]}\n",
         &[
             "2:37: key `probe.targets[1]`: found `icmp://192.0.2.1` again, allowed: each target once",
+        ],
+    ),
+    row(
+        "targets-in-short",
+        "uplinks: {a: {interface: eth1}}\nprobe:\n  targets:\n    \
+         - tcp://192.0.2.1\n    - tcp://fd00::1:443\n    - http://example.org:0/\n    \
+         - https://example.org/#top\n    - dns://192.0.2.53\n    - arp://192.0.2.1\n    \
+         - exec:/bin/ping -c 1\n    - exec:bin/up\n",
+        &[
+            "4:7: key `probe.targets[0]`: found `tcp://192.0.2.1`, allowed: tcp://HOST:PORT, such as tcp://192.0.2.1:443, \"tcp://[fd00::1]:443\" or tcp://example.org:443; the port is missing",
+            "5:7: key `probe.targets[1]`: found `tcp://fd00::1:443`, allowed: tcp://HOST:PORT, such as tcp://192.0.2.1:443, \"tcp://[fd00::1]:443\" or tcp://example.org:443; an IPv6 address stands in brackets, as in [fd00::1]",
+            "6:7: key `probe.targets[2]`: found `http://example.org:0/`, allowed: http://HOST/PATH or http://HOST:PORT/PATH, such as http://example.org/; a port is a number from 1 to 65535",
+            "7:7: key `probe.targets[3]`: found `https://example.org/#top`, allowed: https://HOST/PATH or https://HOST:PORT/PATH, such as https://example.org/; what follows a # is never sent to a server",
+            "8:7: key `probe.targets[4]`: found `dns://192.0.2.53`, allowed: dns://SERVER/NAME or dns://SERVER:PORT/NAME, such as dns://192.0.2.53/example.org",
+            "9:7: key `probe.targets[5]`: found `arp://192.0.2.1`, allowed: arp://gateway, the uplink's own gateway",
+            "10:7: key `probe.targets[6]`: found `exec:/bin/ping -c 1`, allowed: exec:/PATH, the absolute path of a program, at most 1024 bytes; arguments need the long form: {exec: /PATH, args: [...]}",
+            "11:7: key `probe.targets[7]`: found `exec:bin/up`, allowed: exec:/PATH, the absolute path of a program, at most 1024 bytes",
+        ],
+    ),
+    row(
+        "targets-at-length",
+        "uplinks: {a: {interface: eth1}}\nprobe:\n  targets:\n    \
+         - {url: https://example.org/, expect: 204}\n    \
+         - {url: http://example.org/, status: 99, body: \"\", ca: /etc/ca.pem}\n    \
+         - {url: tcp://192.0.2.1:1, record: A}\n    - {status: 200}\n    \
+         - {exec: /bin/true, args: -x, url: x}\n    - {url: dns://192.0.2.53/, record: CNAME}\n",
+        &[
+            "4:34: key `probe.targets[0].expect`: found an unknown key, allowed: the keys url, status, body, ca, record",
+            "5:41: key `probe.targets[1].status`: found `99`, allowed: a status of 200 to 599 or a list of them, such as [200, 204]",
+            "5:51: key `probe.targets[1].body`: found an empty text, allowed: a text of one line, 1 to 100 characters",
+            "5:59: key `probe.targets[1].ca`: found `/etc/ca.pem`, allowed: this key only where the url begins with https://",
+            "6:40: key `probe.targets[2].record`: found `A`, allowed: this key only where the url begins with dns://",
+            "7:7: key `probe.targets[3].url`: found nothing, allowed: a target: icmp://ADDRESS, tcp://HOST:PORT, http://HOST/PATH, https://HOST/PATH, dns://SERVER/NAME, arp://gateway, exec:/PATH, or a map with `url` or `exec`",
+            "8:31: key `probe.targets[4].args`: found `-x`, allowed: a list of at most 64 texts of at most 1024 bytes, such as [-w, \"3\"]",
+            "8:35: key `probe.targets[4].url`: found an unknown key, allowed: the keys exec, args",
+            "9:40: key `probe.targets[5].record`: found `CNAME`, allowed: A, AAAA, NS, SOA or TXT",
+        ],
+    ),
+    row(
+        "only-the-gateway-is-asked",
+        "uplinks: {a: {interface: eth1}}\nprobe: {targets: [arp://gateway]}\n",
+        &[
+            "2:18: key `probe.targets`: found only arp://gateway, allowed: another target beside arp://gateway, which cannot tell whether the internet is behind the gateway",
         ],
     ),
     row(

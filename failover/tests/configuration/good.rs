@@ -364,3 +364,45 @@ fn a_file_of_another_system_is_read() {
     let parsed = config("\u{feff}# first\r\nuplinks:\r\n  a: {interface: eth1}\r\n...\r\n");
     assert_eq!(parsed.uplinks.len(), 1);
 }
+
+#[test]
+fn targets_mean_the_same_however_they_are_written() {
+    let targets = |list: &[&str]| {
+        let list = list.join("\n    - ");
+        let text =
+            format!("uplinks: {{a: {{interface: eth1}}}}\nprobe:\n  targets:\n    - {list}\n");
+        config(&text)
+            .uplinks
+            .into_values()
+            .next()
+            .unwrap()
+            .probe
+            .targets
+    };
+    let read = targets(&[
+        "tcp://example.org:443",
+        "{url: tcp://example.org:444}",
+        r#"{url: "https://[fd00::1]:8443/up?x=1", status: 204, body: 'a "b" \', ca: /etc/ca.pem}"#,
+        "{url: http://example.org, status: [302, 200]}",
+        "{url: dns://192.0.2.53/example.org, record: NS}",
+        "arp://gateway",
+        "exec:/usr/bin/up",
+        r#"{exec: /usr/bin/up, args: [-w, 3, "a b", ""]}"#,
+    ]);
+    let shown: Vec<String> = read.iter().map(Target::to_string).collect();
+    let shown: Vec<&str> = shown.iter().map(String::as_str).collect();
+    assert_eq!(
+        shown,
+        [
+            "tcp://example.org:443",
+            "tcp://example.org:444",
+            r#"{url: "https://[fd00::1]:8443/up?x=1", status: [204], body: "a \"b\" \\", ca: "/etc/ca.pem"}"#,
+            r#"{url: "http://example.org/", status: [200, 302]}"#,
+            r#"{url: "dns://192.0.2.53/example.org", record: NS}"#,
+            "arp://gateway",
+            "exec:/usr/bin/up",
+            r#"{exec: "/usr/bin/up", args: ["-w", "3", "a b", ""]}"#,
+        ]
+    );
+    assert_eq!(targets(&shown), read);
+}

@@ -47,7 +47,7 @@ impl Drop for Identifier {
 }
 
 /// A number that differs from start to start; it keeps nobody out who tries.
-pub(super) fn random() -> u16 {
+pub(in crate::probe::kinds) fn random() -> u16 {
     let [first, second, ..] = RandomState::new().hash_one(0_u8).to_ne_bytes();
     u16::from_ne_bytes([first, second])
 }

@@ -1,7 +1,12 @@
 //! ICMP echo through one uplink.
 
+mod filter;
+pub(super) mod identifier;
+
 use std::io;
-use std::net::{IpAddr, SocketAddr, SocketAddrV6};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use socket2::{SockRef, Type};
@@ -10,20 +15,22 @@ use surge_ping::{
     SurgeError,
 };
 use thiserror::Error;
+use tracing::{info, warn};
 
-use super::{ProbePlan, filter};
 use crate::family::Family;
 use crate::health::{Failure, Outcome};
 use crate::interface::{InterfaceIndex, InterfaceName};
 use crate::mark::Mark;
+use crate::probe::way::Way;
 use crate::sys;
+use identifier::Identifier;
 
 /// What a probe carries. Some hosts do not answer an empty request.
 const PAYLOAD: &[u8; 16] = b"failover probe  ";
 
 /// Why there is no socket to probe with.
 #[derive(Debug, Error)]
-pub(super) enum OpenError {
+enum OpenError {
     #[error("no ICMP socket with source {address} on {interface}: {reason}")]
     Create {
         address: IpAddr,
@@ -43,35 +50,88 @@ pub(super) enum OpenError {
     Filter { reason: io::Error },
 }
 
+/// The socket of one plan, and the numbers of its requests.
+#[derive(Default)]
+pub(super) struct IcmpSockets {
+    identifier: Option<Identifier>,
+    socket: Option<IcmpSocket>,
+    /// Why there is no socket, as it was last said.
+    trouble: Option<String>,
+    last_sequence: Option<u16>,
+}
+
+impl IcmpSockets {
+    /// The socket, made anew if there is none that works, and the number of the next request: each
+    /// has its own, so that a target may be asked twice at a time. Says in the log once why there is
+    /// no socket, and once that there is one again.
+    pub(super) fn next(&mut self, way: &Way) -> Result<(IcmpSocket, u16), String> {
+        let sequence = self
+            .last_sequence
+            .map_or_else(identifier::random, |last| last.wrapping_add(1));
+        self.last_sequence = Some(sequence);
+        if let Some(socket) = &self.socket
+            && !socket.failed.load(Ordering::Relaxed)
+        {
+            return Ok((socket.clone(), sequence));
+        }
+        // What is on its way over the old one still comes back by it.
+        self.socket = None;
+        let (uplink, family) = (&way.uplink, way.family);
+        match self.open(way) {
+            Ok(socket) => {
+                self.socket = Some(socket.clone());
+                if self.trouble.take().is_some() {
+                    info!(%uplink, %family, "there is a probe socket again");
+                }
+                Ok((socket, sequence))
+            }
+            Err(why) => {
+                if self.trouble.as_ref() != Some(&why) {
+                    warn!(%uplink, %family, "no ICMP probe can be sent, trying again each round: {why}");
+                    self.trouble = Some(why.clone());
+                }
+                Err(why)
+            }
+        }
+    }
+
+    fn open(&mut self, way: &Way) -> Result<IcmpSocket, String> {
+        if self.identifier.is_none() {
+            self.identifier = Identifier::take();
+        }
+        let identifier = self
+            .identifier
+            .as_ref()
+            .ok_or_else(|| "all 65536 ICMP identifiers are in use".to_owned())?;
+        IcmpSocket::open(way, identifier.get()).map_err(|error| error.to_string())
+    }
+}
+
 /// A raw ICMP socket that sends and receives through one uplink only.
 #[derive(Clone)]
 pub(super) struct IcmpSocket {
     client: Client,
     identifier: u16,
     index: InterfaceIndex,
+    /// It has failed once, as for good when its interface is gone.
+    failed: Arc<AtomicBool>,
 }
 
 impl IcmpSocket {
-    pub(super) fn open(plan: &ProbePlan, identifier: u16) -> Result<Self, OpenError> {
-        let kind = match plan.family {
+    fn open(way: &Way, identifier: u16) -> Result<Self, OpenError> {
+        let kind = match way.family {
             Family::Ipv4 => ICMP::V4,
             Family::Ipv6 => ICMP::V6,
-        };
-        let source = match plan.source {
-            IpAddr::V6(address) if address.is_unicast_link_local() => {
-                SocketAddr::V6(SocketAddrV6::new(address, 0, 0, plan.index.0))
-            }
-            address => SocketAddr::new(address, 0),
         };
         let config = Config::builder()
             .kind(kind)
             .sock_type_hint(Type::RAW)
-            .interface(plan.interface.as_str())
-            .bind(source)
+            .interface(way.interface.as_str())
+            .bind(way.scoped(way.source, 0))
             .build();
         let client = Client::new(&config).map_err(|reason| OpenError::Create {
-            address: plan.source,
-            interface: plan.interface.clone(),
+            address: way.source,
+            interface: way.interface.clone(),
             reason,
         })?;
         let socket = client.get_socket();
@@ -81,29 +141,30 @@ impl IcmpSocket {
             return Err(OpenError::NotRaw);
         }
         // The name may be a new interface's by now; the plan is for the old one.
-        let bound = nix::net::if_::if_nametoindex(plan.interface.as_str());
-        if bound != Ok(plan.index.0) {
+        let bound = nix::net::if_::if_nametoindex(way.interface.as_str());
+        if bound != Ok(way.index.0) {
             return Err(OpenError::OtherInterface {
-                interface: plan.interface.clone(),
-                index: plan.index,
+                interface: way.interface.clone(),
+                index: way.index,
             });
         }
         sys::lend(&socket, |descriptor| {
             let socket = SockRef::from(&descriptor);
             socket
-                .attach_filter(&filter::answers_to(plan.family, identifier))
+                .attach_filter(&filter::answers_to(way.family, identifier))
                 .map_err(|reason| OpenError::Filter { reason })?;
             socket
-                .set_mark(plan.mark.0)
+                .set_mark(way.mark.0)
                 .map_err(|reason| OpenError::Mark {
-                    mark: plan.mark,
+                    mark: way.mark,
                     reason,
                 })
         })?;
         Ok(Self {
             client,
             identifier,
-            index: plan.index,
+            index: way.index,
+            failed: Arc::default(),
         })
     }
 
@@ -122,10 +183,14 @@ impl IcmpSocket {
         match tokio::time::timeout(timeout, asked).await {
             Err(_) | Ok(Err(SurgeError::Timeout { .. })) => Outcome::Failed(Failure::Timeout),
             Ok(Ok((packet, rtt))) => outcome(&packet, rtt),
-            Ok(Err(SurgeError::IOError(error))) => {
-                Outcome::Failed(Failure::NotSent(error.to_string()))
+            Ok(Err(error)) => {
+                self.failed.store(true, Ordering::Relaxed);
+                let why = match error {
+                    SurgeError::IOError(error) => error.to_string(),
+                    other => other.to_string(),
+                };
+                Outcome::Failed(Failure::NotSent(why))
             }
-            Ok(Err(error)) => Outcome::Failed(Failure::NotSent(error.to_string())),
         }
     }
 }
