@@ -435,10 +435,10 @@ pub(crate) const TABLE: &[Row] = &[
          - {url: tcp://192.0.2.1:1, record: A}\n    - {status: 200}\n    \
          - {exec: /bin/true, args: -x, url: x}\n    - {url: dns://192.0.2.53/, record: CNAME}\n",
         &[
-            "4:34: key `probe.targets[0].expect`: found an unknown key, allowed: the keys url, status, body, ca, record",
-            "5:41: key `probe.targets[1].status`: found `99`, allowed: a status of 200 to 599 or a list of them, such as [200, 204]",
-            "5:51: key `probe.targets[1].body`: found an empty text, allowed: a text of one line, 1 to 100 characters",
-            "5:59: key `probe.targets[1].ca`: found `/etc/ca.pem`, allowed: this key only where the url begins with https://",
+            "4:35: key `probe.targets[0].expect`: found an unknown key, allowed: the keys url, status, body, ca, record",
+            "5:42: key `probe.targets[1].status`: found `99`, allowed: a status of 200 to 599 or a list of them, such as [200, 204]",
+            "5:52: key `probe.targets[1].body`: found an empty text, allowed: a text of one line, 1 to 100 characters",
+            "5:60: key `probe.targets[1].ca`: found `/etc/ca.pem`, allowed: this key only where the url begins with https://",
             "6:40: key `probe.targets[2].record`: found `A`, allowed: this key only where the url begins with dns://",
             "7:7: key `probe.targets[3].url`: found nothing, allowed: a target: icmp://ADDRESS, tcp://HOST:PORT, http://HOST/PATH, https://HOST/PATH, dns://SERVER/NAME, arp://gateway, exec:/PATH, or a map with `url` or `exec`",
             "8:31: key `probe.targets[4].args`: found `-x`, allowed: a list of at most 64 texts of at most 1024 bytes, such as [-w, \"3\"]",

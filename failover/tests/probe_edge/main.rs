@@ -8,7 +8,9 @@
     reason = "a test fails by panicking; clippy does not know a test without the standard harness"
 )]
 
+mod kinds;
 mod network;
+mod servers;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -53,6 +55,29 @@ fn main() -> ExitCode {
             "a_plan_that_can_send_nothing_says_why_and_goes_on",
             unsendable,
         ),
+        ("tcp_connections", kinds::tcp),
+        ("pages", kinds::http),
+        ("pages_over_tls", kinds::https),
+        ("questions_to_name_servers", kinds::dns),
+        ("names_are_resolved_through_the_uplink", kinds::names),
+        (
+            "a_resolver_that_the_uplink_does_not_lead_to_is_asked_directly",
+            kinds::local_resolver,
+        ),
+        ("the_gateway_is_asked_on_its_link", kinds::gateway),
+        (
+            "the_gateway_answers_again_after_its_interface_was_down",
+            kinds::gateway_returns,
+        ),
+        ("programs_answer_by_their_status", kinds::exec),
+        (
+            "programs_that_hang_are_killed_with_all_that_they_began",
+            kinds::exec_hangs,
+        ),
+        (
+            "one_program_of_a_target_runs_at_a_time",
+            kinds::exec_one_at_a_time,
+        ),
     ] {
         for (place, family) in Family::ALL.into_iter().enumerate() {
             trials.push(Trial::test(format!("{name}::{family}"), move || {
@@ -63,6 +88,10 @@ fn main() -> ExitCode {
     trials.push(Trial::test("two_hundred_replacements_leak_nothing", || {
         as_root(replaced)
     }));
+    trials.push(Trial::test(
+        "plans_that_end_in_the_middle_of_every_kind_leave_nothing_open",
+        || as_root(kinds::dropped),
+    ));
     trials.push(Trial::test("an_equal_plan_is_left_alone", || {
         as_root(left_alone)
     }));
@@ -85,10 +114,12 @@ fn uplink(number: u8) -> UplinkId {
 fn plan(index: InterfaceIndex, place: usize, targets: &[IpAddr], timeout: Duration) -> ProbePlan {
     ProbePlan {
         uplink: uplink(1),
+        name: "fiber".parse().unwrap(),
         family: Family::ALL[place],
         interface: "wan1".parse().unwrap(),
         index,
         source: source(1)[place],
+        gateway: None,
         mark: MarkMask::DEFAULT.probe(uplink(1)),
         targets: targets.iter().copied().map(Target::Icmp).collect(),
         interval: INTERVAL,

@@ -3,17 +3,24 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::os::fd::AsRawFd;
-use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, mpsc};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use failover::interface::InterfaceIndex;
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::AddressHeaderFlags;
+use nix::mount::{MsFlags, mount};
 use nix::net::if_::if_nametoindex;
 use nix::sched::{CloneFlags, setns, unshare};
 use rtnetlink::{Handle, LinkUnspec, LinkVeth, RouteMessageBuilder};
+use simple_dns::{CLASS, Name, Packet, Question, TYPE};
+use tokio::sync::oneshot;
+
+use crate::servers::{self, Authority, NAME};
 
 /// Answers probes; lives at the provider, reached through either uplink.
 pub(crate) const ANSWERING: [IpAddr; 2] = [
@@ -39,7 +46,8 @@ pub(crate) fn source(uplink: u8) -> [IpAddr; 2] {
     ]
 }
 
-fn provider(uplink: u8) -> [IpAddr; 2] {
+/// The provider's address on the uplink with this number: the gateway.
+pub(crate) fn provider(uplink: u8) -> [IpAddr; 2] {
     [
         Ipv4Addr::new(198, 18, uplink, 1).into(),
         Ipv6Addr::new(0xfd00, uplink.into(), 0, 0, 0, 0, 0, 1).into(),
@@ -50,6 +58,24 @@ fn provider(uplink: u8) -> [IpAddr; 2] {
 pub(crate) struct Network {
     gateway: File,
     provider: File,
+    serving: Mutex<Vec<Serving>>,
+}
+
+/// A thread that serves; it and what it began end with this value.
+pub(crate) struct Serving {
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(Err(panic)) = self.thread.take().map(JoinHandle::join)
+            && !std::thread::panicking()
+        {
+            std::panic::resume_unwind(panic);
+        }
+    }
 }
 
 impl Network {
@@ -58,7 +84,11 @@ impl Network {
         let network = Self {
             gateway: new_namespace(),
             provider: new_namespace(),
+            serving: Mutex::default(),
         };
+        for namespace in [&network.gateway, &network.provider] {
+            netlink(namespace, async |handle| up(&handle, "lo").await);
+        }
         for uplink in [1, 2] {
             network.connect(uplink);
         }
@@ -79,12 +109,18 @@ impl Network {
             "table inet gateway {
                 counter marked { }
                 counter requests { }
+                counter through { }
+                counter astray { }
                 chain out {
                     type filter hook output priority 0
                     icmp type echo-request counter name requests
                     icmpv6 type echo-request counter name requests
                     meta mark 0x81000000 oifname wan1 icmp type echo-request counter name marked
                     meta mark 0x81000000 oifname wan1 icmpv6 type echo-request counter name marked
+                    meta mark 0x81000000 oifname wan1 meta l4proto { tcp, udp } counter name through accept
+                    oifname lo accept
+                    meta l4proto udp counter name astray
+                    tcp flags & (syn | ack) == syn counter name astray
                 }
             }",
         );
@@ -150,19 +186,134 @@ impl Network {
 
     /// How many echo requests left the gateway: by `wan1` with the mark 0x81000000, and in all.
     pub(crate) fn requests(&self) -> (u64, u64) {
-        let counter = |name: &str| {
-            let listing = inside(&self.gateway, || {
-                Command::new("nft")
-                    .args(["list", "counter", "inet", "gateway", name])
-                    .output()
-                    .expect("nft is needed for this test: install nftables")
-            });
-            let listing = String::from_utf8(listing.stdout).unwrap();
-            let mut words = listing.split_whitespace();
-            words.find(|word| *word == "packets").unwrap();
-            words.next().unwrap().parse::<u64>().unwrap()
-        };
-        (counter("marked"), counter("requests"))
+        (
+            self.counter("inet", "marked"),
+            self.counter("inet", "requests"),
+        )
+    }
+
+    /// How many packets of TCP and UDP left the gateway by `wan1` with the mark 0x81000000, and how
+    /// many that begin something left it otherwise.
+    pub(crate) fn probes(&self) -> (u64, u64) {
+        (
+            self.counter("inet", "through"),
+            self.counter("inet", "astray"),
+        )
+    }
+
+    /// Counts questions of ARP and neighbour discovery from now on. The kernel's own have no mark.
+    pub(crate) fn count_neighbour_discovery(&self) {
+        self.nft(
+            &self.gateway,
+            "table netdev gateway {
+                counter marked { }
+                counter elsewhere { }
+                chain wan1 {
+                    type filter hook egress device wan1 priority 0
+                    meta mark 0x81000000 counter name marked
+                }
+                chain wan2 {
+                    type filter hook egress device wan2 priority 0
+                    meta mark 0x81000000 counter name elsewhere
+                }
+            }",
+        );
+    }
+
+    /// How many packets with the mark were seen, by `wan1` and by `wan2`.
+    pub(crate) fn neighbour_discovery(&self) -> (u64, u64) {
+        (
+            self.counter("netdev", "marked"),
+            self.counter("netdev", "elsewhere"),
+        )
+    }
+
+    fn counter(&self, family: &str, name: &str) -> u64 {
+        let listing = inside(&self.gateway, || {
+            Command::new("nft")
+                .args(["list", "counter", family, "gateway", name])
+                .output()
+                .expect("nft is needed for this test: install nftables")
+        });
+        let listing = String::from_utf8(listing.stdout).unwrap();
+        let mut words = listing.split_whitespace();
+        words.find(|word| *word == "packets").unwrap();
+        words.next().unwrap().parse::<u64>().unwrap()
+    }
+
+    /// Serves pages and names at the provider until the network ends.
+    pub(crate) fn serve(&self, authority: &Authority) {
+        let authority = authority.clone();
+        let serving = serving(&self.provider, async move || {
+            servers::begin(ANSWERING, &authority).await;
+            let [v4, v6] = ANSWERING;
+            let [near4, near6] = provider(2);
+            dnsmasq(&[v4, v6, near4, near6])
+        });
+        self.serving.lock().unwrap().push(serving);
+    }
+
+    /// Resolves names on the gateway itself.
+    pub(crate) fn resolver_on_gateway(&self) -> Serving {
+        serving(&self.gateway, async || {
+            dnsmasq(&[Ipv4Addr::LOCALHOST.into()])
+        })
+    }
+
+    /// Does `work` on the gateway, with this text in `/etc/resolv.conf`.
+    pub(crate) fn with_resolvers<T: Send>(
+        &self,
+        text: &str,
+        work: impl AsyncFnOnce() -> T + Send,
+    ) -> T {
+        inside(&self.gateway, || {
+            const NONE: Option<&str> = None;
+            unshare(CloneFlags::CLONE_NEWNS).unwrap();
+            mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE).unwrap();
+            let name = format!("failover-resolvers-{}", std::process::id());
+            let file = std::env::temp_dir().join(name);
+            std::fs::write(&file, text).unwrap();
+            let bound = mount(
+                Some(&file),
+                "/etc/resolv.conf",
+                NONE,
+                MsFlags::MS_BIND,
+                NONE,
+            );
+            // What is bound stays until this thread ends.
+            std::fs::remove_file(&file).unwrap();
+            bound.unwrap();
+            runtime().block_on(work())
+        })
+    }
+
+    /// Makes a tunnel interface, which has no hardware addresses.
+    pub(crate) fn tunnel(&self, name: &str) {
+        let made = inside(&self.gateway, || {
+            Command::new("ip")
+                .args(["tuntap", "add", "dev", name, "mode", "tun"])
+                .status()
+                .expect("ip is needed for this test: install iproute2")
+        });
+        assert!(made.success());
+        self.set_up(name, true);
+    }
+
+    /// Sets an interface of the gateway up or down.
+    pub(crate) fn set_up(&self, interface: &str, up: bool) {
+        netlink(&self.gateway, async |handle| {
+            let link = LinkUnspec::new_with_name(interface);
+            let link = if up { link.up() } else { link.down() };
+            handle.link().set(link.build()).execute().await.unwrap();
+        });
+    }
+
+    /// Gives the gateway its IPv6 address on an uplink again.
+    pub(crate) fn add_source(&self, uplink: u8) {
+        netlink(&self.gateway, async |handle| {
+            let [_, address] = source(uplink);
+            add_address(&handle, &format!("wan{uplink}"), address, false).await;
+        });
     }
 
     /// Does `work` on the gateway, in a runtime of its own that ends with it.
@@ -186,6 +337,97 @@ impl Network {
         });
         assert!(status.success(), "nft refuses:\n{rules}");
     }
+}
+
+/// Serves in a namespace from now on.
+fn serving<T>(namespace: &File, begin: impl AsyncFnOnce() -> T + Send + 'static) -> Serving {
+    let (ready, is_ready) = mpsc::channel();
+    let namespace = namespace.try_clone().unwrap();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let thread = std::thread::spawn(move || {
+        setns(namespace, CloneFlags::CLONE_NEWNET).unwrap();
+        runtime().block_on(async {
+            let begun = begin().await;
+            ready.send(()).unwrap();
+            // An error, since nothing is ever sent.
+            stopped.await.unwrap_err();
+            drop(begun);
+        });
+    });
+    is_ready
+        .recv_timeout(Duration::from_secs(10))
+        .expect("the servers begin");
+    Serving {
+        stop: Some(stop),
+        thread: Some(thread),
+    }
+}
+
+/// A name server; ends with this value, and with the thread that began it.
+struct NameServer(Child);
+
+impl Drop for NameServer {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+/// Begins a name server, and waits until it answers.
+fn dnsmasq(addresses: &[IpAddr]) -> NameServer {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", "dnsmasq", "--keep-in-foreground"]);
+    command.args([
+        "--conf-file=/dev/null",
+        "--no-resolv",
+        "--no-hosts",
+        "--no-poll",
+    ]);
+    command.args(["--user=root", "--pid-file=", "--log-facility=/dev/null"]);
+    command.args(["--bind-interfaces", "--local=/example/"]);
+    command.args(
+        addresses
+            .iter()
+            .map(|address| format!("--listen-address={address}")),
+    );
+    let [v4, v6] = ANSWERING;
+    command.arg(format!("--host-record={NAME},{v4},{v6}"));
+    command.arg(format!("--host-record=four.example,{v4}"));
+    command.arg(format!("--host-record=six.example,{v6}"));
+    let server = command
+        .spawn()
+        .expect("setpriv and dnsmasq are needed for this test: install dnsmasq-base");
+    let server = NameServer(server);
+    for address in addresses {
+        let any: IpAddr = match address {
+            IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        let socket = UdpSocket::bind((any, 0)).unwrap();
+        socket.connect((*address, 53)).unwrap();
+        socket
+            .set_read_timeout(Some(Duration::from_millis(50)))
+            .unwrap();
+        let mut question = Packet::new_query(1);
+        question.questions.push(Question::new(
+            Name::new(NAME).unwrap(),
+            TYPE::A.into(),
+            CLASS::IN.into(),
+            false,
+        ));
+        let question = question.build_bytes_vec().unwrap();
+        // Until it listens the port is closed, which the socket says at once.
+        let answers = || socket.send(&question).is_ok() && socket.recv(&mut [0; 512]).is_ok();
+        let begun = Instant::now();
+        while !answers() {
+            assert!(
+                begun.elapsed() < Duration::from_secs(5),
+                "dnsmasq answers within 5 s"
+            );
+            std::thread::yield_now();
+        }
+    }
+    server
 }
 
 fn new_namespace() -> File {
