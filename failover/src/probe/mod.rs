@@ -166,10 +166,12 @@ mod tests {
         let uplink = UplinkId::all().next().unwrap();
         ProbePlan {
             uplink,
+            name: "fiber".parse().unwrap(),
             family: Family::Ipv4,
             interface: "wan1".parse().unwrap(),
             index: InterfaceIndex(1),
             source: [198, 18, 11, 2].into(),
+            gateway: None,
             mark: Mark(0),
             targets: targets().to_vec(),
             interval,

@@ -52,7 +52,7 @@ async fn asked(plan: ProbePlan) -> Outcome {
     let (mut prober, mut reports) = prober();
     prober.set_plans(plans(plan));
     let round = next(&mut reports, whole).await;
-    round.results[0].outcome.clone()
+    round.outcomes[0].clone()
 }
 
 /// Asks once for each text and compares.
@@ -456,7 +456,7 @@ pub(crate) fn exec_hangs(place: usize) {
                     assert_eq!((failure, answered), (Failure::Timeout, false), "{script}");
                     assert!(begun.elapsed() >= SHORT);
                 }
-                Outcome::Outstanding => panic!("{script}: a whole round"),
+                Outcome::Outstanding | Outcome::Overdue => panic!("{script}: a whole round"),
             }
             until_none_runs(word).await;
         });
