@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::num::NonZeroU32;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::socket::{setsockopt, sockopt};
@@ -60,6 +61,9 @@ impl Way {
         // ones may have the same.
         setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)
             .map_err(io::Error::from)
+            // Closed, it ends by a reset: otherwise this host and its connection tracking would
+            // remember each for minutes, and send the end again and again where the uplink is dead.
+            .and_then(|()| socket.set_linger(Some(Duration::ZERO)))
             .and_then(|()| self.bind(&socket))
             .map_err(|error| not_sent("a TCP socket", &error))?;
         let stream = TcpSocket::from_std_stream(socket.into())

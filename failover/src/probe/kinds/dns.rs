@@ -1,6 +1,7 @@
 //! One question to a name server over UDP.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::net::UdpSocket;
@@ -12,14 +13,19 @@ use crate::config::DnsTarget;
 use crate::health::{DnsFailure, Failure};
 use crate::probe::way::{self, Way};
 
-pub(super) async fn ask(way: &Way, names: &Names, to: &DnsTarget, timeout: Duration) -> Answer {
+pub(super) async fn ask(
+    way: &Way,
+    names: &Arc<Names>,
+    to: &DnsTarget,
+    timeout: Duration,
+) -> Answer {
     let address = names.address(&to.server.host, timeout).await?;
     let server: SocketAddr = way.scoped(address, to.server.port);
     let query = Query::new(&to.name, to.record);
     let begun = Instant::now();
     let socket = way.datagrams(server).await?;
     let answered = exchange(&socket, &query).await?;
-    if answered.something {
+    if answered.records || answered.truncated {
         Ok(begun.elapsed())
     } else {
         Err(Failure::Dns(DnsFailure::NoRecord))

@@ -3,6 +3,7 @@
 use std::error::Error as _;
 use std::io;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hyper::body::{Body, Incoming};
@@ -25,7 +26,12 @@ const MOST_BODY: usize = 64 * 1024;
 /// How much of the place that one is sent to is told.
 const TOLD: usize = 100;
 
-pub(super) async fn ask(way: &Way, names: &Names, page: &HttpTarget, timeout: Duration) -> Answer {
+pub(super) async fn ask(
+    way: &Way,
+    names: &Arc<Names>,
+    page: &HttpTarget,
+    timeout: Duration,
+) -> Answer {
     let server = &page.server;
     let address = names.address(&server.host, timeout).await?;
     let trust = tls::trust(&page.security).await?;

@@ -30,8 +30,10 @@ pub(super) struct Query {
 /// What a name server says to a question.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Answered {
-    /// Whether there is any record, or there are more than fit.
-    pub(super) something: bool,
+    /// Whether there is any record.
+    pub(super) records: bool,
+    /// Whether there are more than fit.
+    pub(super) truncated: bool,
     /// The addresses among the records.
     pub(super) addresses: Vec<IpAddr>,
     /// How long they hold, by the shortest lived of them.
@@ -142,8 +144,68 @@ fn read(packet: &Packet<'_>) -> Answered {
         }
     }
     Answered {
-        something: !packet.answers.is_empty() || packet.has_flags(PacketFlag::TRUNCATION),
+        records: !packet.answers.is_empty(),
+        truncated: packet.has_flags(PacketFlag::TRUNCATION),
         addresses,
         lifetime: Duration::from_secs(shortest.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::config::Target;
+
+    fn query() -> Query {
+        let text =
+            "uplinks: {a: {interface: eth1}}\nprobe: {targets: [dns://192.0.2.53/example.org]}\n";
+        let config = crate::config::parse(text).unwrap();
+        let uplink = config.uplinks.into_values().next().unwrap();
+        match &uplink.probe.targets[0] {
+            Target::Dns(question) => Query::new(&question.name, question.record),
+            other => panic!("{other}"),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic_and_noise_is_no_answer(
+            noise in proptest::collection::vec(any::<u8>(), 0..200),
+            kept in 0_usize..40,
+        ) {
+            let query = query();
+            // The beginning of a good answer, then noise.
+            let mut bytes = query.bytes().unwrap();
+            bytes[2] |= 0x80;
+            bytes.truncate(kept);
+            bytes.extend(noise);
+            if let Some(Ok(answered)) = query.answer(&bytes) {
+                prop_assert!(bytes.len() >= 29, "shorter than the question: {answered:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_header_that_promises_more_than_there_is_room_for_is_garbled() {
+        let query = query();
+        let mut bytes = query.bytes().unwrap();
+        bytes[2] |= 0x80;
+        bytes[6..8].fill(0xff);
+        assert_eq!(query.answer(&bytes), Some(Err(DnsFailure::Garbled)));
+    }
+
+    #[test]
+    fn an_answer_to_another_question_is_none() {
+        let (query, mut other) = (query(), query());
+        other.id = query.id.wrapping_add(1);
+        for question in [&query, &other] {
+            let mut bytes = question.bytes().unwrap();
+            bytes[2] |= 0x80;
+            assert_eq!(query.answer(&bytes).is_some(), question.id == query.id);
+            // A question is no answer, though it bears the number.
+            assert_eq!(query.answer(&question.bytes().unwrap()), None);
+        }
     }
 }

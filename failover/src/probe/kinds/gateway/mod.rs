@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::ifaddrs::getifaddrs;
 use nix::libc::ARPHRD_ETHER;
@@ -26,10 +26,15 @@ use crate::health::Failure;
 use crate::probe::way::{self, Way};
 use crate::sys;
 
-/// Gateways, and the longest answer that is looked at.
+/// How long an interface without hardware addresses is not looked at again: all of them have to be
+/// listed for that.
+const LOOKED_AT: Duration = Duration::from_secs(10);
+
+/// The gateway of one plan.
 #[derive(Debug, Default)]
 pub(super) struct Gateway {
     socket: Option<Arc<GatewaySocket>>,
+    without_hardware_address: Option<Instant>,
 }
 
 /// What is sent, over which socket, and to whom.
@@ -58,24 +63,35 @@ impl Gateway {
         {
             return Ok(Arc::clone(socket));
         }
-        let socket = Arc::new(GatewaySocket::open(way)?);
+        let gateway = way
+            .gateway
+            .ok_or_else(|| Failure::NotSent(format!("no gateway on {}", way.interface)))?;
+        let mac = self.hardware_address(way)?;
+        let socket = Arc::new(GatewaySocket::open(way, gateway, mac)?);
         self.socket = Some(Arc::clone(&socket));
         Ok(socket)
+    }
+
+    /// The interface's own; it is in the questions.
+    fn hardware_address(&mut self, way: &Way) -> Result<[u8; 6], Failure> {
+        let what = match way.family {
+            Family::Ipv4 => "ARP",
+            Family::Ipv6 => "neighbour discovery",
+        };
+        let none = || Failure::NotSent(format!("no {what} on {}", way.interface));
+        let looked_at = self.without_hardware_address;
+        if looked_at.is_some_and(|moment| moment.elapsed() < LOOKED_AT) {
+            return Err(none());
+        }
+        let found = hardware_address(way)
+            .map_err(|error| Failure::NotSent(format!("cannot list the interfaces: {error}")))?;
+        self.without_hardware_address = found.is_none().then(Instant::now);
+        found.ok_or_else(none)
     }
 }
 
 impl GatewaySocket {
-    fn open(way: &Way) -> Result<Self, Failure> {
-        let (what, protocol) = match way.family {
-            Family::Ipv4 => ("ARP", "ARP"),
-            Family::Ipv6 => ("neighbour discovery", "ICMPv6"),
-        };
-        let gateway = way
-            .gateway
-            .ok_or_else(|| Failure::NotSent(format!("no gateway on {}", way.interface)))?;
-        let mac = hardware_address(way)
-            .map_err(|error| Failure::NotSent(format!("cannot read the interfaces: {error}")))?
-            .ok_or_else(|| Failure::NotSent(format!("no {what} on {}", way.interface)))?;
+    fn open(way: &Way, gateway: IpAddr, mac: [u8; 6]) -> Result<Self, Failure> {
         let request = match (gateway, way.source) {
             (IpAddr::V4(gateway), IpAddr::V4(source)) => arp::request(way, mac, source, gateway),
             (IpAddr::V6(gateway), IpAddr::V6(_)) => neighbour_discovery::request(way, mac, gateway),
@@ -97,7 +113,7 @@ impl GatewaySocket {
         });
         opened.map_err(|error| {
             Failure::NotSent(format!(
-                "no {protocol} socket on {}: {error}",
+                "no socket to ask the gateway on {}: {error}",
                 way.interface
             ))
         })

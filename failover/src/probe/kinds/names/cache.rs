@@ -15,7 +15,7 @@ const LONGEST: Duration = Duration::from_hours(1);
 const NONE: Duration = Duration::from_mins(1);
 /// How long an answer is used after its end when no resolver answers (RFC 8767, section 5).
 const STALE: Duration = Duration::from_hours(24);
-/// How long resolvers that do not answer are not asked again while there is such an answer.
+/// How long resolvers are not asked again while there is such an answer.
 const PUT_OFF: Duration = Duration::from_secs(10);
 
 /// Names and their addresses of one family.
@@ -51,7 +51,8 @@ impl Cache {
     }
 
     /// Remembers an answer, and gives an address of it: the one that was given last, where it is
-    /// among them.
+    /// among them. That a name has none is not believed while it had some lately: routers without
+    /// their line answer like that.
     pub(super) fn put(
         &mut self,
         name: &DomainName,
@@ -59,7 +60,11 @@ impl Cache {
         now: Instant,
     ) -> Option<IpAddr> {
         let mut addresses = answered.addresses;
-        let before = self.0.get(name).and_then(Entry::first);
+        let held = self.0.get(name).filter(|held| now < held.stale_until);
+        let before = held.and_then(Entry::first);
+        if addresses.is_empty() && before.is_some() {
+            return before;
+        }
         if let Some(place) = addresses.iter().position(|found| Some(*found) == before) {
             addresses.rotate_left(place);
         }
@@ -127,7 +132,8 @@ mod tests {
 
     fn answered(addresses: &[u8], lifetime: u64) -> Answered {
         Answered {
-            something: true,
+            records: true,
+            truncated: false,
             addresses: addresses.iter().map(|last| address(*last)).collect(),
             lifetime: Duration::from_secs(lifetime),
         }
@@ -148,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn resolvers_that_do_not_answer_are_left_alone_for_a_while() {
+    fn resolvers_are_left_alone_for_a_while_after_they_were_asked_again() {
         let (name, start) = (name(), Instant::now());
         let mut cache = Cache::default();
         cache.put(&name, answered(&[1], 60), start);
@@ -167,6 +173,20 @@ mod tests {
         let after = |seconds| cache.find(&name, start + Duration::from_secs(seconds));
         assert_eq!(after(59), Known::Fresh(None));
         assert_eq!(after(60), Known::Nothing);
+    }
+
+    #[test]
+    fn a_name_that_had_addresses_has_none_only_when_a_day_has_passed() {
+        let (name, start) = (name(), Instant::now());
+        let mut cache = Cache::default();
+        cache.put(&name, answered(&[1], 60), start);
+        let mut empty = |after| {
+            let now = start + Duration::from_secs(after);
+            cache.put(&name, answered(&[], 60), now)
+        };
+        assert_eq!(empty(60), Some(address(1)));
+        assert_eq!(empty(60 + 86_399), Some(address(1)));
+        assert_eq!(empty(60 + 86_400), None);
     }
 
     #[test]
