@@ -1,26 +1,26 @@
-//! Each kind of target against a real server: what is an answer, and what each failure is called.
+//! Targets that are servers, against real ones: what is an answer, and what each failure is called.
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use failover::config::{self, Target};
 use failover::family::Family;
-use failover::health::{DnsFailure, ExecFailure, Failure, Outcome};
+use failover::health::{DnsFailure, Failure, Outcome};
 use failover::probe::ProbePlan;
 
 use crate::network::{ANSWERING, Network, REFUSED, SILENT, provider};
 use crate::servers::{
     Authority, EXPIRED_PORT, FOREIGN_PORT, MUTE_PORT, NAME, ODD_DNS_PORT, SECURE_PORT,
 };
-use crate::{NEVER, next, open_descriptors, plan, plans, prober, whole, within_5_s};
+use crate::{NEVER, next, plan, plans, prober, whole};
 
 /// Longer than a server takes on a busy machine; only silence takes as long.
-const PATIENT: Duration = Duration::from_secs(3);
-const SHORT: Duration = Duration::from_millis(300);
+pub(crate) const PATIENT: Duration = Duration::from_secs(3);
+pub(crate) const SHORT: Duration = Duration::from_millis(300);
 
 /// The target that a text of the configuration means.
-fn target(text: &str) -> Target {
+pub(crate) fn target(text: &str) -> Target {
     let text = format!(
         "uplinks: {{a: {{interface: wan1}}}}\nprobe:\n  targets:\n    - {text}\n    - icmp://192.0.2.99\n"
     );
@@ -30,7 +30,7 @@ fn target(text: &str) -> Target {
 }
 
 /// A host as it stands in a URL.
-fn host(address: IpAddr) -> String {
+pub(crate) fn host(address: IpAddr) -> String {
     match address {
         IpAddr::V4(address) => address.to_string(),
         IpAddr::V6(address) => format!("[{address}]"),
@@ -38,7 +38,7 @@ fn host(address: IpAddr) -> String {
 }
 
 /// A plan that asks one target once.
-fn once(network: &Network, place: usize, text: &str, timeout: Duration) -> ProbePlan {
+pub(crate) fn once(network: &Network, place: usize, text: &str, timeout: Duration) -> ProbePlan {
     ProbePlan {
         targets: vec![target(text)],
         interval: NEVER,
@@ -48,7 +48,7 @@ fn once(network: &Network, place: usize, text: &str, timeout: Duration) -> Probe
 }
 
 /// What comes of asking once by a plan.
-async fn asked(plan: ProbePlan) -> Outcome {
+pub(crate) async fn asked(plan: ProbePlan) -> Outcome {
     let (mut prober, mut reports) = prober();
     prober.set_plans(plans(plan));
     let round = next(&mut reports, whole).await;
@@ -76,7 +76,7 @@ fn check(network: &Network, place: usize, expected: &[(String, Option<Failure>)]
     assert_eq!(astray, 0, "every packet leaves by wan1 with the mark");
 }
 
-fn network_with_servers(authority: &Authority) -> Network {
+pub(crate) fn network_with_servers(authority: &Authority) -> Network {
     let network = Network::new();
     network.serve(authority);
     network
@@ -140,10 +140,10 @@ pub(crate) fn http(place: usize) {
 }
 
 /// A file of its own, gone at its end.
-struct Written(PathBuf);
+pub(crate) struct Written(pub(crate) PathBuf);
 
 impl Written {
-    fn new(name: &str, text: &str) -> Self {
+    pub(crate) fn new(name: &str, text: &str) -> Self {
         let name = format!("failover-probe-{}-{name}", std::process::id());
         let path = std::env::temp_dir().join(name);
         std::fs::write(&path, text).unwrap();
@@ -314,252 +314,4 @@ pub(crate) fn local_resolver(place: usize) {
         assert_eq!(astray - before.1, directly, "{address}: questions by wan2");
     }
     drop(resolver);
-}
-
-pub(crate) fn gateway(place: usize) {
-    let network = Network::new();
-    network.count_neighbour_discovery();
-    let ask = |timeout: Duration, gateway: Option<IpAddr>, interface: &str| {
-        let plan = ProbePlan {
-            gateway,
-            interface: interface.parse().unwrap(),
-            index: network.index(interface),
-            ..once(&network, place, "arp://gateway", timeout)
-        };
-        network.on_gateway(async || asked(plan).await)
-    };
-    let before = network.neighbour_discovery();
-    let answered = ask(PATIENT, Some(provider(1)[place]), "wan1");
-    assert!(matches!(answered, Outcome::Answered { .. }), "{answered:?}");
-    let after = network.neighbour_discovery();
-    assert_eq!(
-        (after.0 - before.0, after.1 - before.1),
-        (1, 0),
-        "one question, by wan1 alone"
-    );
-
-    let nobody: IpAddr = ["198.18.1.77", "fd00:1::77"][place].parse().unwrap();
-    let silent = ask(SHORT, Some(nobody), "wan1");
-    assert_eq!(silent, Outcome::Failed(Failure::Timeout));
-    let none = ask(PATIENT, None, "wan1");
-    let not_sent = |why: &str| Outcome::Failed(Failure::NotSent(why.to_owned()));
-    assert_eq!(none, not_sent("no gateway on wan1"));
-    network.tunnel("tun1");
-    let what = ["ARP", "neighbour discovery"][place];
-    let tunnel = ask(PATIENT, Some(provider(1)[place]), "tun1");
-    assert_eq!(tunnel, not_sent(&format!("no {what} on tun1")));
-}
-
-/// The gateway answers again after its interface was gone: each question that fails makes a new socket.
-pub(crate) fn gateway_returns(place: usize) {
-    let network = Network::new();
-    let plan = ProbePlan {
-        interval: Duration::from_millis(50),
-        ..once(&network, place, "arp://gateway", SHORT)
-    };
-    network.on_gateway(async || {
-        let (mut prober, mut reports) = prober();
-        prober.set_plans(plans(plan));
-        next(&mut reports, |round| round.answered() == 1).await;
-        network.set_up("wan1", false);
-        next(&mut reports, |round| whole(round) && round.answered() == 0).await;
-        network.set_up("wan1", true);
-        if place == 1 {
-            // The kernel takes the addresses of an interface that is set down.
-            network.add_source(1);
-        }
-        next(&mut reports, |round| round.answered() == 1).await;
-    });
-}
-
-/// A process of this name that has not ended. Names are unique to the test.
-fn is_running(word: &str) -> bool {
-    std::fs::read_dir("/proc").unwrap().flatten().any(|entry| {
-        let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
-        let own = entry.file_name().to_str() == Some(&std::process::id().to_string());
-        let words = String::from_utf8_lossy(&line);
-        !own && words.split('\0').any(|found| found == word)
-    })
-}
-
-/// Whether a child of this process has ended and nobody has asked how.
-fn has_zombies() -> bool {
-    let parent = std::process::id().to_string();
-    std::fs::read_dir("/proc").unwrap().flatten().any(|entry| {
-        let text = std::fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
-        let facts = text.rsplit(')').next().unwrap_or_default();
-        let mut facts = facts.split_whitespace();
-        facts.next() == Some("Z") && facts.next() == Some(&parent)
-    })
-}
-
-async fn until_none_runs(word: &str) {
-    within_5_s("the program and what it began are killed", async {
-        while is_running(word) {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await;
-}
-
-fn shell(script: &str) -> String {
-    format!("{{exec: /bin/sh, args: [-c, \"{script}\"]}}")
-}
-
-pub(crate) fn exec(place: usize) {
-    let network = Network::new();
-    let family = ["ipv4", "ipv6"][place];
-    let facts = format!(
-        "[ $FAILOVER_UPLINK = fiber ] && [ $FAILOVER_INTERFACE = wan1 ] && \
-         [ $FAILOVER_FAMILY = {family} ] && [ $FAILOVER_SOURCE = {} ] && \
-         [ $FAILOVER_GATEWAY = {} ] && [ $FAILOVER_MARK = 0x81000000 ]",
-        crate::source(1)[place],
-        provider(1)[place],
-    );
-    let missing = "/nowhere/at-all";
-    let not_run = format!("{missing}: No such file or directory (os error 2)");
-    let no = |failure| Some(Failure::Exec(failure));
-    for (text, failure) in [
-        ("exec:/bin/true".to_owned(), None),
-        (shell(&facts), None),
-        (shell("exit 3"), no(ExecFailure::Exit(3))),
-        (shell("kill -9 $$"), no(ExecFailure::Signal(9))),
-        (format!("exec:{missing}"), no(ExecFailure::NotRun(not_run))),
-    ] {
-        let plan = once(&network, place, &text, PATIENT);
-        let outcome = network.on_gateway(async || asked(plan).await);
-        match failure {
-            None => assert!(
-                matches!(outcome, Outcome::Answered { .. }),
-                "{text}: {outcome:?}"
-            ),
-            Some(failure) => assert_eq!(outcome, Outcome::Failed(failure), "{text}"),
-        }
-    }
-}
-
-pub(crate) fn exec_hangs(place: usize) {
-    let network = Network::new();
-    let seconds = |number: u32| format!("{}.{}{place}", 600 + number, std::process::id());
-    let (hangs, forks, leaves) = (seconds(1), seconds(2), seconds(3));
-    for (script, word, answered) in [
-        (format!("exec sleep {hangs}"), &hangs, false),
-        (format!("sleep {forks} & wait"), &forks, false),
-        (format!("sleep {leaves} & exit 0"), &leaves, true),
-    ] {
-        let plan = once(&network, place, &shell(&script), SHORT);
-        network.on_gateway(async || {
-            let begun = Instant::now();
-            match asked(plan).await {
-                Outcome::Answered { .. } => assert!(answered, "{script}"),
-                Outcome::Failed(failure) => {
-                    assert_eq!((failure, answered), (Failure::Timeout, false), "{script}");
-                    assert!(begun.elapsed() >= SHORT);
-                }
-                Outcome::Outstanding | Outcome::Overdue => panic!("{script}: a whole round"),
-            }
-            until_none_runs(word).await;
-        });
-    }
-}
-
-/// While a program runs no other is begun, and all rounds are told what it says.
-pub(crate) fn exec_one_at_a_time(place: usize) {
-    let network = Network::new();
-    let runs = Written::new(&format!("runs-{place}"), "");
-    let path = runs.0.display().to_string();
-    let script = format!("echo begin >> {path}; sleep 0.3; echo end >> {path}");
-    let plan = ProbePlan {
-        interval: Duration::from_millis(50),
-        ..once(&network, place, &shell(&script), PATIENT)
-    };
-    network.on_gateway(async || {
-        let (mut prober, mut reports) = prober();
-        prober.set_plans(plans(plan));
-        let mut answered = 0;
-        while answered < 8 {
-            let round = next(&mut reports, whole).await;
-            assert_eq!(round.answered(), 1, "{round:?}");
-            answered += 1;
-        }
-    });
-    let text = std::fs::read_to_string(&runs.0).unwrap();
-    let lines: Vec<&str> = text.lines().collect();
-    for (place, line) in lines.iter().enumerate() {
-        assert_eq!(
-            *line,
-            ["begin", "end"][place % 2],
-            "one after the other: {lines:?}"
-        );
-    }
-    let begun = lines.iter().filter(|line| **line == "begin").count();
-    assert!(begun < 8, "{begun} runs for 8 rounds and more");
-}
-
-/// Plans that end in the middle of every kind leave nothing open.
-pub(crate) fn dropped() {
-    let authority = Authority::new("the test's own");
-    let network = network_with_servers(&authority);
-    let trusted = Written::new("dropped.pem", &authority.pem());
-    let server = host(ANSWERING[0]);
-    let word = format!("700.{}", std::process::id());
-    let texts = [
-        format!("tcp://{}:1", host(SILENT[0])),
-        format!("http://{server}:{MUTE_PORT}/"),
-        format!(
-            "{{url: https://{server}:{MUTE_PORT}/, ca: {}}}",
-            trusted.0.display()
-        ),
-        format!("dns://{}/{NAME}", host(SILENT[0])),
-        "arp://gateway".to_owned(),
-        shell(&format!("sleep {word}")),
-    ];
-    let kinds: Vec<Target> = texts.iter().map(|text| target(text)).collect();
-    let mut whole = once(&network, 0, "icmp://192.0.2.1", NEVER);
-    whole.targets.extend(kinds);
-    network.on_gateway(async || {
-        let (mut prober, mut reports) = prober();
-        let tasks = || {
-            tokio::runtime::Handle::current()
-                .metrics()
-                .num_alive_tasks()
-        };
-        let mut turn = async |prober: &mut failover::probe::Prober, number: u64| {
-            let timeout = NEVER + Duration::from_millis(number);
-            prober.set_plans(plans(ProbePlan {
-                timeout,
-                ..whole.clone()
-            }));
-            let plan = prober.plan_number(whole.uplink, whole.family).unwrap();
-            next(&mut reports, |round| {
-                round.plan == plan && round.answered() == 2
-            })
-            .await;
-            prober.set_plans(std::collections::BTreeMap::new());
-            within_5_s("all tasks end", async {
-                while tasks() > 0 {
-                    tokio::task::yield_now().await;
-                }
-            })
-            .await;
-            until_none_runs(&word).await;
-        };
-        turn(&mut prober, 0).await;
-        let descriptors = open_descriptors();
-        for number in 1..=20 {
-            turn(&mut prober, number).await;
-        }
-        within_5_s("no child of ours is left as a zombie", async {
-            while has_zombies() {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        })
-        .await;
-        within_5_s("all descriptors are closed", async {
-            while open_descriptors() > descriptors {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        })
-        .await;
-    });
 }

@@ -8,9 +8,13 @@
     reason = "a test fails by panicking; clippy does not know a test without the standard harness"
 )]
 
+mod gateway;
 mod kinds;
+mod leaving;
 mod network;
+mod programs;
 mod servers;
+mod serving;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -64,19 +68,22 @@ fn main() -> ExitCode {
             "a_resolver_that_the_uplink_does_not_lead_to_is_asked_directly",
             kinds::local_resolver,
         ),
-        ("the_gateway_is_asked_on_its_link", kinds::gateway),
+        (
+            "the_gateway_is_asked_on_its_link",
+            gateway::asked_on_its_link,
+        ),
         (
             "the_gateway_answers_again_after_its_interface_was_down",
-            kinds::gateway_returns,
+            gateway::returns,
         ),
-        ("programs_answer_by_their_status", kinds::exec),
+        ("programs_answer_by_their_status", programs::answering),
         (
             "programs_that_hang_are_killed_with_all_that_they_began",
-            kinds::exec_hangs,
+            programs::hanging,
         ),
         (
             "one_program_of_a_target_runs_at_a_time",
-            kinds::exec_one_at_a_time,
+            programs::one_at_a_time,
         ),
     ] {
         for (place, family) in Family::ALL.into_iter().enumerate() {
@@ -90,7 +97,7 @@ fn main() -> ExitCode {
     }));
     trials.push(Trial::test(
         "plans_that_end_in_the_middle_of_every_kind_leave_nothing_open",
-        || as_root(kinds::dropped),
+        || as_root(leaving::dropped),
     ));
     trials.push(Trial::test("an_equal_plan_is_left_alone", || {
         as_root(left_alone)
