@@ -4,6 +4,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use failover::family::Family;
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 use super::Machine;
@@ -11,6 +13,7 @@ use crate::addressing::probe_targets;
 use crate::daemon::{Daemon, Failover, State, Status};
 use crate::error::LabError;
 use crate::lab::Lab;
+use crate::node::ProgramSpec;
 use crate::terminal::{Style, Terminal};
 
 const UPLINKS: u8 = 64;
@@ -78,6 +81,7 @@ pub async fn run(terminal: &Terminal, binary: Option<&Path>) -> Result<Measured,
             format!("  all are up: {} s", passed.as_secs())
         })
         .await?;
+    set_apart(&lab, &daemon).await?;
     let before = processor_time(&daemon)?;
     terminal
         .while_waiting(tokio::time::sleep(WATCHED), |passed| {
@@ -96,6 +100,27 @@ pub async fn run(terminal: &Terminal, binary: Option<&Path>) -> Result<Measured,
         core: took.as_secs_f64() / WATCHED.as_secs_f64(),
         peak_kib: peak(&daemon)?,
     })
+}
+
+/// The daemon works on one processor, and the other ends of its lines on another: in the lab a packet
+/// is carried through providers and internet, and back, by whoever sends it, and its time would count
+/// as the daemon's (Documentation/networking/scaling.rst, RPS).
+async fn set_apart(lab: &Lab, daemon: &Daemon) -> Result<(), LabError> {
+    let mut first = CpuSet::new();
+    let io = |error: nix::Error| LabError::Io {
+        what: "bind the daemon to a processor".to_owned(),
+        source: error.into(),
+    };
+    first.set(0).map_err(io)?;
+    let pid = i32::try_from(daemon.pid()).unwrap_or_default();
+    sched_setaffinity(Pid::from_raw(pid), &first).map_err(io)?;
+    let script = "mount -t sysfs sysfs /sys && \
+                  for queue in /sys/class/net/*/queues/rx-*/rps_cpus; do echo 2 > $queue; done";
+    for node in lab.nodes() {
+        let program = ProgramSpec::new("unshare").arguments(["--mount", "sh", "-c", script]);
+        node.must(program).await?;
+    }
+    Ok(())
 }
 
 /// The time that all threads have taken (proc(5), `utime` and `stime`, in hundredths of a second).
