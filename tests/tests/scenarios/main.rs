@@ -10,6 +10,7 @@ mod bpftool;
 mod calls;
 mod case;
 mod churn;
+mod coming_from;
 mod conversations;
 mod doubt;
 mod downlinks;

@@ -102,8 +102,11 @@ impl Scene {
         self.daemon.replace(Some(Rc::new(daemon)));
     }
 
-    /// A configuration with the mode and the lab's probe targets.
+    /// A configuration with the mode, and with the lab's probe targets where it says nothing of them.
     fn whole(&self, config: &str) -> String {
+        if config.contains("\nprobe:") {
+            return format!("{config}\nmode: {}\n", self.mode);
+        }
         format!(
             "{config}\nmode: {}\nprobe: {{targets: {TARGETS}, max_hold: 0s, interval: {}ms, timeout: {}ms}}\n",
             self.mode,

@@ -4,9 +4,10 @@ use crate::case::{
     Scenario, both_families, each_family, ebpf_only, ebpf_only_both, ipv4_only, ipv6_only,
 };
 use crate::{
-    affinity, beginning, bpftool, calls, churn, doubt, downlinks, families, flood, flow_table, ftp,
-    inbound, last_resort, leases, links, loss, narrow, one_interface, own_traffic, priorities,
-    reloading, resets, restarts, returning, silence, spreading, stickiness, translation,
+    affinity, beginning, bpftool, calls, churn, coming_from, doubt, downlinks, families, flood,
+    flow_table, ftp, inbound, last_resort, leases, links, loss, narrow, one_interface, own_traffic,
+    priorities, reloading, resets, restarts, returning, silence, spreading, stickiness,
+    translation,
 };
 
 #[rustfmt::skip]
@@ -35,6 +36,12 @@ pub(crate) fn table() -> Vec<Scenario> {
         both_families("an_uplink_that_fails_again_is_held_back_until_somebody_trusts_it", doubt::held_back),
         both_families("an_uplink_that_loses_too_much_is_left_by_new_flows_until_it_is_better", doubt::poor),
         both_families("a_target_that_dies_takes_no_uplink_down", doubt::blamed),
+
+        // Configurations for those who come from another program.
+        ipv4_only("what_ib_haip_does_is_done", coming_from::haip),
+        ipv4_only("what_failover_routing_does_is_done", coming_from::failover_routing),
+        ipv4_only("what_fault_tolerant_router_does_is_done", coming_from::fault_tolerant_router),
+        ipv4_only("what_backroute_does_is_done", coming_from::backroute),
 
         each_family("calls_and_migrating_connections_go_on_with_the_first_packet", calls::go_on),
         each_family("ftp_transfers_their_data_by_the_uplink_of_their_commands", ftp::transfers),
