@@ -24,7 +24,7 @@ const TOO_FAST: [&str; 3] = [
 
 /// What the daemon does by routes, rules and nftables, which all these kernels have alike. Where each
 /// test runs once, it is left out.
-const ALIKE: [&str; 23] = [
+const ALIKE: [&str; 27] = [
     // Translation, and the router's own packets.
     "translat",
     "own_traffic",
@@ -52,6 +52,11 @@ const ALIKE: [&str; 23] = [
     "new_flows_follow_new_weights",
     "come_and_go",
     "flows_and_ids_stay",
+    // What the daemon makes of its probes.
+    "is_held_back",
+    "loses_too_much",
+    "a_target_that_dies",
+    "does_is_done",
 ];
 
 /// How much of a test program runs.
