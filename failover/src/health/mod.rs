@@ -39,6 +39,8 @@ mod round;
 mod window;
 
 #[cfg(test)]
+mod machine_doubt;
+#[cfg(test)]
 mod machine_properties;
 #[cfg(test)]
 mod machine_table;

@@ -91,6 +91,7 @@ pub struct FamilyStatus {
     /// Why it has its state.
     pub reason: String,
     /// Targets without which it is judged.
+    #[serde(default)]
     pub targets_aside: Vec<String>,
 }
 
