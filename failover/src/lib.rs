@@ -21,6 +21,7 @@ pub mod mark;
 pub mod network;
 pub mod probe;
 pub mod reload;
+pub mod replay;
 pub mod resets;
 pub mod select;
 pub mod state;

@@ -1,6 +1,7 @@
 //! What can be typed.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use tracing::level_filters::LevelFilter;
@@ -123,6 +124,29 @@ pub enum Command {
     #[command(after_help = "Example:\n  failover trust fiber")]
     Trust(TrustArgs),
 
+    /// Writes down all that an uplink is judged by, for `failover replay`.
+    ///
+    /// The running daemon writes a trace: what became of each probe and of the link, when, and what the
+    /// daemon made of that. It is in the state folder, as traces/NAME.jsonl; at 32 MiB a new file is
+    /// begun and one older file kept (NAME.jsonl.1), which makes about a day with four targets asked
+    /// twice a second. A trace that is there already goes on. It ends with --stop, after the time of
+    /// --for, with the daemon, or when the disk refuses.
+    #[command(
+        after_help = "Example:\n  failover trace fiber --for 12h\n  failover trace fiber --stop"
+    )]
+    Trace(TraceArgs),
+
+    /// Plays a trace: what would other settings have made of this line's own history?
+    ///
+    /// Without --config it says whether the settings of the trace make the verdicts that the daemon came
+    /// to. With it, the states as they were stand beside those that the probe settings in that file would
+    /// have made of the same answers and silences. It asks no daemon and needs no root. Exit code 1:
+    /// the verdicts are not those that were recorded, or the files cannot be used.
+    #[command(
+        after_help = "Example:\n  failover replay /var/lib/failover/traces/fiber.jsonl --config ./patient.yaml\n  failover replay fiber.jsonl --json | jq '.families[].own.times_down'"
+    )]
+    Replay(ReplayArgs),
+
     /// Takes out of the kernel everything that failover ever put there.
     ///
     /// It works without a daemon and refuses beside one. The configuration says where the state
@@ -206,6 +230,57 @@ pub struct TrustArgs {
     /// The daemon's control socket.
     #[arg(long, value_name = "SOCK", default_value = CONTROL)]
     pub control: PathBuf,
+}
+
+/// Whose trace, and what becomes of it.
+#[derive(Debug, Args)]
+pub struct TraceArgs {
+    /// The uplink.
+    #[arg(value_name = "NAME")]
+    pub uplink: UplinkName,
+
+    /// Ends it after this time, such as 90s, 30m or 12h; otherwise it goes on until it is stopped.
+    #[arg(long = "for", value_name = "TIME", value_parser = time, conflicts_with = "stop")]
+    pub time: Option<Duration>,
+
+    /// Ends it now.
+    #[arg(long)]
+    pub stop: bool,
+
+    /// The daemon's control socket.
+    #[arg(long, value_name = "SOCK", default_value = CONTROL)]
+    pub control: PathBuf,
+}
+
+/// Which trace, and with what.
+#[derive(Debug, Args)]
+pub struct ReplayArgs {
+    /// The trace; the older file beside it (FILE.1) is played first.
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+
+    /// A configuration whose probe settings are tried.
+    #[arg(long, value_name = "OTHER")]
+    pub config: Option<PathBuf>,
+
+    /// The uplink of that configuration whose settings they are; otherwise the one of the same name.
+    #[arg(long, value_name = "NAME", requires = "config")]
+    pub uplink: Option<UplinkName>,
+
+    /// Prints JSON, for scripts.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A time that is longer than nothing.
+fn time(text: &str) -> Result<Duration, String> {
+    let span: jiff::SignedDuration = text
+        .parse()
+        .map_err(|_| format!("`{text}` is no time: allowed are times such as 90s, 30m and 12h"))?;
+    Duration::try_from(span)
+        .ok()
+        .filter(|time| !time.is_zero())
+        .ok_or_else(|| format!("`{text}` is over before it begins"))
 }
 
 /// Which flows to show, and of which daemon.

@@ -9,8 +9,10 @@ mod flows;
 mod logging;
 mod output;
 mod reload;
+mod replay;
 mod run;
 mod status;
+mod trace;
 mod trust;
 
 pub use args::{Arguments, Command};
@@ -34,6 +36,8 @@ pub fn main() -> ExitCode {
         Command::Events(args) => events::events(args),
         Command::Reload(args) => reload::reload(args),
         Command::Trust(args) => trust::trust(args),
+        Command::Trace(args) => trace::trace(args),
+        Command::Replay(args) => replay::replay(args),
         Command::Clean(args) => clean::clean(args),
     };
     match done {

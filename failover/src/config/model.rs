@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::Ipv6Net;
+use serde::{Deserialize, Serialize};
 
 use super::target::Target;
 use crate::interface::InterfaceName;
@@ -200,7 +201,7 @@ pub struct ProbeConfig {
 }
 
 /// What is measured of answers, and what is too bad.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QualityLimits {
     /// Over which time, 1 s to 1 h.
     pub window: Duration,
@@ -221,7 +222,7 @@ impl QualityLimits {
 }
 
 /// A limit, and a lower one for what has exceeded it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Band<T> {
     /// More than this is bad.
     pub above: T,
@@ -230,7 +231,7 @@ pub struct Band<T> {
 }
 
 /// A share in tenths of a percent, 0 to 1000.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Percent(u16);
 
 impl Percent {

@@ -9,6 +9,9 @@ pub mod server;
 
 pub use reply::{HungUp, Lines, Reply};
 
+use std::path::PathBuf;
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::family::Family;
@@ -35,6 +38,26 @@ pub enum Request {
         /// The uplink.
         uplink: UplinkName,
     },
+    /// To write down all that an uplink is judged by, or to end that.
+    Trace {
+        /// The uplink.
+        uplink: UplinkName,
+        /// What is to be done.
+        step: TraceStep,
+    },
+}
+
+/// What is to be done about a trace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TraceStep {
+    /// To begin it.
+    Start {
+        /// For how long; without that until it is stopped.
+        time: Option<Duration>,
+    },
+    /// To end it.
+    Stop,
 }
 
 /// What is answered.
@@ -60,6 +83,13 @@ pub enum Answer {
     Trusted {
         /// The families.
         families: Vec<Family>,
+    },
+    /// To [`Request::Trace`].
+    Traced {
+        /// Where the trace is, or would be.
+        file: PathBuf,
+        /// It was being written before.
+        running: bool,
     },
     /// The request was not understood, or could not be carried out to its end.
     Error(String),

@@ -12,6 +12,7 @@ mod debts;
 mod draining;
 mod gateway_macs;
 mod pacing;
+mod recording;
 mod situation;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -9,8 +9,9 @@ use crate::discover::{
     Gateways, Missing, Path, Reachability, addresses_of, is_link_local, network, reachability,
 };
 use crate::family::Family;
-use crate::health::{Health, Hold, LinkLoss, Machine, Measured, Thresholds, Transition};
+use crate::health::{Health, Hold, LinkLoss, Measured, Thresholds, Transition};
 use crate::network::NetworkView;
+use crate::replay::Recorded;
 use crate::select::Standing;
 use crate::status::State;
 
@@ -24,7 +25,7 @@ const ROUTE_GRACE: Duration = Duration::from_secs(2);
 pub(super) struct FamilyState {
     family: Family,
     gateways: Gateways,
-    machine: Machine,
+    machine: Recorded,
     /// Nobody is asked in this family, so health follows the link.
     unprobed: bool,
     pub(super) reachability: Reachability,
@@ -67,7 +68,7 @@ impl FamilyState {
         Self {
             family,
             gateways,
-            machine: Machine::new(Thresholds::from(&config.probe), initial),
+            machine: Recorded::new(family, Thresholds::from(&config.probe), initial),
             unprobed: targets(&config.probe, family).next().is_none(),
             spoken: family == Family::Ipv4
                 || initial != Health::Unknown
@@ -96,9 +97,9 @@ impl FamilyState {
         let unprobed = targets(&config.probe, self.family).next().is_none();
         if std::mem::replace(&mut self.unprobed, unprobed) && !unprobed {
             // What was up because nobody was asked is up until somebody is.
-            self.machine = Machine::new(thresholds, Health::Up);
+            self.machine.begin_anew(now, thresholds, Health::Up);
         } else {
-            self.machine.set_thresholds(thresholds);
+            self.machine.set_thresholds(now, thresholds);
         }
         let same_way = same_way && self.gateways == gateways;
         self.gateways = gateways;
@@ -120,7 +121,7 @@ impl FamilyState {
         self.retired
     }
 
-    pub(super) fn machine(&mut self) -> &mut Machine {
+    pub(super) fn machine(&mut self) -> &mut Recorded {
         &mut self.machine
     }
 
@@ -212,7 +213,7 @@ impl FamilyState {
             Reachability::LinkDown(loss) => {
                 self.spoken |= *loss == LinkLoss::NoCarrier;
                 if self.spoken {
-                    news.transition = self.machine.link_lost(now, loss.clone());
+                    news.transition = self.machine.link_lost(now, loss);
                 }
             }
             Reachability::Absent(_) => self.machine.link_back(now),
@@ -228,7 +229,13 @@ impl FamilyState {
                 }
             }
         }
+        self.machine.set_present(now, self.is_judged());
         news
+    }
+
+    /// Whether what the machine says is the state.
+    fn is_judged(&self) -> bool {
+        self.state() != State::Absent && !self.unprobed
     }
 
     /// When it must be looked at again though nothing changes until then.
@@ -260,7 +267,7 @@ impl FamilyState {
     }
 
     /// The last round of probes was not answered, whatever the verdict still is.
-    pub(super) const fn is_doubtful(&self) -> bool {
+    pub(super) fn is_doubtful(&self) -> bool {
         self.machine.is_doubtful()
     }
 

@@ -16,6 +16,7 @@
 mod answering;
 mod carrying_out;
 mod noting;
+mod traces;
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -37,6 +38,7 @@ use crate::journal::{Event, Journal};
 use crate::kernel::network::NetworkObserver;
 use crate::kernel::watch::Change;
 use crate::probe::{Prober, Report};
+use crate::replay::Traces;
 use crate::resets::Resets;
 use crate::state::Store;
 use crate::wanted::Wanted;
@@ -73,6 +75,7 @@ pub struct Daemon<K, S> {
     pub(super) reloading: Reloading,
     remembered: Remembered,
     pub(super) journal: Journal,
+    traces: Traces,
     timers: Timers,
     /// What was last decided, and whether the kernel may be in another state.
     wanted: Wanted,
@@ -104,6 +107,7 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
         reloading: Reloading,
     ) -> Self {
         Self {
+            traces: Traces::new(&engine.config().state_dir),
             engine,
             applier,
             observer,
@@ -167,7 +171,7 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
         loop {
             let timer = tokio::time::sleep_until(self.timers.next().into());
             tokio::select! {
-                () = &mut stop => return,
+                () = &mut stop => return self.end_traces(),
                 Some(change) = inputs.changes.recv() => {
                     self.changed(change);
                     while let Ok(change) = inputs.changes.try_recv() {
@@ -302,6 +306,7 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
     /// its time.
     async fn act(&mut self) {
         let now = Instant::now();
+        self.trace();
         match self.engine.look_again() {
             // It came meanwhile, or the look has failed and waits for its next try.
             Some(look) if look <= now => {

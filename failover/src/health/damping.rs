@@ -7,6 +7,8 @@
 
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 /// What a failure leaves behind at least.
 const FIRST: Duration = Duration::from_secs(60);
 /// In which time half of it is forgotten.
@@ -15,23 +17,25 @@ const HALF_LIFE: Duration = Duration::from_secs(15 * 60);
 const FORGOTTEN: Duration = Duration::from_secs(1);
 
 /// The penalty of one uplink in one family.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Damping {
     /// The longest wait; zero: there is none.
     most: Duration,
     /// The penalty as it was then.
     penalty: Duration,
+    #[serde(with = "super::stored::moment_if_any")]
     as_of: Option<Instant>,
     /// Failures since it was last forgotten.
     failures: u32,
     /// How long it has to be good before it is trusted again.
     hold: Duration,
     /// Since when it is.
+    #[serde(with = "super::stored::moment_if_any")]
     good_since: Option<Instant>,
 }
 
 /// That an uplink is held back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hold {
     /// For how much longer, if it goes on answering.
     pub left: Duration,

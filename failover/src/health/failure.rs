@@ -2,10 +2,12 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::family::Family;
 
 /// Why a probe has no answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Failure {
     /// None came in time.
     Timeout,
@@ -53,7 +55,7 @@ pub enum Failure {
 }
 
 /// What a name server says other than what it was asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DnsFailure {
     /// It does not understand the question.
     FormErr,
@@ -74,7 +76,7 @@ pub enum DnsFailure {
 }
 
 /// What a program did other than end with 0 in time.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ExecFailure {
     /// It could not be begun.
     NotRun(String),

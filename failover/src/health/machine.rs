@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 use super::Health;
 use super::damping::{Damping, Hold};
 use super::quality::{Measured, Quality};
@@ -11,7 +13,7 @@ use super::window::{Silence, Window};
 use crate::config::{ProbeConfig, QualityLimits};
 
 /// What it takes to change a verdict. Zero counts as one everywhere.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Thresholds {
     /// Targets that must answer for a round to be good; all where fewer are asked.
     pub required: u16,
@@ -57,7 +59,7 @@ pub struct Transition {
 }
 
 /// Whether an uplink gets anything through.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Life {
     /// Not known yet.
     Unknown,
@@ -65,8 +67,9 @@ enum Life {
     Dead,
 }
 
-/// The health of one uplink for one family; the module says in which order evidence counts.
-#[derive(Clone, Debug)]
+/// The health of one uplink for one family; the module says in which order evidence counts. Written
+/// out and read back it goes on as if nothing had been.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Machine {
     thresholds: Thresholds,
     aside: Places,
@@ -76,6 +79,7 @@ pub struct Machine {
     /// The link is lost: nothing that a round says counts.
     link: Option<LinkLoss>,
     /// Rounds that were sent earlier say nothing about the path of now.
+    #[serde(with = "super::stored::moment_if_any")]
     not_before: Option<Instant>,
     plan: PlanNumber,
     window: Window,
@@ -124,6 +128,24 @@ impl Machine {
     #[must_use]
     pub const fn health(&self) -> Health {
         self.health
+    }
+
+    /// What the link lost, if it did.
+    #[must_use]
+    pub const fn link_loss(&self) -> Option<&LinkLoss> {
+        self.link.as_ref()
+    }
+
+    /// The targets without which it judges.
+    #[must_use]
+    pub const fn judges_without(&self) -> Places {
+        self.aside
+    }
+
+    /// What it takes to change its verdict.
+    #[must_use]
+    pub const fn thresholds(&self) -> Thresholds {
+        self.thresholds
     }
 
     /// Takes in what is known of a round. It may be told again when more of it is known.

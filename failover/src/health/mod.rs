@@ -36,6 +36,7 @@ mod machine;
 mod quality;
 mod reason;
 mod round;
+pub(crate) mod stored;
 mod window;
 
 #[cfg(test)]

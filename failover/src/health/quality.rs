@@ -10,6 +10,8 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 use super::round::{Outcome, Places, Round, RoundKind};
 use crate::config::{Band, QualityLimits, Target};
 
@@ -33,7 +35,7 @@ pub struct Measured {
 }
 
 /// What is bad, and by how much.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Complaint {
     /// It was bad when a daemon last ran, and not enough has been measured since.
     Before,
@@ -88,7 +90,7 @@ impl fmt::Display for Complaint {
 }
 
 /// What became of the probes of one target in one piece of the window.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 struct Sums {
     answered: u32,
     lost: u32,
@@ -107,19 +109,20 @@ impl Sums {
     }
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Piece {
     number: u64,
     targets: Vec<Sums>,
 }
 
 /// The probes of the window.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Quality {
     limits: QualityLimits,
     /// The length of a piece.
     piece: Duration,
     /// When the first piece began.
+    #[serde(with = "super::stored::moment_if_any")]
     origin: Option<Instant>,
     pieces: VecDeque<Piece>,
     /// The last round-trip time of each target.

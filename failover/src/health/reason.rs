@@ -3,13 +3,15 @@
 use std::fmt;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::Health;
 use super::damping::Hold;
 use super::quality::Complaint;
 use crate::interface::InterfaceName;
 
 /// Why the link cannot carry anything.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LinkLoss {
     /// The cable is out, or the other end is.
     NoCarrier,
@@ -35,7 +37,7 @@ impl fmt::Display for LinkLoss {
 }
 
 /// Why an uplink is in its state.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Reason {
     /// No round has been decided since the start or the last change of path.
     NotProbed {

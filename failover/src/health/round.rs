@@ -3,16 +3,20 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 use super::Failure;
 use crate::config::Target;
 
 /// Which plan of probing a round belongs to. Every plan gets a higher number than all before it, so
 /// that what comes late from an old plan can be told.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub struct PlanNumber(pub u64);
 
 /// Why a round was sent.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum RoundKind {
     /// Its turn had come. These count in a row.
     #[default]
@@ -24,7 +28,7 @@ pub enum RoundKind {
 }
 
 /// Some of the targets of a plan, by their places.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Places(u16);
 
 impl Places {
@@ -52,7 +56,7 @@ impl Places {
 }
 
 /// What it takes for a round to be good.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Demand {
     /// Targets that must answer; all where fewer are asked.
     pub required: u16,
@@ -62,7 +66,7 @@ pub struct Demand {
 
 /// One round: every target asked once, at the same time. The same round may be told several times,
 /// each time with more outcomes known.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Round {
     /// The plan.
     pub plan: PlanNumber,
@@ -71,15 +75,17 @@ pub struct Round {
     /// Why it was sent.
     pub kind: RoundKind,
     /// When it was sent.
+    #[serde(with = "super::stored::moment")]
     pub sent_at: Instant,
     /// Who was asked, in the order of the plan.
+    #[serde(with = "super::stored::targets")]
     pub targets: Arc<[Target]>,
     /// What came of it, one for each target.
     pub outcomes: Vec<Outcome>,
 }
 
 /// What came of one probe.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Outcome {
     /// Nothing yet.
     Outstanding,
@@ -96,7 +102,7 @@ pub enum Outcome {
 }
 
 /// What a round says about the uplink.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Verdict {
     /// Enough targets answered.
     Good,

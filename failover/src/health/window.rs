@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
+use serde::{Deserialize, Serialize};
+
 use super::round::{Demand, Round, RoundKind, Verdict};
 
 /// For each round of a row that must be seen, how many are kept: confirming ones come between.
@@ -12,14 +14,14 @@ const BETWEEN: u64 = 8;
 const LEAST: u64 = 16;
 
 /// A round and what it says.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Known {
     round: Round,
     verdict: Option<Verdict>,
 }
 
 /// The last rounds, by their sequence.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Window {
     rounds: BTreeMap<u64, Known>,
     demand: Demand,
@@ -39,9 +41,10 @@ pub(super) struct News {
 }
 
 /// A stretch of bad rounds with no good one after its begin.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Silence {
     /// When the first of them was sent.
+    #[serde(with = "super::stored::moment")]
     pub(super) since: Instant,
     /// How many whose turn had come.
     pub(super) rounds: u64,

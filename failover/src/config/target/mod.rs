@@ -2,6 +2,7 @@
 
 mod display;
 pub(super) mod read;
+mod stored;
 mod text;
 
 use std::collections::BTreeSet;

@@ -48,6 +48,7 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
                 };
                 tokio::spawn(async move { question.reply.finish(&answer).await });
             }
+            Request::Trace { uplink, step } => self.answer_trace(&uplink, step, question.reply),
             Request::Reload => self.begin_reload(Some(question.reply)),
         }
     }
