@@ -53,6 +53,9 @@ impl Course {
 
     /// It went on as it was for a while.
     pub(super) fn goes_on(&mut self, time: Duration) {
+        if time.is_zero() {
+            return;
+        }
         let lasted = self.lasted.entry(self.state).or_default();
         *lasted = lasted.saturating_add(time);
     }

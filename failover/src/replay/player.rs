@@ -424,7 +424,8 @@ impl Played {
 /// The judgement as it was, with other settings if there are any.
 fn machine(known: &Known, other: Option<Thresholds>) -> Machine {
     let mut machine = known.machine.clone();
-    if let Some(thresholds) = other {
+    // Even the same settings, told once more, would touch what is remembered.
+    if let Some(thresholds) = other.filter(|other| *other != machine.thresholds()) {
         machine.set_thresholds(thresholds);
     }
     machine

@@ -164,3 +164,7 @@ pub fn not_replayed(begin: &Begin, other: &ProbeConfig) -> Vec<String> {
 pub(super) fn seconds<S: Serializer>(time: &Duration, to: S) -> Result<S::Ok, S::Error> {
     to.serialize_f64(time.as_secs_f64())
 }
+
+#[cfg(test)]
+#[path = "report_tests.rs"]
+mod tests;

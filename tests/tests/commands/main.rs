@@ -12,6 +12,7 @@ mod flows;
 mod permissions;
 mod refusals;
 mod reload;
+mod replay;
 mod starting;
 mod status;
 #[path = "../trial/mod.rs"]
@@ -64,6 +65,7 @@ fn main() -> ExitCode {
             permissions::tests(),
             refusals::tests(),
             reload::tests(),
+            replay::tests(),
             starting::tests(),
             status::tests(),
         ];

@@ -18,7 +18,7 @@ impl<'de> Deserialize<'de> for Target {
     }
 }
 
-/// Reads a target as the file's only one.
+/// Reads a target as the file's first.
 fn target(text: &str) -> Option<Target> {
     // What has more to it than an address is a map in the file.
     let written = if text.starts_with('{') {
@@ -26,7 +26,12 @@ fn target(text: &str) -> Option<Target> {
     } else {
         serde_json::to_string(text).ok()?
     };
-    let file = format!("uplinks: {{a: {{interface: a}}}}\nprobe: {{targets: [{written}]}}\n");
+    // The gateway is never the only one.
+    first(&written).or_else(|| first(&format!("{written}, icmp://192.0.2.1")))
+}
+
+fn first(targets: &str) -> Option<Target> {
+    let file = format!("uplinks: {{a: {{interface: a}}}}\nprobe: {{targets: [{targets}]}}\n");
     let config = config::parse(&file).ok()?;
     let uplink = config.uplinks.into_values().next()?;
     uplink.probe.targets.into_iter().next()
