@@ -316,9 +316,9 @@ impl FamilyReplay {
     fn compare(&mut self, now: Stamp, (from, to, reason): (Health, Health, &str)) {
         let recorded = format!("{from} → {to}, {reason}");
         match self.pending.take() {
-            Some((_, said)) => {
+            Some((then, said)) => {
                 let said = format!("{} → {}, {}", said.from, said.to, said.reason);
-                if said != recorded {
+                if said != recorded || then.at != now.at {
                     self.contradictions.push(format!(
                         "{:.3}: recorded `{recorded}`, played `{said}`",
                         now.wall

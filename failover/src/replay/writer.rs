@@ -30,6 +30,8 @@ const CLOCK: Duration = Duration::from_secs(600);
 #[derive(Debug)]
 pub struct Traces {
     state_dir: PathBuf,
+    /// From when on a file is full.
+    size: u64,
     running: BTreeMap<UplinkName, Trace>,
 }
 
@@ -103,6 +105,7 @@ impl Traces {
     pub fn new(state_dir: &Path) -> Self {
         Self {
             state_dir: state_dir.to_owned(),
+            size: FILE_SIZE,
             running: BTreeMap::new(),
         }
     }
@@ -148,11 +151,11 @@ impl Traces {
         let (opening, opened) = oneshot::channel();
         let state = Arc::new(Shared::default());
         let said = Arc::clone(&state);
-        let path = file.clone();
+        let (path, size) = (file.clone(), self.size);
         thread::Builder::new()
             .name("trace".to_owned())
             .spawn(move || {
-                work(&path, &messages, &said, opening);
+                work((&path, size), &messages, &said, opening);
                 // Nobody waits any more when it took too long.
                 ending.send(()).ok();
             })
@@ -255,7 +258,7 @@ impl Trace {
 
 /// The thread.
 fn work(
-    path: &Path,
+    (path, size): (&Path, u64),
     messages: &Receiver<Message>,
     state: &Shared,
     opening: oneshot::Sender<Result<(), NotTraced>>,
@@ -264,7 +267,7 @@ fn work(
         file: path.to_owned(),
         reason: error.to_string(),
     };
-    let (files, opened) = match Files::open(path, FILE_SIZE) {
+    let (files, opened) = match Files::open(path, size) {
         Ok(files) => (Some(files), Ok(())),
         Err(error) => (None, Err(failed(&error))),
     };
@@ -312,3 +315,7 @@ fn write(mut files: Files, messages: &Receiver<Message>, state: &Shared) -> io::
     }
     Ok(())
 }
+
+#[cfg(test)]
+#[path = "writer_tests.rs"]
+mod tests;
