@@ -132,7 +132,8 @@ async fn night() -> TestResult {
     }
 
     // Nothing is added to what has ended.
-    outage(&lab, &daemon).await?;
+    lab.uplink(1)?.black_hole().await?;
+    wait(&daemon, State::Down).await?;
     assert_eq!(fs::metadata(&file)?.len(), written);
 
     // Where a verdict is missing, that is said.
