@@ -163,6 +163,14 @@ pub struct ConfigArgs {
     pub config: PathBuf,
 }
 
+/// Where the daemon is asked.
+#[derive(Debug, Args)]
+pub struct ControlArgs {
+    /// The daemon's control socket.
+    #[arg(long, value_name = "SOCK", default_value = CONTROL)]
+    pub control: PathBuf,
+}
+
 /// What to show, and of which daemon.
 #[derive(Debug, Args)]
 pub struct StatusArgs {
@@ -170,9 +178,9 @@ pub struct StatusArgs {
     #[arg(long)]
     pub json: bool,
 
-    /// The daemon's control socket.
-    #[arg(long, value_name = "SOCK", default_value = CONTROL)]
-    pub control: PathBuf,
+    /// Which daemon is meant.
+    #[command(flatten)]
+    pub daemon: ControlArgs,
 }
 
 /// Which events to show, and where they are.
@@ -215,9 +223,9 @@ pub struct ReloadArgs {
     #[arg(long)]
     pub json: bool,
 
-    /// The daemon's control socket.
-    #[arg(long, value_name = "SOCK", default_value = CONTROL)]
-    pub control: PathBuf,
+    /// Which daemon is meant.
+    #[command(flatten)]
+    pub daemon: ControlArgs,
 }
 
 /// Which uplink, and of which daemon.
@@ -227,9 +235,9 @@ pub struct TrustArgs {
     #[arg(value_name = "NAME")]
     pub uplink: UplinkName,
 
-    /// The daemon's control socket.
-    #[arg(long, value_name = "SOCK", default_value = CONTROL)]
-    pub control: PathBuf,
+    /// Which daemon is meant.
+    #[command(flatten)]
+    pub daemon: ControlArgs,
 }
 
 /// Whose trace, and what becomes of it.
@@ -247,9 +255,9 @@ pub struct TraceArgs {
     #[arg(long)]
     pub stop: bool,
 
-    /// The daemon's control socket.
-    #[arg(long, value_name = "SOCK", default_value = CONTROL)]
-    pub control: PathBuf,
+    /// Which daemon is meant.
+    #[command(flatten)]
+    pub daemon: ControlArgs,
 }
 
 /// Which trace, and with what.
@@ -294,9 +302,9 @@ pub struct FlowsArgs {
     #[arg(long)]
     pub json: bool,
 
-    /// The daemon's control socket.
-    #[arg(long, value_name = "SOCK", default_value = CONTROL)]
-    pub control: PathBuf,
+    /// Which daemon is meant.
+    #[command(flatten)]
+    pub daemon: ControlArgs,
 }
 
 #[cfg(test)]

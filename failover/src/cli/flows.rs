@@ -20,7 +20,7 @@ pub(super) fn flows(args: &FlowsArgs) -> Outcome {
     let request = Request::Flows {
         uplink: args.uplink.clone(),
     };
-    let mut conversation = Conversation::begin(&args.control, &request)?;
+    let mut conversation = Conversation::begin(&args.daemon.control, &request)?;
     let Answer::FlowsBegin { mode } = conversation.answer()? else {
         return Err(conversation.misunderstood().into());
     };

@@ -19,7 +19,7 @@ use crate::control::{Answer, Request};
 struct Behind(String);
 
 pub(super) fn reload(args: &ReloadArgs) -> Outcome {
-    let mut conversation = Conversation::begin(&args.control, &Request::Reload)?;
+    let mut conversation = Conversation::begin(&args.daemon.control, &Request::Reload)?;
     let reloaded = match conversation.answer()? {
         Answer::Reloaded(reloaded) => reloaded,
         Answer::NotReloaded(refusal) => return Err(Failure::no(refusal)),

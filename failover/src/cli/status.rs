@@ -13,7 +13,7 @@ use crate::control::{Answer, Request};
 use crate::status::render;
 
 pub(super) fn status(args: &StatusArgs) -> Outcome {
-    let mut conversation = Conversation::begin(&args.control, &Request::Status)?;
+    let mut conversation = Conversation::begin(&args.daemon.control, &Request::Status)?;
     let Answer::Status(document) = conversation.answer()? else {
         return Err(conversation.misunderstood().into());
     };

@@ -18,7 +18,7 @@ pub(super) fn trace(args: &TraceArgs) -> Outcome {
         uplink: args.uplink.clone(),
         step,
     };
-    let mut conversation = Conversation::begin(&args.control, &request)?;
+    let mut conversation = Conversation::begin(&args.daemon.control, &request)?;
     let Answer::Traced { file, running } = conversation.answer()? else {
         return Err(conversation.misunderstood().into());
     };

@@ -12,7 +12,7 @@ pub(super) fn trust(args: &TrustArgs) -> Outcome {
     let request = Request::Trust {
         uplink: args.uplink.clone(),
     };
-    let mut conversation = Conversation::begin(&args.control, &request)?;
+    let mut conversation = Conversation::begin(&args.daemon.control, &request)?;
     let families = match conversation.answer()? {
         Answer::Trusted { families } => families,
         _ => return Err(conversation.misunderstood().into()),

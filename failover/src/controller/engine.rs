@@ -216,15 +216,17 @@ impl Engine {
     /// families in which it was held back.
     pub fn trust(&mut self, name: &UplinkName, now: Moment) -> Vec<Family> {
         let mut held = Vec::new();
-        for (&id, uplink) in &mut self.uplinks {
+        let named = self
+            .uplinks
+            .iter_mut()
+            .find(|(_, uplink)| uplink.name == *name);
+        if let Some((&id, uplink)) = named {
             for family in Family::ALL {
                 let state = uplink.families.get_mut(family);
-                if uplink.name == *name {
-                    held.extend(state.hold(now.at).map(|_| family));
-                    let transition = state.machine().forgive(now.at);
-                    tracing_transition(id, family, transition.as_ref());
-                    self.stale |= transition.is_some();
-                }
+                held.extend(state.hold(now.at).map(|_| family));
+                let transition = state.machine().forgive(now.at);
+                tracing_transition(id, family, transition.as_ref());
+                self.stale |= transition.is_some();
             }
         }
         self.tell(now);

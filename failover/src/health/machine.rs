@@ -182,15 +182,14 @@ impl Machine {
             (Life::Unknown | Life::Alive, Verdict::Bad) => (self.thresholds.down_after, Life::Dead),
             (Life::Alive, Verdict::Good) | (Life::Dead, Verdict::Bad) => return None,
         };
+        let needed = needed.max(1);
         let row = self.window.row_around(sequence, verdict);
-        if row < usize::from(needed.max(1)) || self.window.overruled(sequence, verdict) {
+        if row < usize::from(needed) || self.window.overruled(sequence, verdict) {
             return None;
         }
         let reason = match self.life {
             Life::Unknown if verdict == Verdict::Good => Reason::FirstAnswer,
-            Life::Dead => Reason::Recovered {
-                rounds: needed.max(1),
-            },
+            Life::Dead => Reason::Recovered { rounds: needed },
             Life::Unknown | Life::Alive => self.reason(now),
         };
         self.live(now, next);

@@ -320,11 +320,14 @@ impl Quality {
             self.complaint = None;
             return;
         }
-        let (young, whole) = (self.over(PIECES / 2), self.over(PIECES));
         let back = self.complaint.is_some();
-        if young.probes >= LEAST_PROBES {
-            let of = |measured| exceeded(&self.limits, measured, back);
-            self.complaint = of(&young).or_else(|| of(&whole).filter(|_| back));
+        let young = self.over(PIECES / 2);
+        if young.probes < LEAST_PROBES {
+            return;
+        }
+        self.complaint = exceeded(&self.limits, &young, back);
+        if back && self.complaint.is_none() {
+            self.complaint = exceeded(&self.limits, &self.over(PIECES), back);
         }
     }
 }

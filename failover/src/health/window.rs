@@ -143,8 +143,7 @@ impl Window {
             for known in sequences.map_while(|sequence| self.rounds.get(&sequence)) {
                 match (known.round.kind, known.verdict) {
                     (RoundKind::Regular, Some(said)) if said == verdict => length += 1,
-                    (RoundKind::Confirming, Some(said)) if said == verdict => {}
-                    (RoundKind::Confirming, None) => {}
+                    (RoundKind::Confirming, said) if said.is_none_or(|said| said == verdict) => {}
                     _ => break,
                 }
             }
@@ -199,7 +198,7 @@ impl Window {
             .or(Some(youngest))
     }
 
-    /// The youngest row of good rounds: its length, and when the first of them was sent.
+    /// The length of the youngest row of good rounds.
     pub(super) fn good_row(&self) -> usize {
         self.rounds
             .iter()

@@ -108,13 +108,13 @@ impl Rounds {
         }
         self.tell(changed, pace).await?;
         if pace.next() <= now {
-            self.begin(pace).await?;
+            self.begin(pace);
         }
         Ok(())
     }
 
     /// Asks all targets at once.
-    async fn begin(&mut self, pace: &mut Pace) -> Result<(), NobodyListens> {
+    fn begin(&mut self, pace: &mut Pace) {
         let sequence = self.next_round;
         self.next_round = sequence.saturating_add(1);
         let sent_at = Instant::now();
@@ -143,7 +143,6 @@ impl Rounds {
                     .insert((sent_at + overdue_after, sequence, place));
             }
         }
-        Ok(())
     }
 
     /// Takes in what came of a probe, and of those that have ended meanwhile.

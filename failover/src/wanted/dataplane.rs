@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn uplinks_of_two_interface_cannot_be_told_apart_by_it() {
+    fn uplinks_of_one_interface_cannot_be_told_apart_by_it() {
         let mut situation = by_tc();
         situation.uplinks[1].interface = situation.uplinks[0].interface.clone();
         assert!(roles(&situation).contains(&(11, Role::SharedUplink)));

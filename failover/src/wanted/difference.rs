@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn rules_of_two_preference_are_asked_in_their_order_whichever_was_lost() {
+    fn rules_of_one_preference_are_asked_in_their_order_whichever_was_lost() {
         let wanted = fixture::three_uplinks().wanted().routing;
         let last: Vec<Rule> = wanted
             .rules

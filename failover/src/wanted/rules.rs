@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_that_uplinks_of_two_network_share_binds_to_none_of_them() {
+    fn an_address_that_uplinks_of_one_network_share_binds_to_none_of_them() {
         let bound = |situation: &Situation| -> Vec<Selector> {
             rules(situation)
                 .iter()

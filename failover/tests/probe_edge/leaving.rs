@@ -11,7 +11,7 @@ use crate::network::ANSWERING;
 use crate::network::SILENT;
 use crate::programs::{has_zombies, shell, until_none_runs};
 use crate::servers::{Authority, MUTE_PORT, NAME};
-use crate::{NEVER, next, open_descriptors, plans, prober, within_5_s};
+use crate::{NEVER, alive_tasks, next, open_descriptors, plans, prober, within_5_s};
 
 /// Plans that end in the middle of every kind leave nothing open.
 pub(crate) fn dropped() {
@@ -36,11 +36,6 @@ pub(crate) fn dropped() {
     whole.targets.extend(kinds);
     network.on_gateway(async || {
         let (mut prober, mut reports) = prober();
-        let tasks = || {
-            tokio::runtime::Handle::current()
-                .metrics()
-                .num_alive_tasks()
-        };
         let mut turn = async |prober: &mut Prober, number: u64| {
             let timeout = NEVER + Duration::from_millis(number);
             prober.set_plans(plans(ProbePlan {
@@ -54,7 +49,7 @@ pub(crate) fn dropped() {
             .await;
             prober.set_plans(BTreeMap::new());
             within_5_s("all tasks end", async {
-                while tasks() > 0 {
+                while alive_tasks() > 0 {
                     tokio::task::yield_now().await;
                 }
             })

@@ -282,16 +282,17 @@ fn open_descriptors() -> usize {
     std::fs::read_dir("/proc/self/fd").unwrap().count()
 }
 
+/// The tasks of this runtime that have not ended.
+fn alive_tasks() -> usize {
+    let runtime = tokio::runtime::Handle::current();
+    runtime.metrics().num_alive_tasks()
+}
+
 fn replaced() {
     let network = Network::new();
     let index = network.index("wan1");
     network.on_gateway(async || {
         let (mut prober, mut reports) = prober();
-        let tasks = || {
-            tokio::runtime::Handle::current()
-                .metrics()
-                .num_alive_tasks()
-        };
         let mut make = |number: u32| {
             // Each is another plan; the silent target leaves requests open in every one.
             let timeout = NEVER + Duration::from_millis(number.into());
@@ -310,7 +311,7 @@ fn replaced() {
         assert_eq!(last.0, first.0 + 200);
         prober.set_plans(BTreeMap::new());
         within_5_s("all tasks end", async {
-            while tasks() > 0 {
+            while alive_tasks() > 0 {
                 tokio::task::yield_now().await;
             }
         })

@@ -8,7 +8,7 @@ use failover_tests::{Daemon, Failover, Lab, LabError, Output, Program, ProgramSp
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::{CONFIG, SystemTest, TestResult, VERDICT};
+use crate::{CONFIG, SystemTest, TestResult, VERDICT, on_a_terminal};
 
 pub(crate) fn tests() -> Vec<SystemTest> {
     vec![
@@ -237,14 +237,7 @@ async fn tables(lab: &Lab, failover: &Failover, night: &[Value]) -> TestResult {
     let binary = failover.binary().display();
     let config = failover.config().display();
     let command = format!("stty cols 72; {binary} events --config {config}");
-    let spec = ProgramSpec::new("script").arguments([
-        "--quiet",
-        "--return",
-        "--command",
-        &command,
-        "/dev/null",
-    ]);
-    let terminal = node.must(spec).await?;
+    let terminal = node.must(on_a_terminal(&command)).await?;
     assert!(
         terminal.contains("\u{1b}[31mup → down\u{1b}[0m"),
         "{terminal:?}"

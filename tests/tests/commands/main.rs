@@ -21,7 +21,7 @@ mod trial;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use failover_tests::Output;
+use failover_tests::{Output, ProgramSpec};
 
 use trial::{SystemTest, TestResult};
 
@@ -53,6 +53,11 @@ fn one_line(output: &Output, status: i32, parts: &[&str]) -> Result<(), String> 
             output.status, output.stderr, output.stdout
         ))
     }
+}
+
+/// A command of the shell whose output goes to a terminal.
+fn on_a_terminal(command: &str) -> ProgramSpec {
+    ProgramSpec::new("script").arguments(["--quiet", "--return", "--command", command, "/dev/null"])
 }
 
 fn main() -> ExitCode {

@@ -7,7 +7,7 @@ use failover_tests::daemon::{FamilyStatus, State, Status};
 use failover_tests::{Daemon, Lab, LabError, Node, ProgramSpec, Protocol, Tally, Traffic};
 use serde_json::Value;
 
-use crate::{SystemTest, TestResult, VERDICT};
+use crate::{SystemTest, TestResult, VERDICT, on_a_terminal};
 
 pub(crate) fn tests() -> Vec<SystemTest> {
     vec![
@@ -346,14 +346,8 @@ async fn table() -> TestResult {
         daemon.failover().binary().display(),
         daemon.failover().control().display()
     );
-    let spec = ProgramSpec::new("script").arguments([
-        "--quiet",
-        "--return",
-        "--command",
-        &command,
-        "/dev/null",
-    ]);
-    let coloured = lab.gateway().node().must(spec).await?;
+    let node = lab.gateway().node();
+    let coloured = node.must(on_a_terminal(&command)).await?;
     assert!(coloured.contains("\u{1b}[32mup\u{1b}[0m"), "{coloured:?}");
     assert!(coloured.contains("\u{1b}[31mdown\u{1b}[0m"), "{coloured:?}");
     daemon.terminate().await?;

@@ -40,7 +40,7 @@ fn flows_without_a_mark_are_nobodys_while_another_uplink_has_their_address() {
 }
 
 #[test]
-fn nor_are_they_of_two_that_is_taken_out() {
+fn nor_are_they_of_one_that_is_taken_out() {
     let mut bench = Bench::new(SHARED);
     bench.rounds(1, &[]);
     bench.decide();

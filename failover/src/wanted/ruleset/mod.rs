@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn uplinks_of_two_interface_are_told_apart_by_next_hop_and_by_their_gateways_addresses() {
+    fn uplinks_of_one_interface_are_told_apart_by_next_hop_and_by_their_gateways_addresses() {
         let situation = fixture::shared();
         let text = ruleset(&situation);
         assert!(text.contains("\"wan1\" : goto from_shared"));

@@ -9,7 +9,7 @@ use failover_tests::daemon::{FlowTable, Mode};
 use failover_tests::{Daemon, Flows, Lab, Node, ProgramSpec, Protocol, Traffic};
 
 use super::{Entry, conntrack, link_layer, list, name, printed, run, start, written};
-use crate::{TestResult, one_line};
+use crate::{TestResult, on_a_terminal, one_line};
 
 /// Flows of each protocol and family.
 const COUNT: usize = 12;
@@ -302,9 +302,8 @@ pub(super) async fn table(mode: Mode) -> TestResult {
         failover.binary().display(),
         failover.control().display()
     );
-    let script = ["--quiet", "--return", "--command", &command, "/dev/null"];
-    let spec = ProgramSpec::new("script").arguments(script);
-    let coloured = lab.gateway().node().must(spec).await?;
+    let node = lab.gateway().node();
+    let coloured = node.must(on_a_terminal(&command)).await?;
     assert!(
         coloured.contains("\u{1b}[32mestablished\u{1b}[0m"),
         "{coloured:?}"
