@@ -95,4 +95,11 @@ pub struct Flow {
     pub phase: Phase,
     /// Packets came back by this uplink: connection tracking need not be asked any more.
     pub confirmed: bool,
+    /// For TCP, the sequence number that follows all that was seen from inside (RFC 9293's SND.NXT);
+    /// what ends at or before it is sent again.
+    pub out_next: u32,
+    /// Whether that is known.
+    pub sequenced: bool,
+    /// Zero.
+    pub reserved: [u8; 3],
 }

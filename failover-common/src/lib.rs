@@ -12,6 +12,7 @@ pub mod gateway;
 pub mod interface;
 pub mod lifetime;
 pub mod selection;
+pub mod traffic;
 pub mod uplink;
 
 pub use counters::{Counters, Totals, UplinkCounters};
@@ -19,11 +20,12 @@ pub use flow::{Family, Flow, FlowKey, Phase, Reason};
 pub use gateway::{Gateway, GatewayKey};
 pub use interface::{Interface, Role};
 pub use selection::{Affinity, SLOTS, Selection, SelectionKey};
+pub use traffic::{Connections, Liveness, Told, TrafficNews, UplinkConnections, UplinkLiveness};
 pub use uplink::{Uplink, UplinkFamily, UplinkState};
 
 /// The version of the layout of all maps. It goes up with every change that makes a pinned map of an
 /// older daemon unreadable; aya itself takes a pinned map of another type or size in silence.
-pub const LAYOUT_VERSION: u32 = 3;
+pub const LAYOUT_VERSION: u32 = 4;
 
 /// The names of the maps, in the object and as files where they are pinned.
 pub mod maps {
@@ -41,6 +43,12 @@ pub mod maps {
     pub const COUNTERS: &str = "counters";
     /// 0 to [`Totals`](crate::Totals), per CPU.
     pub const TOTALS: &str = "totals";
+    /// An uplink's id (`u32`) to [`UplinkLiveness`](crate::UplinkLiveness).
+    pub const LIVENESS: &str = "liveness";
+    /// An uplink's id (`u32`) to [`UplinkConnections`](crate::UplinkConnections), per CPU.
+    pub const CONNECTIONS: &str = "connections";
+    /// A ring of [`TrafficNews`](crate::TrafficNews). Not pinned: each daemon has its own.
+    pub const TRAFFIC_NEWS: &str = "traffic_news";
     /// Ids go from 1 to 127.
     pub const UPLINK_CAPACITY: u32 = 127;
     /// Two families in each of 128 pools.
@@ -49,9 +57,19 @@ pub mod maps {
     pub const INTERFACE_CAPACITY: u32 = 1024;
     /// One gateway for each uplink and family.
     pub const GATEWAY_CAPACITY: u32 = 2 * UPLINK_CAPACITY;
-    /// All of them.
-    pub const ALL: [&str; 7] = [
-        FLOWS, UPLINKS, SELECTION, INTERFACES, GATEWAYS, COUNTERS, TOTALS,
+    /// The length of the ring in bytes: a power of two, and a multiple of a page of any processor.
+    pub const TRAFFIC_NEWS_CAPACITY: u32 = 65_536;
+    /// All that are pinned.
+    pub const ALL: [&str; 9] = [
+        FLOWS,
+        UPLINKS,
+        SELECTION,
+        INTERFACES,
+        GATEWAYS,
+        COUNTERS,
+        TOTALS,
+        LIVENESS,
+        CONNECTIONS,
     ];
 }
 

@@ -112,6 +112,9 @@ mod tests {
             reason: Reason::Hash,
             phase,
             confirmed: true,
+            out_next: 0,
+            sequenced: false,
+            reserved: [0; 3],
         };
         (key, flow)
     }

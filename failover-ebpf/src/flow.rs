@@ -2,9 +2,9 @@
 //! stands behind it.
 
 use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
-use failover_common::{Family, Flow, FlowKey, Phase, Reason};
+use failover_common::{Family, Flow, FlowKey, Phase, Reason, UplinkFamily};
 
-use crate::headers::TcpFlags;
+use crate::headers::Segment;
 use crate::maps::{FLOWS, total, uplink, zero};
 
 /// How stale the time of a flow's last packet may be.
@@ -33,12 +33,15 @@ pub(crate) fn begun(now_ns: u64) -> Flow {
         reason: Reason::Hash,
         phase: Phase::Opening,
         confirmed: false,
+        out_next: 0,
+        sequenced: false,
+        reserved: [0; 3],
     }
 }
 
 /// How far a flow has come with its first packet.
 #[inline(always)]
-pub(crate) fn first_phase(tcp: TcpFlags) -> Phase {
+pub(crate) fn first_phase(tcp: Segment) -> Phase {
     if tcp.closes() {
         Phase::Closing
     } else {
@@ -69,8 +72,9 @@ pub(crate) fn touch(flow: &mut Flow, now_ns: u64) {
     }
 }
 
-/// Whether the uplink has not forgotten its flows since it was given to this one.
+/// The flow's uplink, if it has not forgotten its flows since it was given to this one.
 #[inline(always)]
-pub(crate) fn is_current(flow: &Flow, family: Family) -> bool {
-    uplink(flow.uplink).is_some_and(|uplink| uplink.family(family).generation == flow.generation)
+pub(crate) fn current(flow: &Flow, family: Family) -> Option<&'static UplinkFamily> {
+    let uplink = uplink(flow.uplink)?.family(family);
+    (uplink.generation == flow.generation).then_some(uplink)
 }

@@ -68,7 +68,7 @@ pub(crate) struct Tuple {
     pub(crate) source_port: u16,
     pub(crate) destination_port: u16,
     pub(crate) traffic_class: u8,
-    pub(crate) tcp: TcpFlags,
+    pub(crate) tcp: Segment,
 }
 
 impl Tuple {
@@ -106,33 +106,75 @@ impl Tuple {
     }
 }
 
-/// The flags of a TCP header; none for other protocols.
+/// What a TCP header says of its segment; nothing for other protocols.
 #[derive(Clone, Copy)]
-pub(crate) struct TcpFlags(u8);
+pub(crate) struct Segment {
+    is_one: bool,
+    flags: u8,
+    sequence: u32,
+    /// Bytes of data.
+    data: u32,
+}
 
-impl TcpFlags {
+impl Segment {
+    const NONE: Self = Self {
+        is_one: false,
+        flags: 0,
+        sequence: 0,
+        data: 0,
+    };
+
+    /// The packet is one of TCP.
+    #[inline(always)]
+    pub(crate) const fn is_one(self) -> bool {
+        self.is_one
+    }
+
+    /// It carries data.
+    #[inline(always)]
+    pub(crate) const fn has_data(self) -> bool {
+        self.data != 0
+    }
+
+    /// The sequence number that follows it, if it takes up any (RFC 9293, section 3.4).
+    #[inline(always)]
+    pub(crate) const fn next(self) -> Option<u32> {
+        let flags = (self.flags & SYN != 0) as u32 + (self.flags & FIN != 0) as u32;
+        if self.flags & RST != 0 || flags + self.data == 0 {
+            None
+        } else {
+            Some(self.sequence.wrapping_add(self.data).wrapping_add(flags))
+        }
+    }
+
+    /// The other end accepts a connection.
+    #[inline(always)]
+    pub(crate) const fn accepts(self) -> bool {
+        self.flags & (SYN | ACK | RST) == SYN | ACK
+    }
+
     /// The first packet of a connection.
     #[inline(always)]
     pub(crate) const fn opens(self) -> bool {
-        self.0 & (SYN | ACK | RST) == SYN
+        self.flags & (SYN | ACK | RST) == SYN
     }
 
     /// One of the last packets of a connection.
     #[inline(always)]
     pub(crate) const fn closes(self) -> bool {
-        self.0 & (FIN | RST) != 0
+        self.flags & (FIN | RST) != 0
     }
 
     /// What a host sends that was answered (RFC 9293).
     #[inline(always)]
     pub(crate) const fn answers(self) -> bool {
-        self.0 & (SYN | ACK | RST) == ACK
+        self.flags & (SYN | ACK | RST) == ACK
     }
 
     /// A reset: whoever sent it need not be the other end.
     #[inline(always)]
     pub(crate) const fn resets(self) -> bool {
-        self.0 & RST != 0
+        self.flags & RST != 0
     }
 }
 
@@ -144,6 +186,8 @@ struct Upper {
     source: Address,
     destination: Address,
     at: usize,
+    /// Where the packet ends by its IP header; what stands behind is padding.
+    end: usize,
 }
 
 enum Internet {
@@ -179,7 +223,7 @@ fn read_ipv4<const HEADER: usize>(packet: &Packet<'_, HEADER>, at: usize) -> Int
     let Some([first, second, third, source, destination]) = packet.words::<u32, 5>(at) else {
         return Internet::Unread;
     };
-    let [version_and_length, traffic_class, _, _] = first.to_ne_bytes();
+    let [version_and_length, traffic_class, length_high, length_low] = first.to_ne_bytes();
     let [_, protocol, _, _] = third.to_ne_bytes();
     let length = usize::from(version_and_length & 0x0f) * 4;
     if version_and_length >> 4 != 4 || length < 20 {
@@ -197,6 +241,7 @@ fn read_ipv4<const HEADER: usize>(packet: &Packet<'_, HEADER>, at: usize) -> Int
         source: Address::from_ipv4(source),
         destination: Address::from_ipv4(destination),
         at: packet.any_offset(at + length),
+        end: end(packet, at, u16::from_be_bytes([length_high, length_low])),
     })
 }
 
@@ -205,7 +250,7 @@ fn read_ipv6<const HEADER: usize>(packet: &Packet<'_, HEADER>, at: usize) -> Int
     let Some([first, s0, s1, d0, d1]) = packet.words::<u64, 5>(at) else {
         return Internet::Unread;
     };
-    let [version, class, _, _, _, _, next, _] = first.to_ne_bytes();
+    let [version, class, _, _, length_high, length_low, next, _] = first.to_ne_bytes();
     if version >> 4 != 6 {
         return Internet::Unread;
     }
@@ -219,6 +264,11 @@ fn read_ipv6<const HEADER: usize>(packet: &Packet<'_, HEADER>, at: usize) -> Int
         source: Address::new([s0, s1]),
         destination: Address::new([d0, d1]),
         at: packet.any_offset(at + 40),
+        end: end(
+            packet,
+            at + 40,
+            u16::from_be_bytes([length_high, length_low]),
+        ),
     };
     for _ in 0..EXTENSION_HEADERS {
         if !is_extension(upper.protocol) {
@@ -247,6 +297,16 @@ fn read_ipv6<const HEADER: usize>(packet: &Packet<'_, HEADER>, at: usize) -> Int
     }
 }
 
+/// Where a packet ends by its header; an offloaded packet of more than 64 kB has no length there.
+#[inline(always)]
+fn end<const HEADER: usize>(packet: &Packet<'_, HEADER>, from: usize, length: u16) -> usize {
+    if length == 0 {
+        (packet.length() as usize).saturating_sub(HEADER)
+    } else {
+        from + usize::from(length)
+    }
+}
+
 #[inline(always)]
 const fn is_extension(next_header: u8) -> bool {
     matches!(
@@ -270,14 +330,30 @@ fn read_tuple<const HEADER: usize>(
         tuple.source_port = (ports >> 16) as u16;
         tuple.destination_port = ports as u16;
         if whole && upper.protocol == TCP {
-            let [fourth] = packet.words::<u32, 1>(upper.at + 12)?;
-            let [_, flags, _, _] = u32::to_ne_bytes(fourth);
-            tuple.tcp = TcpFlags(flags);
+            tuple.tcp = read_segment(packet, upper)?;
         }
     } else if !packet.reaches(upper.at) {
         return None;
     }
     Some(tuple)
+}
+
+/// What stands in a TCP header as far as its flags.
+#[inline(always)]
+fn read_segment<const HEADER: usize>(
+    packet: &Packet<'_, HEADER>,
+    upper: &Upper,
+) -> Option<Segment> {
+    let [sequence, _, fourth] = packet.words::<u32, 3>(upper.at + 4)?;
+    let [offset, flags, _, _] = fourth.to_ne_bytes();
+    // In units of 4 bytes, in the upper half (RFC 9293, section 3.1).
+    let header = usize::from(offset >> 4) * 4;
+    Some(Segment {
+        is_one: true,
+        flags,
+        sequence: u32::from_be(sequence),
+        data: upper.end.saturating_sub(upper.at + header) as u32,
+    })
 }
 
 /// What an ICMP message is.
@@ -339,7 +415,7 @@ const fn by_addresses(upper: &Upper) -> Tuple {
         source_port: 0,
         destination_port: 0,
         traffic_class: upper.traffic_class,
-        tcp: TcpFlags(0),
+        tcp: Segment::NONE,
     }
 }
 

@@ -1,15 +1,15 @@
 //! A packet from users: it is given the uplink of its flow.
 
 use failover_common::lifetime::is_alive;
-use failover_common::{Flow, FlowKey, Phase, Reason};
+use failover_common::{Flow, FlowKey, Phase, Reason, UplinkFamily};
 
-use crate::flow::{begun, enter, first_phase, is_current, now_ns, touch};
+use crate::flow::{begun, current, enter, first_phase, now_ns, touch};
 use crate::headers::{self, Headers, Tuple};
-use crate::log;
 use crate::maps::{FLOWS, add, count, total};
 use crate::mark::{self, Certainty};
 use crate::packet::Packet;
 use crate::pick::{Picked, pick};
+use crate::{log, traffic};
 
 /// Gives a packet from users its uplink. `ONE_SIDED`: answers may go straight to users.
 #[inline(always)]
@@ -31,7 +31,7 @@ pub(crate) fn handle<const HEADER: usize, const ONE_SIDED: bool>(packet: &Packet
 /// What the flow table says about a flow.
 enum Known {
     /// It is on its uplink.
-    Here(&'static mut Flow),
+    Here(&'static mut Flow, &'static UplinkFamily),
     /// It is to be picked anew: its uplink's flows were forgotten, or it is another flow with the
     /// same addresses and ports.
     Stale(&'static mut Flow),
@@ -49,17 +49,18 @@ fn known(key: &FlowKey, tuple: &Tuple, now_ns: u64) -> Known {
     // an entry holds is corrected by the connection mark: an unconfirmed entry asks it, and an
     // answer by another uplink than the entry's corrects that.
     let flow = unsafe { &mut *flow };
-    let current = is_current(flow, key.family);
+    let current = current(flow, key.family);
     let ended =
         !is_alive(key, flow, now_ns) || (tuple.tcp.opens() && matches!(flow.phase, Phase::Closing));
-    if current && !ended {
-        Known::Here(flow)
-    } else {
-        if ended {
-            // What was counted is another flow's.
-            *flow = begun(now_ns);
+    match current {
+        Some(uplink) if !ended => Known::Here(flow, uplink),
+        _ => {
+            if ended {
+                // What was counted is another flow's.
+                *flow = begun(now_ns);
+            }
+            Known::Stale(flow)
         }
-        Known::Stale(flow)
     }
 }
 
@@ -68,7 +69,7 @@ fn steer<const HEADER: usize, const ONE_SIDED: bool>(packet: &Packet<'_, HEADER>
     let now_ns = now_ns();
     let key = tuple.outward();
     match known(&key, tuple, now_ns) {
-        Known::Here(flow) => {
+        Known::Here(flow, uplink) => {
             let certainty = if flow.confirmed {
                 Certainty::Confirmed
             } else {
@@ -78,6 +79,7 @@ fn steer<const HEADER: usize, const ONE_SIDED: bool>(packet: &Packet<'_, HEADER>
             if ONE_SIDED && matches!(flow.phase, Phase::Opening) && tuple.tcp.answers() {
                 flow.phase = Phase::Established;
             }
+            traffic::goes_on(&key, tuple, flow, uplink.translates, now_ns);
             carry(packet, tuple, flow, now_ns, certainty);
         }
         Known::Stale(flow) => {
@@ -91,6 +93,10 @@ fn steer<const HEADER: usize, const ONE_SIDED: bool>(packet: &Packet<'_, HEADER>
             flow.phase = first_phase(tuple.tcp);
             flow.uplink = picked.uplink;
             flow.generation = picked.generation;
+            if flow.out_packets == 0 && tuple.tcp.opens() {
+                traffic::opens(&key, picked.uplink);
+            }
+            traffic::goes_on(&key, tuple, flow, picked.translates, now_ns);
             log::new_flow(packet, &key, picked.uplink, Reason::Hash);
             carry(packet, tuple, flow, now_ns, Certainty::Ask);
         }
@@ -101,6 +107,7 @@ fn steer<const HEADER: usize, const ONE_SIDED: bool>(packet: &Packet<'_, HEADER>
             // A reset ends a flow; it begins none.
             if !tuple.tcp.resets() {
                 enter(&key, first(packet, tuple, picked, now_ns));
+                traffic::begins(&key, tuple.tcp, picked, now_ns);
                 log::new_flow(packet, &key, picked.uplink, Reason::Hash);
             }
             mark::give(packet, picked.uplink, Certainty::Ask);
@@ -142,7 +149,7 @@ fn follow<const HEADER: usize>(packet: &Packet<'_, HEADER>, key: &FlowKey) {
     let Some(flow) = (unsafe { FLOWS.get(key) }) else {
         return;
     };
-    if flow.confirmed && is_current(flow, key.family) {
+    if flow.confirmed && current(flow, key.family).is_some() {
         mark::give(packet, flow.uplink, Certainty::Confirmed);
     }
 }
@@ -161,6 +168,8 @@ fn first<const HEADER: usize>(
         generation: picked.generation,
         uplink: picked.uplink,
         phase: first_phase(tuple.tcp),
+        out_next: tuple.tcp.next().unwrap_or_default(),
+        sequenced: tuple.tcp.next().is_some(),
         ..begun(now_ns)
     }
 }

@@ -6,7 +6,7 @@ use crate::flow::{self, begun, first_phase, now_ns, touch};
 use crate::headers::{self, Headers, Tuple};
 use crate::maps::{FLOWS, add, count, interface, total, uplink};
 use crate::packet::Packet;
-use crate::{log, mark};
+use crate::{log, mark, traffic};
 
 /// What a packet says about its flow's uplink.
 #[derive(Clone, Copy)]
@@ -73,10 +73,16 @@ fn learn<const HEADER: usize>(packet: &Packet<'_, HEADER>, tuple: &Tuple, eviden
     if !agreed && !tuple.tcp.resets() {
         agree(flow, &key, evidence);
     }
+    let opening = matches!(flow.phase, Phase::Opening);
+    let asked = flow.out_packets != 0;
     if tuple.tcp.closes() {
         flow.phase = Phase::Closing;
-    } else if matches!(flow.phase, Phase::Opening) && flow.out_packets != 0 {
+    } else if opening && asked {
         flow.phase = Phase::Established;
+    }
+    // A reset may be anybody's. Late packets by another uplink say nothing about the flow's own.
+    if asked && !tuple.tcp.resets() && flow.uplink == evidence.uplink {
+        traffic::answered(&key, flow, opening && tuple.tcp.accepts(), now_ns);
     }
     touch(flow, now_ns);
     add(&mut flow.in_packets, packet.segments());

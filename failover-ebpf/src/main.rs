@@ -2,8 +2,8 @@
 //!
 //! | program | hangs on | does |
 //! | --- | --- | --- |
-//! | `fo_lan_in` | ingress of a downlink | gives a packet the uplink of its flow, by mark ([`lan_in`]) |
-//! | `fo_lan_out` | egress of a downlink | learns by which uplink flows come back ([`lan_out`]) |
+//! | `fo_lan_in` | ingress of a downlink | gives a packet the uplink of its flow, by mark ([`lan_in`]), and notes what wants an answer ([`traffic`]) |
+//! | `fo_lan_out` | egress of a downlink | learns by which uplink flows come back ([`lan_out`]), and notes that they do ([`traffic`]) |
 //! | `fo_wan_in` | ingress of an uplink | counts ([`wan_in`]) |
 //! | `fo_arm_in`, `fo_arm_out` | an interface that is uplink and downlink at once | one of these, by the packet's hardware address ([`arm`]) |
 //!
@@ -29,6 +29,7 @@ mod maps;
 mod mark;
 mod packet;
 mod pick;
+mod traffic;
 mod wan_in;
 
 use aya_ebpf::macros::classifier;

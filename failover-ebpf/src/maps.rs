@@ -2,11 +2,12 @@
 
 use core::arch::asm;
 
-use aya_ebpf::btf_maps::{HashMap, LruHashMap, PerCpuArray};
+use aya_ebpf::btf_maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
 use aya_ebpf::macros::btf_map;
 use failover_common::{
-    Counters, Family, Flow, FlowKey, Gateway, GatewayKey, Interface, Selection, SelectionKey,
-    Totals, Uplink, UplinkCounters, maps,
+    Connections, Counters, Family, Flow, FlowKey, Gateway, GatewayKey, Interface, Liveness,
+    Selection, SelectionKey, Totals, TrafficNews, Uplink, UplinkConnections, UplinkCounters,
+    UplinkLiveness, maps,
 };
 
 /// The size of the flow table where the loader sets no other.
@@ -38,6 +39,17 @@ static COUNTERS: PerCpuArray<UplinkCounters, { maps::UPLINK_CAPACITY as usize + 
 
 #[btf_map(name = "totals")]
 static TOTALS: PerCpuArray<Totals, 1> = PerCpuArray::new();
+
+#[btf_map(name = "liveness")]
+static LIVENESS: Array<UplinkLiveness, { maps::UPLINK_CAPACITY as usize + 1 }> = Array::new();
+
+#[btf_map(name = "connections")]
+static CONNECTIONS: PerCpuArray<UplinkConnections, { maps::UPLINK_CAPACITY as usize + 1 }> =
+    PerCpuArray::new();
+
+#[btf_map(name = "traffic_news")]
+pub(crate) static TRAFFIC_NEWS: RingBuf<TrafficNews, { maps::TRAFFIC_NEWS_CAPACITY as usize }> =
+    RingBuf::new();
 
 /// An uplink by its id.
 #[inline(always)]
@@ -100,6 +112,33 @@ pub(crate) fn total(field: impl FnOnce(&mut Totals) -> &mut u64) {
         // SAFETY: as in `count`: the slot is this processor's alone.
         let totals = unsafe { &mut *totals };
         *field(totals) += 1;
+    }
+}
+
+/// What is known of the answers to users' traffic through an uplink.
+#[inline(always)]
+pub(crate) fn liveness(uplink: u8, family: Family) -> Option<&'static mut Liveness> {
+    let both = LIVENESS.get_ptr_mut(u32::from(uplink))?;
+    // SAFETY: the hazard is another processor that writes the same entry. Every field is a word that
+    // is written on its own, any mixture of them is valid, and what is lost by it is one packet's
+    // part of evidence that is gathered from many.
+    let both = unsafe { &mut *both };
+    Some(match family {
+        Family::Ipv4 => &mut both.ipv4,
+        Family::Ipv6 => &mut both.ipv6,
+    })
+}
+
+/// Counts what becomes of users' connections.
+#[inline(always)]
+pub(crate) fn connections(uplink: u8, family: Family, note: impl FnOnce(&mut Connections)) {
+    if let Some(both) = CONNECTIONS.get_ptr_mut(u32::from(uplink)) {
+        // SAFETY: as in `count`: the slot is this processor's alone.
+        let both = unsafe { &mut *both };
+        note(match family {
+            Family::Ipv4 => &mut both.ipv4,
+            Family::Ipv6 => &mut both.ipv6,
+        });
     }
 }
 

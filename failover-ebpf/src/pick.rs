@@ -24,6 +24,7 @@ const AF_INET6: u8 = 10;
 pub(crate) struct Picked {
     pub(crate) uplink: u8,
     pub(crate) generation: u32,
+    pub(crate) translates: bool,
 }
 
 /// Picks the uplink of a new flow. `None`: the kernel sends it elsewhere, or no uplink is there to
@@ -51,10 +52,11 @@ fn select(key: &FlowKey) -> Option<Picked> {
     // is given to its successor while we read, the slot is of either, and both are uplinks.
     let selection = unsafe { SELECTION.get(SelectionKey::common(key.family)) }?;
     let id = *selection.slots.get(slot(key, selection.affinity))?;
-    let generation = uplink(id)?.family(key.family).generation;
+    let family = uplink(id)?.family(key.family);
     Some(Picked {
         uplink: id,
-        generation,
+        generation: family.generation,
+        translates: family.translates,
     })
 }
 

@@ -116,6 +116,9 @@ mod tests {
             reason: Reason::Rule,
             phase,
             confirmed: true,
+            out_next: 0,
+            sequenced: false,
+            reserved: [0; 3],
         }
     }
 

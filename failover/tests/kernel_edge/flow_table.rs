@@ -105,6 +105,9 @@ fn flow(number: u32) -> Flow {
         reason: Reason::Hash,
         phase: Phase::Opening,
         confirmed: false,
+        out_next: 0,
+        sequenced: false,
+        reserved: [0; 3],
     }
 }
 

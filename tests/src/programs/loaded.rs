@@ -265,7 +265,7 @@ impl Loaded {
         program.try_into().map_err(|_| missing())
     }
 
-    fn map(&self, name: &str) -> Result<&aya::maps::Map, ProgramsError> {
+    pub(super) fn map(&self, name: &str) -> Result<&aya::maps::Map, ProgramsError> {
         self.ebpf
             .map(name)
             .ok_or_else(|| ProgramsError::Missing(format!("map {name}")))
@@ -344,7 +344,7 @@ pub(super) fn checked<T: CheckedBitPattern>(name: &str, bytes: &[u8]) -> Result<
     })
 }
 
-fn failed(name: &str) -> impl FnOnce(MapError) -> ProgramsError {
+pub(super) fn failed(name: &str) -> impl FnOnce(MapError) -> ProgramsError {
     let name = name.to_owned();
     |source| ProgramsError::Map { name, source }
 }

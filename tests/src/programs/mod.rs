@@ -8,6 +8,7 @@ mod loaded;
 mod pinned;
 mod run;
 mod stand;
+mod traffic;
 
 pub use assembled::Assembled;
 pub use attach::{Direction, attach, has_tcx};

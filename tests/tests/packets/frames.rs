@@ -54,6 +54,14 @@ impl Message {
         }
     }
 
+    /// A TCP segment with so many bytes of data.
+    pub(crate) fn segment((from, to): (u16, u16), flags: u8, sequence: u32, data: usize) -> Self {
+        let mut message = Self::tcp(from, to, flags);
+        message.bytes.splice(4..8, sequence.to_be_bytes());
+        message.bytes.resize(message.bytes.len() + data, b'x');
+        message
+    }
+
     /// A packet of any protocol that begins with its ports.
     pub(crate) fn ported(protocol: u8, from: u16, to: u16) -> Self {
         let mut bytes = vec![0; 24];

@@ -350,6 +350,9 @@ impl Gateway<'_> {
             reason: Reason::Hash,
             phase: Phase::Opening,
             confirmed: false,
+            out_next: like.out_next,
+            sequenced: like.sequenced,
+            reserved: [0; 3],
         }
     }
 }

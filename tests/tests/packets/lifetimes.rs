@@ -74,6 +74,9 @@ fn silent(now_ns: u64, silence_ns: u64, phase: Phase) -> Flow {
         reason: Reason::Inbound,
         phase,
         confirmed: true,
+        out_next: 0,
+        sequenced: false,
+        reserved: [0; 3],
     }
 }
 

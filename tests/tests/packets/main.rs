@@ -28,6 +28,7 @@ mod mixed;
 mod noise;
 mod routes;
 mod tcp;
+mod traffic;
 #[path = "../trial/mod.rs"]
 mod trial;
 mod wire;
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
             keeping::trials(),
             lifetimes::trials(),
             tcp::trials(),
+            traffic::trials(),
             answers::trials(),
             inbound::trials(),
             marks::trials(),

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use aya::maps::{MapData, MapInfo, MapType};
 use failover_common::{
     Flow, FlowKey, Gateway, GatewayKey, Interface, LAYOUT_VERSION, Selection, SelectionKey, Totals,
-    Uplink, UplinkCounters, maps,
+    Uplink, UplinkConnections, UplinkCounters, UplinkLiveness, maps,
 };
 use thiserror::Error;
 use tracing::info;
@@ -183,7 +183,7 @@ struct Shape {
     entries: u32,
 }
 
-fn shapes(flow_capacity: u32) -> [Shape; 7] {
+fn shapes(flow_capacity: u32) -> [Shape; 9] {
     let shape = |name, kind, key, value, entries| Shape {
         name,
         kind,
@@ -241,6 +241,20 @@ fn shapes(flow_capacity: u32) -> [Shape; 7] {
             INDEX,
             size_of::<Totals>(),
             1,
+        ),
+        shape(
+            maps::LIVENESS,
+            MapType::Array,
+            INDEX,
+            size_of::<UplinkLiveness>(),
+            maps::UPLINK_CAPACITY + 1,
+        ),
+        shape(
+            maps::CONNECTIONS,
+            MapType::PerCpuArray,
+            INDEX,
+            size_of::<UplinkConnections>(),
+            maps::UPLINK_CAPACITY + 1,
         ),
     ]
 }

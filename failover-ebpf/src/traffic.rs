@@ -1,0 +1,113 @@
+//! What users' traffic tells about its uplink: who is asked, who answers, and what is sent again.
+
+use failover_common::traffic::host_bit;
+use failover_common::{Flow, FlowKey, Liveness, Phase, Told, TrafficNews};
+
+use crate::headers::{Segment, Tuple};
+use crate::maps::{TRAFFIC_NEWS, connections, liveness};
+use crate::pick::Picked;
+
+/// The first packet of a flow from users.
+#[inline(always)]
+pub(crate) fn begins(key: &FlowKey, segment: Segment, picked: Picked, now_ns: u64) {
+    if segment.opens() {
+        opens(key, picked.uplink);
+        if picked.translates {
+            ask(key, picked.uplink, now_ns);
+        }
+    }
+}
+
+/// A connection is begun.
+#[inline(always)]
+pub(crate) fn opens(key: &FlowKey, uplink: u8) {
+    connections(uplink, key.family, |connections| connections.opened += 1);
+}
+
+/// A packet from users of a flow that is known. `translates`: what answers it comes back by the same
+/// uplink; where it may come another way, silence tells nothing.
+#[inline(always)]
+pub(crate) fn goes_on(
+    key: &FlowKey,
+    tuple: &Tuple,
+    flow: &mut Flow,
+    translates: bool,
+    now_ns: u64,
+) {
+    let segment = tuple.tcp;
+    if let Some(next) = segment.next() {
+        follow(key, flow, next);
+    }
+    let wants_answer = segment.opens()
+        || (matches!(flow.phase, Phase::Established) && (segment.has_data() || !segment.is_one()));
+    if wants_answer && translates {
+        ask(key, flow.uplink, now_ns);
+    }
+}
+
+/// Notes how far the inside host has come.
+#[inline(always)]
+fn follow(key: &FlowKey, flow: &mut Flow, next: u32) {
+    let news = next.wrapping_sub(flow.out_next).cast_signed() > 0;
+    if flow.sequenced && !news {
+        connections(flow.uplink, key.family, |connections| {
+            connections.repeated += 1;
+        });
+    } else {
+        flow.out_next = next;
+        flow.sequenced = true;
+    }
+}
+
+/// A packet to users of a flow that they have sent packets of. `accepted`: it is the first answer to
+/// a connection that is begun.
+#[inline(always)]
+pub(crate) fn answered(key: &FlowKey, flow: &Flow, accepted: bool, now_ns: u64) {
+    if accepted {
+        accept(key, flow, now_ns);
+    }
+    let Some(line) = liveness(flow.uplink, key.family) else {
+        return;
+    };
+    if line.answer(host_bit(key), now_ns) {
+        tell(key, line, flow.uplink, Told::Answered, now_ns);
+    }
+}
+
+#[inline(always)]
+fn accept(key: &FlowKey, flow: &Flow, now_ns: u64) {
+    connections(flow.uplink, key.family, |connections| {
+        connections.accepted += 1;
+        // Of two SYNs nobody knows which one is answered (RFC 6298, section 3).
+        if flow.out_packets == 1 {
+            connections.timed += 1;
+            connections.handshake_ns += now_ns.wrapping_sub(flow.created_ns);
+        }
+    });
+}
+
+#[inline(always)]
+fn ask(key: &FlowKey, uplink: u8, now_ns: u64) {
+    let Some(line) = liveness(uplink, key.family) else {
+        return;
+    };
+    if !line.is_fresh(now_ns) && line.ask(host_bit(key), now_ns) {
+        tell(key, line, uplink, Told::Silent, now_ns);
+    }
+}
+
+#[inline(always)]
+fn tell(key: &FlowKey, line: &Liveness, uplink: u8, told: Told, now_ns: u64) {
+    let news = TrafficNews {
+        at_ns: now_ns,
+        asked_ns: line.asked_ns,
+        asked: line.asked,
+        questions: line.questions,
+        uplink,
+        family: key.family,
+        told,
+        reserved: 0,
+    };
+    // A full ring is one that nobody reads.
+    let _unread = TRAFFIC_NEWS.output(news, 0);
+}

@@ -1,0 +1,56 @@
+//! What the programs note of users' traffic.
+
+use aya::maps::{Array, MapData, PerCpuArray, RingBuf};
+use failover_common::{TrafficNews, UplinkConnections, UplinkLiveness, maps};
+
+use super::ProgramsError;
+use super::loaded::{Loaded, checked, failed};
+
+impl Loaded {
+    /// What is known of the answers to users' traffic through an uplink.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn liveness(&self, id: u8) -> Result<UplinkLiveness, ProgramsError> {
+        let map: Array<&MapData, [u8; size_of::<UplinkLiveness>()]> =
+            Array::try_from(self.map(maps::LIVENESS)?).map_err(failed(maps::LIVENESS))?;
+        let bytes = map.get(&id.into(), 0).map_err(failed(maps::LIVENESS))?;
+        checked(maps::LIVENESS, &bytes)
+    }
+
+    /// How users' connections through an uplink fared, over all processors.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn connections(&self, id: u8) -> Result<UplinkConnections, ProgramsError> {
+        let map: PerCpuArray<_, [u8; size_of::<UplinkConnections>()]> =
+            PerCpuArray::try_from(self.map(maps::CONNECTIONS)?)
+                .map_err(failed(maps::CONNECTIONS))?;
+        let values = map.get(&id.into(), 0).map_err(failed(maps::CONNECTIONS))?;
+        values
+            .iter()
+            .try_fold(UplinkConnections::default(), |sum, bytes| {
+                let one: UplinkConnections = checked(maps::CONNECTIONS, bytes)?;
+                Ok(UplinkConnections {
+                    ipv4: sum.ipv4.plus(one.ipv4),
+                    ipv6: sum.ipv6.plus(one.ipv6),
+                })
+            })
+    }
+
+    /// What was told since this was last asked.
+    ///
+    /// # Errors
+    /// When it makes no sense, or there is no such map.
+    pub fn take_news(&mut self) -> Result<Vec<TrafficNews>, ProgramsError> {
+        let name = maps::TRAFFIC_NEWS;
+        let map = self.ebpf.map_mut(name);
+        let map = map.ok_or_else(|| ProgramsError::Missing(format!("map {name}")))?;
+        let mut ring = RingBuf::try_from(map).map_err(failed(name))?;
+        let mut news = Vec::new();
+        while let Some(bytes) = ring.next() {
+            news.push(checked(name, &bytes)?);
+        }
+        Ok(news)
+    }
+}
