@@ -21,7 +21,7 @@ mod written;
 
 pub use load::{MAX_FILE_BYTES, load};
 pub use model::{
-    Affinity, Band, Config, ModeSetting, Mss, Nat, OnDown, OnUp, Percent, ProbeConfig,
+    Affinity, Band, Config, ModeSetting, Mss, Nat, OnDown, OnUp, Passive, Percent, ProbeConfig,
     QualityLimits, UplinkConfig,
 };
 pub use problem::{ConfigError, Problem, Rejected};

@@ -198,6 +198,17 @@ pub struct ProbeConfig {
     /// For how long an uplink that fails again and again is held back at most when it answers again;
     /// zero: not at all.
     pub max_hold: Duration,
+    /// Whether users' traffic is heeded beside probes.
+    pub passive: Passive,
+}
+
+/// Whether users' traffic is heeded beside probes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Passive {
+    /// Where the programs see it.
+    Auto,
+    /// Nowhere.
+    Off,
 }
 
 /// What is measured of answers, and what is too bad.
@@ -211,6 +222,14 @@ pub struct QualityLimits {
     pub max_latency: Option<Band<Duration>>,
     /// The mean change of the round-trip time from one answer to the next.
     pub max_jitter: Option<Band<Duration>>,
+}
+
+impl QualityLimits {
+    /// Whether anything is too bad.
+    #[must_use]
+    pub const fn has_limits(&self) -> bool {
+        self.max_loss.is_some() || self.max_latency.is_some() || self.max_jitter.is_some()
+    }
 }
 
 impl QualityLimits {

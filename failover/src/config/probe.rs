@@ -5,12 +5,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::model::{ProbeConfig, QualityLimits};
+use super::model::{Passive, ProbeConfig, QualityLimits};
 use super::problem::Problem;
 use super::quality::Limits;
 use super::section::{Given, Keys, Problems, Read, Section, Value};
 use super::target::{Target, read};
-use super::value::{duration, integer};
+use super::value::{duration, integer, word};
 use crate::family::Family;
 
 const KEYS: Keys = Keys {
@@ -26,6 +26,7 @@ const KEYS: Keys = Keys {
         "max_latency",
         "max_jitter",
         "max_hold",
+        "passive",
     ],
     later: &[],
 };
@@ -33,6 +34,7 @@ const KEYS: Keys = Keys {
 /// The most targets: each is asked over every uplink in every round.
 const MOST_TARGETS: usize = 16;
 const INTERVALS: [Duration; 2] = [Duration::from_millis(10), Duration::from_secs(3600)];
+const PASSIVE: [(&str, Passive); 2] = [("auto", Passive::Auto), ("off", Passive::Off)];
 const HOLDS: [Duration; 2] = [Duration::ZERO, Duration::from_secs(24 * 3600)];
 const TIMEOUTS: [Duration; 2] = [Duration::from_millis(10), Duration::from_secs(60)];
 
@@ -54,6 +56,7 @@ impl Default for ProbeConfig {
             up_after: 5,
             quality: QualityLimits::default(),
             max_hold: Duration::from_secs(30 * 60),
+            passive: Passive::Auto,
         }
     }
 }
@@ -71,6 +74,7 @@ pub(super) fn probe(value: &Value<'_>, base: Option<&ProbeConfig>) -> Read<Probe
     let up_after = section.read("up_after", |v| integer(v, 1..=1000));
     let limits = Limits::read(&mut section);
     let max_hold = section.read("max_hold", |v| duration(v, range(HOLDS)));
+    let passive = section.read("passive", |v| word(v, &PASSIVE));
     if let Some(problem) = more_required_than_asked(&targets, &required, base) {
         section.problem(problem);
     }
@@ -84,6 +88,7 @@ pub(super) fn probe(value: &Value<'_>, base: Option<&ProbeConfig>) -> Read<Probe
         up_after: up_after.or(base.up_after),
         quality: limits.or(base.quality),
         max_hold: max_hold.or(base.max_hold),
+        passive: passive.or(base.passive),
     }))
 }
 

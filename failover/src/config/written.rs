@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::model::{Affinity, ModeSetting, Mss, Nat, OnDown, OnUp, Percent};
+use super::model::{Affinity, ModeSetting, Mss, Nat, OnDown, OnUp, Passive, Percent};
 
 impl fmt::Display for ModeSetting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -35,6 +35,15 @@ impl fmt::Display for Affinity {
 }
 
 impl fmt::Display for Mss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::Off => "off",
+        })
+    }
+}
+
+impl fmt::Display for Passive {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Auto => "auto",

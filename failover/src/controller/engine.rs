@@ -14,6 +14,7 @@ mod gateway_macs;
 mod pacing;
 mod recording;
 mod situation;
+mod traffic;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -283,6 +284,7 @@ impl Engine {
                     continue;
                 };
                 let needs_gateway = asked.iter().any(Target::needs_gateway);
+                let interval = self.interval(uplink, family);
                 let plan = ProbePlan {
                     uplink: id,
                     name: uplink.name.clone(),
@@ -294,10 +296,11 @@ impl Engine {
                     gateway: path.gateway.filter(|_| needs_gateway),
                     mark: self.config.marks.probe(id),
                     targets: asked,
-                    interval: self.interval(uplink, family),
+                    interval,
                     timeout: uplink.config.probe.timeout,
                     required: uplink.config.probe.required,
                     down_after: uplink.config.probe.down_after,
+                    rest: Self::rest(uplink, family, interval),
                 };
                 plans.insert((id, family), plan);
             }

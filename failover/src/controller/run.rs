@@ -6,6 +6,7 @@
 //! | --- | --- | --- |
 //! | watch | something changed in the kernel | safe: a channel |
 //! | probes | news of a round | safe: a channel |
+//! | users' traffic | it is not answered, or is again | safe: a channel |
 //! | control socket | a question | safe: a channel |
 //! | the configuration | what is in the file, after it was asked for | safe: a channel |
 //! | timers | a delayed look, a retry, a second deletion, an audit | safe: absolute moments |
@@ -19,6 +20,7 @@ mod noting;
 mod traces;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -33,14 +35,17 @@ use crate::controller::engine::{Engine, Forget, Moment};
 use crate::controller::reloading::Reloading;
 use crate::controller::remembered::Remembered;
 use crate::controller::timers::{Timers, due};
-use crate::dataplane::Steering;
+use crate::dataplane::{Steering, TrafficReport};
+use crate::family::Family;
+use crate::health::Traffic;
 use crate::journal::{Event, Journal};
 use crate::kernel::network::NetworkObserver;
 use crate::kernel::watch::Change;
-use crate::probe::{Prober, Report};
+use crate::probe::{Prober, Report, Witness};
 use crate::replay::Traces;
 use crate::resets::Resets;
 use crate::state::Store;
+use crate::uplink::UplinkId;
 use crate::wanted::Wanted;
 
 /// Addresses and routes change in bursts: one look serves all that come within this time.
@@ -57,6 +62,8 @@ pub struct Inputs {
     pub changes: mpsc::Receiver<Change>,
     /// What probes bring.
     pub reports: mpsc::Receiver<Report>,
+    /// What users' traffic says.
+    pub traffic: mpsc::Receiver<TrafficReport>,
     /// What the commands ask.
     pub questions: mpsc::Receiver<Question>,
     /// SIGHUP: the configuration is to be read again.
@@ -76,6 +83,8 @@ pub struct Daemon<K, S> {
     remembered: Remembered,
     pub(super) journal: Journal,
     traces: Traces,
+    /// Who can be asked whether users are answered.
+    witness: Option<Arc<dyn Witness>>,
     timers: Timers,
     /// What was last decided, and whether the kernel may be in another state.
     wanted: Wanted,
@@ -117,6 +126,7 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
             reloading,
             remembered: Remembered::default(),
             journal: Journal::nowhere(),
+            witness: None,
             timers: Timers::new(Instant::now() + AUDIT),
             wanted: Wanted::default(),
             forget: BTreeSet::new(),
@@ -138,6 +148,13 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
     #[must_use]
     pub fn noting(mut self, journal: Journal) -> Self {
         self.journal = journal;
+        self
+    }
+
+    /// Has that one asked whether users are answered.
+    #[must_use]
+    pub fn asking(mut self, witness: Option<Arc<dyn Witness>>) -> Self {
+        self.witness = witness;
         self
     }
 
@@ -183,6 +200,13 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
                     self.reported(&report);
                     while let Ok(report) = inputs.reports.try_recv() {
                         self.reported(&report);
+                    }
+                    self.act().await;
+                }
+                Some(report) = inputs.traffic.recv() => {
+                    self.heard(report);
+                    while let Ok(report) = inputs.traffic.try_recv() {
+                        self.heard(report);
                     }
                     self.act().await;
                 }
@@ -252,8 +276,39 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
     }
 
     fn reported(&mut self, report: &Report) {
+        let Report {
+            uplink,
+            family,
+            round,
+        } = report;
+        // Before a silence is judged it is asked whether users are answered all the same.
+        if round.misses_answers()
+            && let Some(answered) = self.answered(*uplink, *family)
+        {
+            self.engine.traffic(*uplink, *family, answered, moment());
+        }
         self.engine
             .round(report.uplink, report.family, &report.round, moment());
+    }
+
+    fn heard(&mut self, report: TrafficReport) {
+        let TrafficReport {
+            uplink,
+            family,
+            news,
+        } = report;
+        if self.engine.traffic(uplink, family, news, moment()) {
+            self.prober.suspect(uplink, family);
+        }
+    }
+
+    /// What is known of the last answer to users.
+    fn answered(&self, uplink: UplinkId, family: Family) -> Option<Traffic> {
+        let answered = self.witness.as_ref()?.answered(uplink, family)?;
+        Some(Traffic::Answered {
+            at: Instant::now().checked_sub(answered.age)?,
+            hosts: answered.hosts,
+        })
     }
 
     async fn timers(&mut self) {

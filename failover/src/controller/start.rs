@@ -130,7 +130,7 @@ pub async fn start(config: Config, file: PathBuf) -> Result<(), StartError> {
     let control = config.control.clone();
     let listener = server::listen(&control)?;
     let interfaces = attachments(&config, &identities.ids, &view);
-    let steering = match dataplane::choose(&config, &store, &interfaces, &journal).await {
+    let mut steering = match dataplane::choose(&config, &store, &interfaces, &journal).await {
         Ok(steering) => steering,
         Err(reason) => {
             server::forget(&control);
@@ -138,6 +138,7 @@ pub async fn start(config: Config, file: PathBuf) -> Result<(), StartError> {
         }
     };
     let picked_by = steering.picked_by();
+    let traffic = steering.traffic();
     let applier = Applier::new(kernel, steering, store.clone(), config.marks)?;
     let now = Moment {
         at: std::time::Instant::now(),
@@ -156,14 +157,16 @@ pub async fn start(config: Config, file: PathBuf) -> Result<(), StartError> {
 
     let (reports_in, reports) = mpsc::channel(REPORTS);
     let (questions_in, questions) = mpsc::channel(QUESTIONS);
-    let prober = Prober::new(reports_in);
+    let prober = Prober::new(reports_in, traffic.witness.clone());
     let reloading = Reloading::new(file, store.clone());
     let daemon = Daemon::new(engine, applier, observer, prober, resets, store, reloading)
         .having_kept(remembered)
-        .noting(journal.clone());
+        .noting(journal.clone())
+        .asking(traffic.witness);
     let inputs = Inputs {
         changes,
         reports,
+        traffic: traffic.news,
         questions,
         hangup,
     };

@@ -10,7 +10,7 @@ use crate::dataplane::ebpf::leftovers::Leftovers;
 use crate::dataplane::ebpf::load::Settings;
 use crate::dataplane::ebpf::pins::Pins;
 use crate::dataplane::ebpf::{Ebpf, EbpfError, log};
-use crate::dataplane::{Classic, Steering};
+use crate::dataplane::{Classic, Steering, TrafficSource};
 use crate::family::Family;
 use crate::flows::TrackedFlow;
 use crate::interface::InterfaceIndex;
@@ -61,6 +61,16 @@ pub async fn choose(
             warn!("mode classic, since eBPF does not work here: {reason}");
             journal.note(Event::Fallback { reason });
             Ok(classic())
+        }
+    }
+}
+
+impl Chosen {
+    /// Who tells of users' traffic; to be asked for once.
+    pub fn traffic(&mut self) -> TrafficSource {
+        match self {
+            Self::Ebpf(ebpf) => ebpf.traffic(),
+            Self::Classic(_) => TrafficSource::none(),
         }
     }
 }

@@ -5,7 +5,9 @@ mod chosen;
 mod classic;
 pub mod ebpf;
 mod steering;
+mod traffic;
 
 pub use chosen::{Chosen, choose};
 pub use classic::Classic;
 pub use steering::Steering;
+pub use traffic::{TrafficReport, TrafficSource};

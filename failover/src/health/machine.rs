@@ -1,49 +1,19 @@
 //! The state machine of one uplink and family.
 
+mod telling;
+
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
 use super::Health;
-use super::damping::{Damping, Hold};
-use super::quality::{Measured, Quality};
+use super::damping::Damping;
+use super::quality::Quality;
 use super::reason::{LinkLoss, Reason};
-use super::round::{Demand, Places, PlanNumber, Round, RoundKind, Verdict};
+use super::round::{Places, PlanNumber, Round, RoundKind, Verdict};
+use super::thresholds::{Thresholds, demand};
+use super::traffic::{Evidence, Traffic};
 use super::window::{Silence, Window};
-use crate::config::{ProbeConfig, QualityLimits};
-
-/// What it takes to change a verdict. Zero counts as one everywhere.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Thresholds {
-    /// Targets that must answer for a round to be good; all where fewer are asked.
-    pub required: u16,
-    /// Bad rounds in a row until down.
-    pub down_after: u16,
-    /// Good rounds in a row until up again.
-    pub up_after: u16,
-    /// What is too bad to be preferred.
-    pub quality: QualityLimits,
-    /// For how long one that fails again and again is held back at most.
-    pub max_hold: Duration,
-}
-
-impl Thresholds {
-    fn longest_row(self) -> u16 {
-        self.down_after.max(self.up_after)
-    }
-}
-
-impl From<&ProbeConfig> for Thresholds {
-    fn from(probe: &ProbeConfig) -> Self {
-        Self {
-            required: probe.required,
-            down_after: probe.down_after,
-            up_after: probe.up_after,
-            quality: probe.quality,
-            max_hold: probe.max_hold,
-        }
-    }
-}
 
 /// A change of health.
 #[derive(Clone, Debug, PartialEq)]
@@ -85,6 +55,12 @@ pub struct Machine {
     window: Window,
     quality: Quality,
     damping: Damping,
+    /// What users' traffic says.
+    #[serde(default)]
+    traffic: Evidence,
+    /// So many hosts answer users, although too few targets answer.
+    #[serde(default)]
+    contradicted: Option<u32>,
     silence: Option<Silence>,
     smoothed_rtt: Option<Duration>,
     /// What is said as long as no round has been decided.
@@ -118,6 +94,8 @@ impl Machine {
             window: Window::new(thresholds.longest_row(), demand(thresholds, aside)),
             quality,
             damping: Damping::new(thresholds.max_hold),
+            traffic: Evidence::default(),
+            contradicted: None,
             silence: None,
             smoothed_rtt: None,
             unproven: Reason::NotProbed { health: initial },
@@ -168,7 +146,10 @@ impl Machine {
             self.smooth(round.quickest());
         }
         let verdict = news.verdict?;
-        self.note_silence(round, verdict);
+        if verdict == Verdict::Good {
+            self.traffic.probe_answered(round.sent_at);
+        }
+        self.note_silence(now, round, verdict);
         let reason = self.weigh(now, round.sequence, verdict);
         self.quality.judge();
         self.settle(now, reason)
@@ -180,12 +161,25 @@ impl Machine {
             (Life::Unknown, Verdict::Good) => (1, Life::Alive),
             (Life::Dead, Verdict::Good) => (self.thresholds.up_after, Life::Alive),
             (Life::Unknown | Life::Alive, Verdict::Bad) => (self.thresholds.down_after, Life::Dead),
-            (Life::Alive, Verdict::Good) | (Life::Dead, Verdict::Bad) => return None,
+            (Life::Alive, Verdict::Good) => {
+                if !self.window.overruled(sequence, verdict) {
+                    self.contradicted = None;
+                }
+                return None;
+            }
+            (Life::Dead, Verdict::Bad) => return None,
         };
         let needed = needed.max(1);
-        let row = self.window.row_around(sequence, verdict);
+        let corroborated = self.corroborated(now, verdict);
+        let row = self.window.row_around(sequence, verdict, corroborated);
         if row < usize::from(needed) || self.window.overruled(sequence, verdict) {
             return None;
+        }
+        if next == Life::Dead {
+            self.contradicted = self.contradiction(now);
+            if self.contradicted.is_some() {
+                return None;
+            }
         }
         let reason = match self.life {
             Life::Unknown if verdict == Verdict::Good => Reason::FirstAnswer,
@@ -194,6 +188,24 @@ impl Machine {
         };
         self.live(now, next);
         Some(reason)
+    }
+
+    /// Since when the silence of confirming rounds counts.
+    fn corroborated(&self, now: Instant, verdict: Verdict) -> Option<Instant> {
+        self.traffic
+            .corroborates(now)
+            .filter(|_| verdict == Verdict::Bad)
+    }
+
+    /// How many hosts answer users, if that speaks against the silence of probes. Against a target
+    /// that says what is wrong, such as a page that is another one, it does not.
+    fn contradiction(&self, now: Instant) -> Option<u32> {
+        let silence = self.silence?;
+        let (round, _) = self.window.last_decided()?;
+        let silent = round.is_silence();
+        self.traffic
+            .contradicts(silence.since, now)
+            .filter(|_| silent)
     }
 
     fn live(&mut self, now: Instant, next: Life) {
@@ -207,11 +219,14 @@ impl Machine {
             _ => {}
         }
         self.life = next;
+        self.contradicted = None;
     }
 
     /// Says what has become of the health. `reason`: why its life is another now.
     fn settle(&mut self, now: Instant, reason: Option<Reason>) -> Option<Transition> {
-        let poor = self.damping.hold(now).is_some() || self.quality.complaint().is_some();
+        let poor = self.damping.hold(now).is_some()
+            || self.quality.complaint().is_some()
+            || self.contradicted.is_some();
         let to = match self.life {
             Life::Unknown => Health::Unknown,
             Life::Alive if poor => Health::Degraded,
@@ -255,6 +270,13 @@ impl Machine {
         self.settle(now, None)
     }
 
+    /// Takes in what users' traffic says. It decides nothing by itself.
+    pub fn traffic(&mut self, now: Instant, news: Traffic) {
+        if self.link.is_none() {
+            self.traffic.learn(now, news);
+        }
+    }
+
     /// The link can carry nothing: down at once, without waiting for a probe. May be told again.
     pub fn link_lost(&mut self, now: Instant, why: LinkLoss) -> Option<Transition> {
         self.restart_counts();
@@ -289,80 +311,9 @@ impl Machine {
         self.damping.set(thresholds.max_hold);
     }
 
-    /// Why the health is what it is, as of `now`.
-    #[must_use]
-    pub fn reason(&self, now: Instant) -> Reason {
-        if let Some(loss) = &self.link {
-            return Reason::LinkLost(loss.clone());
-        }
-        let Some((round, verdict)) = self.window.last_decided() else {
-            return self.unproven.clone();
-        };
-        let (answered, asked) = (round.answered(), round.asked());
-        match (verdict, self.life) {
-            (Verdict::Good, Life::Dead) => Reason::Returning {
-                answered,
-                asked,
-                good: self.window.good_row(),
-                needed: self.thresholds.up_after.max(1),
-            },
-            (Verdict::Good, Life::Unknown | Life::Alive) => {
-                match (self.damping.hold(now), self.quality.complaint()) {
-                    (Some(hold), _) => Reason::HeldBack(hold),
-                    (None, Some(complaint)) => Reason::Poor(complaint),
-                    (None, None) => Reason::Answering { answered, asked },
-                }
-            }
-            (Verdict::Bad, _) => {
-                let silence = self.silence.unwrap_or(Silence {
-                    since: round.sent_at,
-                    rounds: 1,
-                });
-                let required = self.thresholds.required;
-                Reason::Silent {
-                    answered,
-                    asked,
-                    required: usize::from(required).clamp(1, asked.max(1)),
-                    lasted: now.saturating_duration_since(silence.since),
-                    rounds: silence.rounds,
-                    cause: round.common_failure().map(ToString::to_string),
-                }
-            }
-        }
-    }
-
-    /// Whether the last word was silence: what is up may be about to be declared down.
-    #[must_use]
-    pub const fn is_doubtful(&self) -> bool {
-        self.silence.is_some()
-    }
-
-    /// Whether the last word was an answer: what is down may be about to return.
-    #[must_use]
-    pub fn answers(&self) -> bool {
-        self.silence.is_none() && self.window.any_answer()
-    }
-
-    /// The smoothed time of the quickest answer of a round (RFC 6298, alpha 1/8); `None` when
-    /// none of the last rounds was answered.
-    #[must_use]
-    pub fn rtt(&self) -> Option<Duration> {
-        self.smoothed_rtt.filter(|_| self.window.any_answer())
-    }
-
-    /// How well it answers, over the window.
-    #[must_use]
-    pub fn measured(&self) -> Measured {
-        self.quality.measured()
-    }
-
-    /// Whether it is held back, since it failed again and again.
-    #[must_use]
-    pub fn hold(&self, now: Instant) -> Option<Hold> {
-        self.damping.hold(now)
-    }
-
     fn restart_counts(&mut self) {
+        self.traffic.clear();
+        self.contradicted = None;
         self.window.clear();
         self.quality.clear();
         self.silence = None;
@@ -373,11 +324,13 @@ impl Machine {
     }
 
     /// Keeps count of a silence for longer than the window reaches back.
-    fn note_silence(&mut self, round: &Round, verdict: Verdict) {
+    fn note_silence(&mut self, now: Instant, round: &Round, verdict: Verdict) {
+        let corroborated = self.corroborated(now, verdict);
         match (self.silence.as_mut(), verdict) {
             (Some(silence), Verdict::Bad) => {
                 if !self.window.overruled(round.sequence, verdict) {
-                    let counts = round.kind == RoundKind::Regular;
+                    let counts = round.kind == RoundKind::Regular
+                        || corroborated.is_some_and(|since| since <= round.sent_at);
                     silence.since = silence.since.min(round.sent_at);
                     silence.rounds = silence.rounds.saturating_add(counts.into());
                 }
@@ -393,12 +346,5 @@ impl Machine {
                     .map_or(sample, |smooth| smooth - smooth / 8 + sample / 8),
             );
         }
-    }
-}
-
-const fn demand(thresholds: Thresholds, aside: Places) -> Demand {
-    Demand {
-        required: thresholds.required,
-        aside,
     }
 }

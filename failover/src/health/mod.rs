@@ -22,6 +22,9 @@
 //! 5. Of rounds that are sent beside the regular ones to confirm a doubt, answers count as any
 //!    other's; their silence makes no row longer.
 //! 6. When the link is lost or the path changes, rounds that were sent before no longer count.
+//! 7. Where users' traffic to several hosts is not answered either, confirming rounds that were sent
+//!    since count as regular ones; where it is answered by several hosts, silent probes make the
+//!    uplink degraded and not dead (`traffic`).
 //!
 //! When outcomes arrive in the order of sending, this is the plain machine that counts good and bad
 //! rounds in a row.
@@ -37,6 +40,8 @@ mod quality;
 mod reason;
 mod round;
 pub(crate) mod stored;
+mod thresholds;
+mod traffic;
 mod window;
 
 #[cfg(test)]
@@ -53,10 +58,12 @@ use serde::{Deserialize, Serialize};
 pub use blame::{Asked, Blame, Blamed};
 pub use damping::Hold;
 pub use failure::{DnsFailure, ExecFailure, Failure};
-pub use machine::{Machine, Thresholds, Transition};
+pub use machine::{Machine, Transition};
 pub use quality::{Complaint, Measured};
 pub use reason::{LinkLoss, Reason};
 pub use round::{Demand, Outcome, Places, PlanNumber, Round, RoundKind, Verdict};
+pub use thresholds::Thresholds;
+pub use traffic::{Traffic, Unanswered};
 
 /// The health of an uplink for one address family.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]

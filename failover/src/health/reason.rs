@@ -36,6 +36,46 @@ impl fmt::Display for LinkLoss {
     }
 }
 
+/// What users' traffic says beside the silence of targets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TrafficWord {
+    /// It has no answer either.
+    Unanswered {
+        /// How many packets that want one; 9999 for more.
+        packets: u32,
+        /// To how many hosts, about.
+        hosts: u32,
+        /// Since the first of them.
+        lasted: Duration,
+    },
+    /// It is answered.
+    Answered {
+        /// By how many hosts, about.
+        hosts: u32,
+    },
+}
+
+impl fmt::Display for TrafficWord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unanswered {
+                packets,
+                hosts,
+                lasted,
+            } => write!(
+                f,
+                "{packets} {} to {hosts} {} unanswered for {}",
+                if *packets == 1 { "packet" } else { "packets" },
+                hosts_word(*hosts),
+                Span(*lasted)
+            ),
+            Self::Answered { hosts } => {
+                write!(f, "but {hosts} {} answer users", hosts_word(*hosts))
+            }
+        }
+    }
+}
+
 /// Why an uplink is in its state.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Reason {
@@ -83,6 +123,9 @@ pub enum Reason {
         rounds: u64,
         /// What all failures of the last round have in common, where it is more than silence.
         cause: Option<String>,
+        /// What users' traffic says to it.
+        #[serde(default)]
+        traffic: Option<TrafficWord>,
     },
     /// It answers, and is held back.
     HeldBack(Hold),
@@ -135,6 +178,7 @@ impl fmt::Display for Reason {
                 lasted,
                 rounds,
                 cause,
+                traffic,
             } => {
                 write!(
                     f,
@@ -151,9 +195,10 @@ impl fmt::Display for Reason {
                     Span(*lasted),
                     rounds_word(*rounds)
                 )?;
-                cause
-                    .as_ref()
-                    .map_or(Ok(()), |cause| write!(f, ": {cause}"))
+                if let Some(cause) = cause {
+                    write!(f, ": {cause}")?;
+                }
+                traffic.map_or(Ok(()), |word| write!(f, ", {word}"))
             }
             Self::HeldBack(hold) => write!(
                 f,
@@ -178,6 +223,10 @@ const fn answer(asked: usize) -> &'static str {
 
 const fn rounds_word(rounds: u64) -> &'static str {
     if rounds == 1 { "round" } else { "rounds" }
+}
+
+const fn hosts_word(hosts: u32) -> &'static str {
+    if hosts == 1 { "host" } else { "hosts" }
 }
 
 /// A duration as people say it: tenths of a second below a minute, then the two largest units.
@@ -210,6 +259,7 @@ mod tests {
             lasted,
             rounds,
             cause: None,
+            traffic: None,
         }
     }
 

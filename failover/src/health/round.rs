@@ -229,6 +229,20 @@ impl Round {
         (*first != Failure::Timeout && failures.all(|other| other == first)).then_some(first)
     }
 
+    /// Whether an answer is missed by now.
+    #[must_use]
+    pub fn misses_answers(&self) -> bool {
+        self.count(|outcome| matches!(outcome, Outcome::Overdue | Outcome::Failed(_))) > 0
+    }
+
+    /// Whether those that did not answer said nothing at all.
+    pub(super) fn is_silence(&self) -> bool {
+        self.outcomes.iter().all(|outcome| match outcome {
+            Outcome::Failed(failure) => *failure == Failure::Timeout || failure.is_no_evidence(),
+            Outcome::Outstanding | Outcome::Overdue | Outcome::Answered { .. } => true,
+        })
+    }
+
     fn count(&self, wanted: impl Fn(&Outcome) -> bool) -> usize {
         self.outcomes
             .iter()

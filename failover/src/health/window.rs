@@ -136,14 +136,26 @@ impl Window {
     }
 
     /// How many regular rounds in a row have this verdict, the one with this number among them or
-    /// between them. Confirming ones do not count; one to the contrary ends the row.
-    pub(super) fn row_around(&self, sequence: u64, verdict: Verdict) -> usize {
+    /// between them. Confirming ones count if they were sent after `corroborated`; one to the contrary
+    /// ends the row.
+    pub(super) fn row_around(
+        &self,
+        sequence: u64,
+        verdict: Verdict,
+        corroborated: Option<Instant>,
+    ) -> usize {
+        let counts = |round: &Round| {
+            round.kind == RoundKind::Regular
+                || corroborated.is_some_and(|since| since <= round.sent_at)
+        };
         let row = |sequences: &mut dyn Iterator<Item = u64>| {
             let mut length = 0;
             for known in sequences.map_while(|sequence| self.rounds.get(&sequence)) {
                 match (known.round.kind, known.verdict) {
-                    (RoundKind::Regular, Some(said)) if said == verdict => length += 1,
-                    (RoundKind::Confirming, said) if said.is_none_or(|said| said == verdict) => {}
+                    (_, Some(said)) if said == verdict => {
+                        length += usize::from(counts(&known.round));
+                    }
+                    (RoundKind::Confirming, None) => {}
                     _ => break,
                 }
             }
@@ -205,7 +217,9 @@ impl Window {
             .rev()
             .find(|(_, known)| known.verdict.is_some())
             .filter(|(_, known)| known.verdict == Some(Verdict::Good))
-            .map_or(0, |(sequence, _)| self.row_around(*sequence, Verdict::Good))
+            .map_or(0, |(sequence, _)| {
+                self.row_around(*sequence, Verdict::Good, None)
+            })
     }
 
     /// Whether any target answered in the last rounds.

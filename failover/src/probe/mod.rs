@@ -9,10 +9,12 @@ mod rounds;
 mod way;
 
 use std::collections::BTreeMap;
+use std::fmt::Debug;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 
 pub use pace::{Pace, Tempo};
@@ -53,6 +55,25 @@ pub struct ProbePlan {
     pub required: u16,
     /// Bad rounds in a row until down: for as long as that takes, a doubt is looked into.
     pub down_after: u16,
+    /// The longest time from one round to the next while users' traffic is answered; `None`: no round
+    /// is left out for it.
+    pub rest: Option<Duration>,
+}
+
+/// What users' traffic says.
+pub trait Witness: Debug + Send + Sync {
+    /// When their traffic through an uplink was answered last, and by how many hosts of late. `None`
+    /// when nobody knows.
+    fn answered(&self, uplink: UplinkId, family: Family) -> Option<Answered>;
+}
+
+/// An answer to users' traffic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answered {
+    /// How long ago.
+    pub age: Duration,
+    /// How many hosts answered in the last second or two, about: up to 64.
+    pub hosts: u32,
 }
 
 impl ProbePlan {
@@ -63,6 +84,7 @@ impl ProbePlan {
                 interval: self.interval,
                 required: self.required,
                 down_after: self.down_after,
+                rest: self.rest,
                 ..other.clone()
             }
     }
@@ -83,6 +105,7 @@ pub struct Report {
 #[derive(Debug)]
 pub struct Prober {
     reports: mpsc::Sender<Report>,
+    witness: Option<Arc<dyn Witness>>,
     running: BTreeMap<(UplinkId, Family), Running>,
     last_plan: PlanNumber,
 }
@@ -92,6 +115,7 @@ struct Running {
     plan: ProbePlan,
     number: PlanNumber,
     pace: watch::Sender<ProbePlan>,
+    suspicion: Arc<Notify>,
     task: JoinHandle<()>,
 }
 
@@ -102,12 +126,14 @@ impl Drop for Running {
 }
 
 impl Prober {
-    /// A prober that sends what it learns to `reports`. Where the receiver lags behind rounds are
+    /// A prober that sends what it learns to `reports`, and leaves out rounds where it may and the
+    /// witness says that users' traffic is answered. Where the receiver lags behind rounds are
     /// left out, never lost.
     #[must_use]
-    pub const fn new(reports: mpsc::Sender<Report>) -> Self {
+    pub const fn new(reports: mpsc::Sender<Report>, witness: Option<Arc<dyn Witness>>) -> Self {
         Self {
             reports,
+            witness,
             running: BTreeMap::new(),
             last_plan: PlanNumber(0),
         }
@@ -135,14 +161,28 @@ impl Prober {
             self.last_plan = PlanNumber(self.last_plan.0.saturating_add(1));
             let number = self.last_plan;
             let (pace, followed) = watch::channel(plan.clone());
-            let task = tokio::spawn(rounds::run(followed, number, self.reports.clone()));
+            let suspicion = Arc::new(Notify::new());
+            let told = rounds::Told {
+                followed,
+                suspicion: Arc::clone(&suspicion),
+                witness: self.witness.clone(),
+            };
+            let task = tokio::spawn(rounds::run(told, number, self.reports.clone()));
             let running = Running {
                 plan,
                 number,
                 pace,
+                suspicion,
                 task,
             };
             self.running.insert(key, running);
+        }
+    }
+
+    /// Users' traffic through an uplink is not answered: it is probed at once.
+    pub fn suspect(&self, uplink: UplinkId, family: Family) {
+        if let Some(running) = self.running.get(&(uplink, family)) {
+            running.suspicion.notify_one();
         }
     }
 
@@ -157,8 +197,6 @@ impl Prober {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
 
     /// A plan that asks one target.
@@ -178,6 +216,7 @@ mod tests {
             timeout: Duration::from_secs(1),
             required: 1,
             down_after: 3,
+            rest: None,
         }
     }
 

@@ -16,6 +16,11 @@ const CONFIRMING: u32 = 5;
 const LEAST_BETWEEN: Duration = Duration::from_millis(100);
 /// A regular round that comes later than this is late: those that follow keep their distance.
 const LATE: Duration = Duration::from_millis(5);
+/// An answer to users' traffic that is not older than this stands for a round; so often is it looked
+/// for then.
+const ANSWERED_JUST_NOW: Duration = Duration::from_millis(100);
+/// How often the wait is doubled before another suspicion is followed.
+const LONGEST_WAIT: u32 = 8;
 
 /// What the pace of a plan follows from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +33,9 @@ pub struct Tempo {
     pub required: u16,
     /// Bad rounds in a row until down: for as long as that takes, a doubt is looked into.
     pub down_after: u16,
+    /// The longest time from one regular round to the next while users' traffic is answered, which
+    /// says as much; `None`: no round is left out.
+    pub rest: Option<Duration>,
 }
 
 impl From<&ProbeConfig> for Tempo {
@@ -37,6 +45,7 @@ impl From<&ProbeConfig> for Tempo {
             timeout: probe.timeout,
             required: probe.required,
             down_after: probe.down_after,
+            rest: None,
         }
     }
 }
@@ -48,6 +57,7 @@ impl From<&ProbePlan> for Tempo {
             timeout: plan.timeout,
             required: plan.required,
             down_after: plan.down_after,
+            rest: plan.rest,
         }
     }
 }
@@ -61,9 +71,19 @@ pub struct Pace {
     /// How long after the first round the second one is sent, as long as none has been.
     second: Option<Duration>,
     doubt: Option<Doubt>,
+    suspicion: Suspicion,
     /// The youngest round that was good.
     last_good: Option<u64>,
     round_trips: Vec<RoundTrip>,
+}
+
+/// Rounds that were sent since users' traffic was not answered, and were answered.
+#[derive(Clone, Copy, Debug, Default)]
+struct Suspicion {
+    /// Nothing is to be suspected before.
+    quiet_until: Option<Instant>,
+    /// For how many intervals nothing is suspected after the next one.
+    intervals: u32,
 }
 
 /// The youngest round is bad.
@@ -84,6 +104,7 @@ impl Pace {
             last_regular: None,
             second: Some(second),
             doubt: None,
+            suspicion: Suspicion::default(),
             last_good: None,
             round_trips: vec![RoundTrip::default(); targets],
         }
@@ -126,6 +147,43 @@ impl Pace {
         let from = if late { now } else { self.next_regular };
         self.next_regular = from + self.second.take().unwrap_or(self.tempo.interval);
         RoundKind::Regular
+    }
+
+    /// Whether the turn that has come is left out, since users' traffic is answered: `answered`
+    /// tells how long ago it was last.
+    pub fn rests(&mut self, now: Instant, answered: impl FnOnce() -> Option<Duration>) -> bool {
+        let (Some(rest), Some(last)) = (self.tempo.rest, self.last_regular) else {
+            return false;
+        };
+        let may = self.doubt.is_none() && self.next_regular <= now && now < last + rest;
+        let rests = may && answered().is_some_and(|age| age <= ANSWERED_JUST_NOW);
+        if rests {
+            self.next_regular = now + ANSWERED_JUST_NOW.min(self.tempo.interval);
+        }
+        rests
+    }
+
+    /// Users' traffic is not answered: a round is sent at once, and others until one is answered. Where
+    /// that proves wrong, less and less of it is believed.
+    pub fn suspect(&mut self, now: Instant) {
+        let Suspicion {
+            quiet_until,
+            intervals,
+        } = self.suspicion;
+        if self.doubt.is_some() || quiet_until.is_some_and(|moment| now < moment) {
+            return;
+        }
+        let calm = |moment: Instant| now > moment + self.tempo.interval * LONGEST_WAIT;
+        let intervals = if quiet_until.is_none_or(calm) {
+            1
+        } else {
+            intervals.saturating_mul(2).clamp(1, LONGEST_WAIT)
+        };
+        self.suspicion = Suspicion {
+            quiet_until: Some(now + self.tempo.interval * intervals),
+            intervals,
+        };
+        self.doubt(now);
     }
 
     /// After which time an answer of a target is overdue.

@@ -3,25 +3,36 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::sleep_until;
 
 use super::kinds::Questions;
 use super::pace::{Pace, Tempo};
-use super::{ProbePlan, Report, phase};
+use super::{ProbePlan, Report, Witness, phase};
 use crate::config::Target;
 use crate::health::{Failure, Outcome, PlanNumber, Round};
 
-/// Probes by the plan, whose pace may change, until nobody listens any more or the task is aborted;
-/// all that it started ends with it.
-pub(super) async fn run(
-    mut followed: watch::Receiver<ProbePlan>,
-    number: PlanNumber,
-    reports: mpsc::Sender<Report>,
-) {
+/// What a running plan is told from outside.
+pub(super) struct Told {
+    /// The plan, whose pace may change.
+    pub(super) followed: watch::Receiver<ProbePlan>,
+    /// Users' traffic is not answered.
+    pub(super) suspicion: Arc<Notify>,
+    /// Who knows when it is.
+    pub(super) witness: Option<Arc<dyn Witness>>,
+}
+
+/// Probes by the plan until nobody listens any more or the task is aborted; all that it started ends
+/// with it.
+pub(super) async fn run(told: Told, number: PlanNumber, reports: mpsc::Sender<Report>) {
+    let Told {
+        mut followed,
+        suspicion,
+        witness,
+    } = told;
     let plan = followed.borrow_and_update().clone();
     let targets: Arc<[Target]> = plan
         .targets
@@ -41,6 +52,7 @@ pub(super) async fn run(
     );
     let mut rounds = Rounds {
         questions: Questions::new(&plan),
+        witness,
         plan,
         number,
         targets,
@@ -63,6 +75,10 @@ pub(super) async fn run(
                 pace.follow(Tempo::from(&*followed.borrow_and_update()), Instant::now());
                 Ok(())
             }
+            () = suspicion.notified() => {
+                pace.suspect(Instant::now());
+                Ok(())
+            }
         };
         if listened.is_err() {
             return;
@@ -76,6 +92,7 @@ struct NobodyListens;
 struct Rounds {
     plan: ProbePlan,
     questions: Questions,
+    witness: Option<Arc<dyn Witness>>,
     number: PlanNumber,
     targets: Arc<[Target]>,
     reports: mpsc::Sender<Report>,
@@ -107,10 +124,17 @@ impl Rounds {
             changed.extend(self.note(sequence, place, Outcome::Overdue));
         }
         self.tell(changed, pace).await?;
-        if pace.next() <= now {
+        if pace.next() <= now && !pace.rests(now, || self.answered()) {
             self.begin(pace);
         }
         Ok(())
+    }
+
+    /// How long ago users' traffic was answered.
+    fn answered(&self) -> Option<Duration> {
+        let witness = self.witness.as_ref()?;
+        let answered = witness.answered(self.plan.uplink, self.plan.family)?;
+        Some(answered.age)
     }
 
     /// Asks all targets at once.

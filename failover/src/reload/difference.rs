@@ -128,6 +128,7 @@ fn probe_changes(keys: &mut Keys, before: &ProbeConfig, after: &ProbeConfig) {
         up_after,
         quality,
         max_hold,
+        passive,
     } = after;
     let QualityLimits {
         window,
@@ -159,6 +160,7 @@ fn probe_changes(keys: &mut Keys, before: &ProbeConfig, after: &ProbeConfig) {
         time,
     );
     keys.compare_by("probe.max_hold", &before.max_hold, max_hold, duration);
+    keys.compare("probe.passive", &before.passive, passive);
 }
 
 fn limit<T>(band: Option<Band<T>>, written: impl Fn(T) -> String) -> String {

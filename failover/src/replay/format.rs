@@ -13,6 +13,7 @@ use crate::family::{Family, PerFamily};
 use crate::health::stored::{moment_at, nanoseconds};
 use crate::health::{
     Failure, Health, LinkLoss, Machine, Outcome, Places, PlanNumber, Round, RoundKind, Thresholds,
+    Traffic,
 };
 use crate::interface::InterfaceName;
 use crate::uplink::UplinkName;
@@ -97,6 +98,8 @@ pub enum Observation {
     Targets(Vec<Target>),
     /// These are set aside.
     Aside(Places),
+    /// What users' traffic says.
+    Traffic(Traffic),
     /// Its failures are forgiven.
     Forgiven,
     /// The link can carry nothing.

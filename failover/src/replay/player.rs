@@ -377,6 +377,10 @@ impl Played {
                 round.and_then(|round| machine.round(at, &round))
             }
             Observation::Aside(places) => machine.set_aside(at, *places),
+            Observation::Traffic(news) => {
+                machine.traffic(at, *news);
+                None
+            }
             Observation::Forgiven => machine.forgive(at),
             Observation::LinkLost(why) => machine.link_lost(at, why.clone()),
             Observation::LinkBack => {

@@ -11,7 +11,8 @@ use super::{Recorded, Replay, Report};
 use crate::config::{Band, Percent, ProbeConfig, QualityLimits, Target};
 use crate::family::{Family, PerFamily};
 use crate::health::{
-    Failure, Health, LinkLoss, Outcome, Places, PlanNumber, Round, RoundKind, Thresholds,
+    Failure, Health, LinkLoss, Outcome, Places, PlanNumber, Round, RoundKind, Thresholds, Traffic,
+    Unanswered,
 };
 
 /// Something that happens.
@@ -25,6 +26,8 @@ enum Step {
         outcomes: Vec<Outcome>,
     },
     Aside(Option<usize>),
+    Unanswered(u32),
+    Answered(u32),
     Forgiven,
     LinkLost,
     LinkBack,
@@ -82,6 +85,8 @@ fn step() -> impl Strategy<Value = Step> {
             plan, sequence, confirming, sent_before_ms, outcomes,
         }),
         1 => prop::option::of(0..2_usize).prop_map(Step::Aside),
+        3 => (0..8_u32).prop_map(Step::Unanswered),
+        2 => (0..8_u32).prop_map(Step::Answered),
         1 => Just(Step::Forgiven),
         1 => Just(Step::LinkLost),
         2 => Just(Step::LinkBack),
@@ -179,6 +184,16 @@ fn happen(recorded: &mut Recorded, now: Instant, targets: &Arc<[Target]>, step: 
             let places = place.map_or(Places::NONE, |place| Places::NONE.with(place));
             recorded.set_aside(now, places);
         }
+        Step::Unanswered(hosts) => {
+            let since = now - Duration::from_millis(u64::from(hosts) * 100);
+            let unanswered = Unanswered {
+                since,
+                hosts,
+                packets: hosts * 3,
+            };
+            recorded.traffic(now, Traffic::Unanswered(unanswered));
+        }
+        Step::Answered(hosts) => recorded.traffic(now, Traffic::Answered { at: now, hosts }),
         Step::Forgiven => drop(recorded.forgive(now)),
         Step::LinkLost => drop(recorded.link_lost(now, &LinkLoss::NoCarrier)),
         Step::LinkBack => recorded.link_back(now),

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use crate::config::Target;
 use crate::family::Family;
-use crate::health::{Health, LinkLoss, Machine, Places, Round, Thresholds, Transition};
+use crate::health::{Health, LinkLoss, Machine, Places, Round, Thresholds, Traffic, Transition};
 use crate::replay::format::{Entry, Known, Observation};
 
 /// A machine, and what it was told since that was last taken away.
@@ -81,6 +81,12 @@ impl Recorded {
         self.note(now, || Observation::Aside(aside));
         let said = self.machine.set_aside(now, aside);
         self.said(said)
+    }
+
+    /// See [`Machine::traffic`].
+    pub fn traffic(&mut self, now: Instant, news: Traffic) {
+        self.note(now, || Observation::Traffic(news));
+        self.machine.traffic(now, news);
     }
 
     /// See [`Machine::forgive`].

@@ -124,9 +124,9 @@ pub(crate) const TABLE: &[Row] = &[
          probe: {target: icmp://192.0.2.1}\nflows: {sticky: true}\nmarks: {value: 1}\n\
          tables: {first: 300}\n",
         &[
-            "2:36: key `uplinks.fiber.probe.every`: found an unknown key, allowed: the keys targets, interval, timeout, required, down_after, up_after, window, max_loss, max_latency, max_jitter, max_hold",
+            "2:36: key `uplinks.fiber.probe.every`: found an unknown key, allowed: the keys targets, interval, timeout, required, down_after, up_after, window, max_loss, max_latency, max_jitter, max_hold, passive",
             "2:56: key `uplinks.fiber.flows.affinity`: found an unknown key, allowed: the keys on_down, on_up",
-            "3:9: key `probe.target`: found an unknown key, allowed: the keys targets, interval, timeout, required, down_after, up_after, window, max_loss, max_latency, max_jitter, max_hold; did you mean `targets`?",
+            "3:9: key `probe.target`: found an unknown key, allowed: the keys targets, interval, timeout, required, down_after, up_after, window, max_loss, max_latency, max_jitter, max_hold, passive; did you mean `targets`?",
             "4:9: key `flows.sticky`: found an unknown key, allowed: the keys affinity, on_down, on_up, mss, capacity",
             "5:9: key `marks.value`: found an unknown key, allowed: the key mask",
             "6:10: key `tables.first`: found an unknown key, allowed: the key base",

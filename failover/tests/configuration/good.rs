@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use failover::config::{
-    Affinity, Band, Config, ModeSetting, Mss, Nat, OnDown, OnUp, Percent, ProbeConfig,
+    Affinity, Band, Config, ModeSetting, Mss, Nat, OnDown, OnUp, Passive, Percent, ProbeConfig,
     QualityLimits, Target, UplinkConfig, parse,
 };
 use failover::mark::MarkMask;
@@ -40,6 +40,7 @@ fn default_probe() -> ProbeConfig {
             max_jitter: None,
         },
         max_hold: Duration::from_secs(30 * 60),
+        passive: Passive::Auto,
     }
 }
 
@@ -134,6 +135,7 @@ probe:
   max_latency: {above: 400ms, back_at: 150ms}
   max_jitter: 100ms
   max_hold: 0s
+  passive: off
 flows: {affinity: pair, mss: off, capacity: 1024, on_down: keep, on_up: stay}
 marks: {mask: 0x0000ff00}
 tables: {base: 1000}
@@ -166,6 +168,7 @@ bpffs: /sys/fs/bpf/f
             }),
         },
         max_hold: Duration::ZERO,
+        passive: Passive::Off,
     };
     let fiber = UplinkConfig {
         id: Some(UplinkId::try_from(7).unwrap()),

@@ -133,6 +133,7 @@ fn plan(index: InterfaceIndex, place: usize, targets: &[IpAddr], timeout: Durati
         timeout,
         required: 1,
         down_after: 3,
+        rest: None,
     }
 }
 
@@ -143,7 +144,7 @@ fn plans(plan: ProbePlan) -> BTreeMap<(UplinkId, Family), ProbePlan> {
 /// A prober and what it reports.
 fn prober() -> (Prober, mpsc::Receiver<Report>) {
     let (sender, receiver) = mpsc::channel(16);
-    (Prober::new(sender), receiver)
+    (Prober::new(sender, None), receiver)
 }
 
 /// The next round of which `wanted` holds.

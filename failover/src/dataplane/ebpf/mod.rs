@@ -16,6 +16,7 @@
 //! | `clsact` | the same on kernels without TCX |
 //! | [`leftovers`] | takes everything out, whichever version put it there |
 //! | [`log`] | passes on what the programs log |
+//! | [`traffic`] | passes on what they know of users' traffic |
 //! | [`table`] | reads the flow table, for people |
 //! | [`steering`] | joins them |
 
@@ -35,5 +36,6 @@ mod release;
 pub mod steering;
 pub mod support;
 pub mod table;
+pub mod traffic;
 
 pub use steering::{Ebpf, EbpfError};

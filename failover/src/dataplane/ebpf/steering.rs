@@ -18,7 +18,8 @@ use super::pins::{PinError, Pins, unlink};
 use super::program::Point;
 use super::publish::PublishError;
 use super::support::{self, Unsupported};
-use crate::dataplane::Steering;
+use super::traffic;
+use crate::dataplane::{Steering, TrafficSource};
 use crate::family::Family;
 use crate::flows::{TrackedFlow, outbound_key};
 use crate::interface::InterfaceIndex;
@@ -112,6 +113,12 @@ impl Ebpf {
     pub fn noting(mut self, journal: Journal) -> Self {
         self.journal = journal;
         self
+    }
+
+    /// Who tells of users' traffic; to be asked for once. Where that cannot be had it is logged, and
+    /// nobody does.
+    pub fn traffic(&mut self) -> TrafficSource {
+        traffic::source(&mut self.programs, &self.pins)
     }
 
     async fn try_start(
