@@ -30,8 +30,10 @@ pub const MAX_CLIENTS: usize = 90;
 /// The port of the lab's servers, over UDP and TCP.
 pub const SERVER_PORT: u16 = 7007;
 
-/// How many probe targets and how many servers each family has.
-const PER_FAMILY: u8 = 4;
+/// Probe targets of each family in the internet.
+const TARGETS: u8 = 4;
+/// Servers of each family in the internet.
+const SERVERS: u8 = 5;
 
 /// What the gateway's and the internet's ends of links have as last number.
 pub(crate) const FIRST_HOST: u16 = 1;
@@ -164,7 +166,7 @@ fn same_digits(number: u16) -> u16 {
 /// The addresses in the internet that answer pings and that nobody but probes should ask.
 #[must_use]
 pub fn probe_targets(family: Family) -> Vec<IpAddr> {
-    (1..=u16::from(PER_FAMILY))
+    (1..=u16::from(TARGETS))
         .map(|n| in_internet(family, n))
         .collect()
 }
@@ -192,7 +194,7 @@ pub const fn any(family: Family) -> IpAddr {
 /// The addresses of the lab's servers, for the users' traffic.
 #[must_use]
 pub fn servers(family: Family) -> Vec<IpAddr> {
-    (11..=10 + u16::from(PER_FAMILY))
+    (11..=10 + u16::from(SERVERS))
         .map(|n| in_internet(family, n))
         .collect()
 }

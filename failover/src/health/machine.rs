@@ -181,6 +181,10 @@ impl Machine {
                 return None;
             }
         }
+        if let Some(silence) = self.silence.as_mut().filter(|_| next == Life::Dead) {
+            let counted = u64::try_from(row).unwrap_or(u64::MAX);
+            silence.rounds = silence.rounds.max(counted);
+        }
         let reason = match self.life {
             Life::Unknown if verdict == Verdict::Good => Reason::FirstAnswer,
             Life::Dead => Reason::Recovered { rounds: needed },

@@ -50,6 +50,8 @@ mod machine_doubt;
 mod machine_properties;
 #[cfg(test)]
 mod machine_table;
+#[cfg(test)]
+mod machine_traffic;
 
 use std::fmt;
 

@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 
 /// So many hosts must be silent, or answer: one may be dead, and another be near.
 const HOSTS: u32 = 3;
+/// For how long nobody must have answered: a line that stumbles is not dead.
+const LASTS: Duration = Duration::from_millis(500);
 /// For how long it is known that nobody answers. It is told again and again, less and less often.
 const SILENT_FOR: Duration = Duration::from_secs(3);
 /// How young an answer must be to speak for an uplink whose probes are silent.
@@ -98,6 +100,7 @@ impl Evidence {
     pub(super) fn corroborates(&self, now: Instant) -> Option<Instant> {
         self.unanswered(now)
             .filter(|unanswered| unanswered.hosts >= HOSTS)
+            .filter(|unanswered| now.saturating_duration_since(unanswered.since) >= LASTS)
             .map(|unanswered| unanswered.since)
     }
 
@@ -131,14 +134,17 @@ mod tests {
         let mut evidence = Evidence::default();
         for (hosts, corroborates) in [(1, false), (2, false), (3, true), (60, true)] {
             evidence.learn(start + ms(100), unanswered(start, hosts));
-            let found = evidence.corroborates(start + ms(150));
+            let found = evidence.corroborates(start + ms(500));
             assert_eq!(found.is_some(), corroborates, "{hosts} hosts");
         }
+        let too_soon = evidence.corroborates(start + ms(499));
+        assert_eq!(too_soon, None, "it may be a stumble");
     }
 
     #[test]
     fn any_answer_ends_a_silence_and_an_old_one_does_not() {
         let start = Instant::now() + ms(1000);
+        let later = start + ms(600);
         let mut evidence = Evidence::default();
         evidence.learn(start, unanswered(start, 5));
         let old = Traffic::Answered {
@@ -146,15 +152,15 @@ mod tests {
             hosts: 9,
         };
         evidence.learn(start, old);
-        assert!(evidence.corroborates(start).is_some());
+        assert!(evidence.corroborates(later).is_some());
         evidence.probe_answered(start - ms(1));
-        assert!(evidence.corroborates(start).is_some(), "sent before");
+        assert!(evidence.corroborates(later).is_some(), "sent before");
         evidence.probe_answered(start + ms(1));
-        assert!(evidence.corroborates(start).is_none());
+        assert!(evidence.corroborates(later).is_none());
         evidence.learn(start, unanswered(start, 5));
         let at = start + ms(5);
         evidence.learn(at, Traffic::Answered { at, hosts: 1 });
-        assert!(evidence.corroborates(at).is_none());
+        assert!(evidence.corroborates(later).is_none());
     }
 
     #[test]

@@ -357,4 +357,70 @@ mod tests {
         bench.pace.follow(tempo(Duration::from_millis(20)), at(600));
         assert_eq!(bench.pace.next(), at(600), "it is due already");
     }
+
+    /// The moments at which rounds are sent when users are answered up to a moment.
+    fn rested(answered_until_ms: u64, until_ms: u64, rest: Duration) -> Vec<u64> {
+        let start = Instant::now();
+        let tempo = Tempo {
+            rest: Some(rest),
+            ..tempo(INTERVAL)
+        };
+        let mut pace = Pace::new(tempo, 1, start, INTERVAL);
+        let mut sent = Vec::new();
+        loop {
+            let now = pace.next();
+            let ms = u64::try_from((now - start).as_millis()).unwrap();
+            if ms > until_ms {
+                return sent;
+            }
+            let age = Duration::from_millis(ms.saturating_sub(answered_until_ms));
+            if !pace.rests(now, || Some(age)) {
+                pace.begin(now);
+                sent.push(ms);
+            }
+        }
+    }
+
+    #[test]
+    fn while_users_are_answered_most_rounds_are_left_out() {
+        let sent = rested(20_000, 20_000, Duration::from_secs(5));
+        assert_eq!(sent, [0, 5000, 10_000, 15_000, 20_000]);
+    }
+
+    #[test]
+    fn when_answers_to_users_cease_a_round_is_sent_within_two_tenths_of_a_second() {
+        for last_ms in (5001..6000).step_by(17) {
+            let sent = rested(last_ms, 7000, Duration::from_secs(5));
+            let first = sent.iter().find(|ms| **ms > last_ms).unwrap();
+            assert!(*first <= (last_ms + 200).max(5500), "{last_ms}: {sent:?}");
+        }
+    }
+
+    #[test]
+    fn a_suspicion_sends_a_round_at_once_and_is_believed_less_often_where_it_is_wrong() {
+        let mut bench = Bench::new();
+        let at = |ms| bench.start + Duration::from_millis(ms);
+        let mut sent = Vec::new();
+        for ms in (10..12_000).step_by(10) {
+            bench.pace.suspect(at(ms));
+            while bench.pace.next() <= at(ms) {
+                if bench.pace.begin(at(ms)) == RoundKind::Confirming {
+                    sent.push(ms);
+                }
+                let round = Round {
+                    plan: PlanNumber(1),
+                    sequence: ms,
+                    kind: RoundKind::Regular,
+                    sent_at: at(ms),
+                    targets: crate::probe::tests::targets(),
+                    outcomes: vec![Outcome::Answered {
+                        rtt: Duration::from_millis(1),
+                    }],
+                };
+                bench.pace.learn(&round, at(ms));
+            }
+        }
+        assert!(sent.len() <= 6, "{sent:?}");
+        assert!(sent.windows(2).all(|pair| pair[1] - pair[0] >= 500));
+    }
 }

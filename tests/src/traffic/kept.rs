@@ -117,9 +117,24 @@ impl Host {
     /// # Errors
     /// When one of them cannot be opened or gets no first answer.
     pub async fn keep(&self, keep: Keep, doomed: &[u8]) -> Result<KeptFlows, LabError> {
+        self.keep_of(&Family::ALL, &Protocol::ALL, keep, doomed)
+            .await
+    }
+
+    /// Opens flows of these families and protocols, likewise.
+    ///
+    /// # Errors
+    /// When one of them cannot be opened or gets no first answer.
+    pub async fn keep_of(
+        &self,
+        families: &[Family],
+        protocols: &[Protocol],
+        keep: Keep,
+        doomed: &[u8],
+    ) -> Result<KeptFlows, LabError> {
         let mut opened = Vec::new();
-        for family in Family::ALL {
-            for protocol in Protocol::ALL {
+        for family in families.iter().copied() {
+            for protocol in protocols.iter().copied() {
                 let traffic = Traffic::new(protocol, family, keep.each).within(FIRST_ANSWER);
                 let flows = self.open(traffic).await?;
                 let first = flows.ask(FIRST_ANSWER).await?;

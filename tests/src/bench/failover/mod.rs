@@ -24,6 +24,8 @@ pub use trial::{Options, run};
 pub enum Fault {
     /// The provider swallows every packet, and nothing tells the gateway.
     BlackHole,
+    /// The same while users talk: 20 TCP connections to 5 hosts ask a question after each answer.
+    BusyBlackHole,
     /// The interface loses its carrier.
     Carrier,
     /// The interface vanishes.
@@ -32,7 +34,12 @@ pub enum Fault {
 
 impl Fault {
     /// All faults.
-    pub const ALL: [Self; 3] = [Self::BlackHole, Self::Carrier, Self::Interface];
+    pub const ALL: [Self; 4] = [
+        Self::BlackHole,
+        Self::BusyBlackHole,
+        Self::Carrier,
+        Self::Interface,
+    ];
 
     /// What is demanded where a round of probes is sent every `interval`; of a black hole only for
     /// half a second, which is the default, and a tenth.
@@ -47,11 +54,15 @@ impl Fault {
                 median: Duration::from_millis(400),
                 max: Some(Duration::from_millis(1000)),
             }),
+            (Self::BusyBlackHole, 500) => Some(Demand {
+                median: Duration::from_millis(700),
+                max: None,
+            }),
             (Self::Carrier, _) => Some(Demand {
                 median: Duration::from_millis(10),
                 max: None,
             }),
-            (Self::BlackHole | Self::Interface, _) => None,
+            (Self::BlackHole | Self::BusyBlackHole | Self::Interface, _) => None,
         }
     }
 }
@@ -60,6 +71,7 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::BlackHole => "silent black hole",
+            Self::BusyBlackHole => "the same, 20 flows",
             Self::Carrier => "loss of carrier",
             Self::Interface => "interface removed",
         })

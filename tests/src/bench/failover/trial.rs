@@ -16,7 +16,7 @@ use crate::lab::Lab;
 use crate::node::ProgramSpec;
 use crate::programs::{empty, flow_map};
 use crate::terminal::{Short, Terminal};
-use crate::traffic::{Protocol, Tally, Traffic};
+use crate::traffic::{Keep, Protocol, Tally, Traffic};
 
 const CONFIG: &str = r#"uplinks:
   main:   {interface: wan1, priority: 1}
@@ -38,6 +38,11 @@ const ANSWER_WITHIN: Duration = Duration::from_millis(500);
 const FAILOVER_WITHIN: Duration = Duration::from_secs(15);
 /// How long the uplink's return may take.
 const HEALED_WITHIN: Duration = Duration::from_secs(20);
+/// The connections of users: 20, of which each asks so often.
+const BUSY: Keep = Keep {
+    each: 20,
+    every: Duration::from_millis(50),
+};
 /// How many new flows must go by the main uplink before a trial begins.
 const BEFORE: usize = 20;
 
@@ -126,10 +131,17 @@ impl Bench<'_> {
         chance: &mut Chance,
     ) -> Result<Trial, LabError> {
         self.ready(family).await?;
+        let client = self.lab.client(1)?;
+        let busy = if fault == Fault::BusyBlackHole {
+            let (families, protocols) = ([family], [Protocol::Tcp]);
+            let talk = client.keep_of(&families, &protocols, BUSY, &[MAIN]);
+            Some(talk.await?)
+        } else {
+            None
+        };
         // The fault may come at any time between two rounds of probes.
         tokio::time::sleep(chance.up_to(self.interval)).await;
         let traffic = Traffic::new(Protocol::Udp, family, 1).within(ANSWER_WITHIN);
-        let client = self.lab.client(1)?;
         let watch = client.first_answer(traffic, EVERY, FAILOVER_WITHIN, |answer| {
             answer.uplink() == Some(BACKUP)
         });
@@ -147,6 +159,9 @@ impl Bench<'_> {
             .wait_until("the main uplink is down", FAILOVER_WITHIN, down)
             .await?;
         self.heal(fault).await?;
+        if let Some(busy) = busy {
+            busy.finish().await;
+        }
         Ok(Trial { family, took })
     }
 
@@ -190,7 +205,7 @@ impl Bench<'_> {
     async fn strike(&self, fault: Fault) -> Result<Instant, LabError> {
         let uplink = self.lab.uplink(MAIN)?;
         match fault {
-            Fault::BlackHole => uplink.black_hole().await,
+            Fault::BlackHole | Fault::BusyBlackHole => uplink.black_hole().await,
             Fault::Carrier => uplink.carrier_loss().await,
             Fault::Interface => uplink.remove_interface().await,
         }
@@ -199,7 +214,7 @@ impl Bench<'_> {
     async fn heal(&self, fault: Fault) -> Result<Instant, LabError> {
         let uplink = self.lab.uplink(MAIN)?;
         match fault {
-            Fault::BlackHole | Fault::Carrier => uplink.heal().await,
+            Fault::BlackHole | Fault::BusyBlackHole | Fault::Carrier => uplink.heal().await,
             Fault::Interface => uplink.remake_interface().await,
         }
     }

@@ -78,8 +78,8 @@ enum Bench {
     #[command(
         after_help = "Example: failover-lab bench failover --fault carrier --trials 20 --json failover.json\n\n\
                       Exit status 1 when a demand is not met: black hole with default settings: median up to 1.5 s,\n\
-                      no trial over 2.5 s; with --interval 100 up to 400 ms and 1 s; loss of carrier: median up to\n\
-                      10 ms."
+                      no trial over 2.5 s; with --interval 100 up to 400 ms and 1 s; while users talk up to 700 ms;\n\
+                      loss of carrier: median up to 10 ms."
     )]
     Failover(FailoverArguments),
     /// The time from a change of an interface to when all that follows from it is in the kernel
@@ -197,6 +197,8 @@ enum WhatArgument {
 enum FaultArgument {
     /// The provider swallows every packet; nothing tells the gateway
     BlackHole,
+    /// The same while users talk over 20 connections to 5 hosts
+    BusyBlackHole,
     /// The interface loses its carrier
     Carrier,
     /// The interface vanishes
@@ -220,6 +222,7 @@ impl From<FailoverArguments> for failover_bench::Options {
         Self {
             faults: match arguments.fault {
                 FaultArgument::BlackHole => vec![Fault::BlackHole],
+                FaultArgument::BusyBlackHole => vec![Fault::BusyBlackHole],
                 FaultArgument::Carrier => vec![Fault::Carrier],
                 FaultArgument::Interface => vec![Fault::Interface],
                 FaultArgument::All => Fault::ALL.to_vec(),
