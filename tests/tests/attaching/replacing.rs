@@ -39,8 +39,8 @@ table inet users {
     chain before {
         type filter hook prerouting priority -310;
         iifname != "lan0" return
-        ip daddr 203.0.113.11-203.0.113.14 goto count
-        ip6 daddr fd00:203::11-fd00:203::14 goto count
+        ip daddr 203.0.113.11-203.0.113.15 goto count
+        ip6 daddr fd00:203::11-fd00:203::15 goto count
     }
     chain count {
         meta mark & 0xff000000 == 0 counter name unmarked return

@@ -40,6 +40,7 @@ mod silence;
 mod spreading;
 mod stickiness;
 mod table;
+mod traffic;
 mod translation;
 
 use std::process::ExitCode;

@@ -33,13 +33,13 @@ pub(crate) async fn users_own(case: &Case, family: Family) -> Outcome {
         "table {keyword} users_own {{
             chain postrouting {{
                 type nat hook postrouting priority srcnat; policy accept;
-                oifname wan2 {keyword} daddr 203.0.113.11-203.0.113.14 snat to {own}
+                oifname wan2 {keyword} daddr 203.0.113.11-203.0.113.15 snat to {own}
             }}
         }}"
     );
     let rules = match family {
         Family::Ipv4 => rules,
-        Family::Ipv6 => rules.replace("203.0.113.11-203.0.113.14", "fd00:203::11-fd00:203::14"),
+        Family::Ipv6 => rules.replace("203.0.113.11-203.0.113.15", "fd00:203::11-fd00:203::15"),
     };
     gateway.nft(rules).await?;
     scene.run_daemon(GIVEN_SOURCES).await?;
