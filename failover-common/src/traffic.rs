@@ -236,6 +236,17 @@ pub struct UplinkConnections {
     pub ipv6: Connections,
 }
 
+impl UplinkConnections {
+    /// Both together.
+    #[must_use]
+    pub const fn plus(self, other: Self) -> Self {
+        Self {
+            ipv4: self.ipv4.plus(other.ipv4),
+            ipv6: self.ipv6.plus(other.ipv6),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,9 +2,11 @@
 //! interfaces' traffic. By sockets and threads of its own, so that the daemon's loop does not wait
 //! for it.
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
+use failover_common::UplinkConnections;
 use tracing::warn;
 
 use crate::causes::in_one_line;
@@ -37,8 +39,15 @@ impl Counts {
             Err(error) => warn!(%error, "cannot count flows"),
         }
         if let Some(bpffs) = self.table {
-            match tokio::task::spawn_blocking(move || count_table(&bpffs)).await {
-                Ok(Ok(counted)) => document.flow_table = Some(counted),
+            match tokio::task::spawn_blocking(move || count_table(&bpffs, &ids)).await {
+                Ok(Ok((counted, connections))) => {
+                    document.flow_table = Some(counted);
+                    for uplink in &mut document.uplinks {
+                        let found = connections.get(&uplink.id);
+                        uplink.ipv4.connections = found.map(|found| found.ipv4.into());
+                        uplink.ipv6.connections = found.map(|found| found.ipv6.into());
+                    }
+                }
                 Ok(Err(error)) => {
                     warn!(error = %in_one_line(&error), "cannot count the flow table");
                 }
@@ -62,7 +71,10 @@ impl Counts {
     }
 }
 
-fn count_table(bpffs: &Path) -> Result<FlowTableStatus, TableError> {
+fn count_table(
+    bpffs: &Path,
+    uplinks: &[UplinkId],
+) -> Result<(FlowTableStatus, BTreeMap<UplinkId, UplinkConnections>), TableError> {
     let table = FlowTable::open(bpffs)?;
     let entered = table.totals()?.entered;
     let lives = table.lives()?;
@@ -72,10 +84,6 @@ fn count_table(bpffs: &Path) -> Result<FlowTableStatus, TableError> {
         ControlFlow::Continue(())
     })?;
     let capacity = table.capacity()?.into();
-    Ok(FlowTableStatus::counted(
-        capacity,
-        entered,
-        walked.entries,
-        live,
-    ))
+    let counted = FlowTableStatus::counted(capacity, entered, walked.entries, live);
+    Ok((counted, table.connections(uplinks)?))
 }

@@ -97,5 +97,6 @@ fn family_status(uplink: &Uplink, family: Family, share: f64, now: Instant) -> F
         targets_aside: Vec::new(),
         reason: state.reason(now),
         draining_until: uplink.drains_until(family).map(|end| end.wall),
+        connections: None,
     }
 }

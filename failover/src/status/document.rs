@@ -1,7 +1,9 @@
 //! The status document. Fields may be added, never renamed.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
+use failover_common::Connections;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -135,6 +137,46 @@ pub struct FamilyStatus {
     pub targets_aside: Vec<String>,
     /// Until when old flows may finish while new ones go elsewhere; null where they are not to end.
     pub draining_until: Option<Timestamp>,
+    /// How users' TCP connections through it fare; null in classic mode.
+    #[serde(default)]
+    pub connections: Option<ConnectionsStatus>,
+}
+
+/// How users' TCP connections through an uplink fare, since the maps of the programs were made: a
+/// daemon that is started again goes on counting.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ConnectionsStatus {
+    /// Connections that users began.
+    pub opened: u64,
+    /// Of these, those that were accepted.
+    pub accepted: u64,
+    /// Packets that users sent again.
+    pub repeated: u64,
+    /// Accepted connections of which it is known how long that took.
+    pub timed: u64,
+    /// How long it took from the first packet to its answer, in the mean of those, in milliseconds.
+    pub handshake_ms: Option<f64>,
+}
+
+impl From<Connections> for ConnectionsStatus {
+    fn from(counted: Connections) -> Self {
+        let Connections {
+            opened,
+            accepted,
+            repeated,
+            timed,
+            handshake_ns,
+        } = counted;
+        let mean = handshake_ns.checked_div(timed).map(Duration::from_nanos);
+        Self {
+            opened,
+            accepted,
+            repeated,
+            timed,
+            // Tenths: each single time is as coarse as a timer tick.
+            handshake_ms: mean.map(|mean| (mean.as_secs_f64() * 10_000.0).round() / 10.0),
+        }
+    }
 }
 
 /// The state of an uplink, or of one of its families, the best first.

@@ -4,6 +4,7 @@ mod document;
 mod table;
 
 pub use document::{
-    FamilyStatus, FlowTableStatus, State, StatusDocument, UplinkStatus, round_share,
+    ConnectionsStatus, FamilyStatus, FlowTableStatus, State, StatusDocument, UplinkStatus,
+    round_share,
 };
 pub use table::{colour_of, render};

@@ -202,6 +202,7 @@ mod tests {
             jitter_ms: Some(0.3),
             held_back_s: None,
             targets_aside: Vec::new(),
+            connections: None,
         };
         StatusDocument {
             mode: "classic".to_owned(),

@@ -93,6 +93,22 @@ pub struct FamilyStatus {
     /// Targets without which it is judged.
     #[serde(default)]
     pub targets_aside: Vec<String>,
+    /// How users' TCP connections fare; none in classic mode.
+    #[serde(default)]
+    pub connections: Option<ConnectionsStatus>,
+}
+
+/// How users' TCP connections through an uplink fare.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+pub struct ConnectionsStatus {
+    /// Those that users began.
+    pub opened: u64,
+    /// Those that were accepted.
+    pub accepted: u64,
+    /// Packets that users sent again.
+    pub repeated: u64,
+    /// How long it took until they were accepted, in milliseconds, in the mean.
+    pub handshake_ms: Option<f64>,
 }
 
 /// The state of an uplink.

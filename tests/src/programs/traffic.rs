@@ -30,11 +30,7 @@ impl Loaded {
         values
             .iter()
             .try_fold(UplinkConnections::default(), |sum, bytes| {
-                let one: UplinkConnections = checked(maps::CONNECTIONS, bytes)?;
-                Ok(UplinkConnections {
-                    ipv4: sum.ipv4.plus(one.ipv4),
-                    ipv6: sum.ipv6.plus(one.ipv6),
-                })
+                Ok(sum.plus(checked(maps::CONNECTIONS, bytes)?))
             })
     }
 

@@ -41,6 +41,14 @@ pub(crate) async fn unanswered(case: &Case, family: Family) -> Outcome {
         events.stdout.contains(" hosts unanswered for "),
         "{events:?}"
     );
+    let status = scene.daemon()?.status().await?;
+    let connections = |number| of(&status, number, family).and_then(|found| found.connections);
+    let (one, two) = (connections(1).ok_or("none")?, connections(2).ok_or("none")?);
+    assert_eq!(one.opened + two.opened, 40, "{status}");
+    assert_eq!(one.accepted + two.accepted, 40, "{status}");
+    assert!(one.repeated > 0, "{status}");
+    let time = two.handshake_ms.ok_or("none")?;
+    assert!((0.0..100.0).contains(&time), "{status}");
     scene.uplink(1)?.heal().await?;
     scene.until_state(1, family, State::Up).await?;
     for flow in busy.finish().await {
@@ -169,7 +177,7 @@ pub(crate) async fn contradicted(case: &Case, family: Family) -> Outcome {
         here += usize::from(flow.home_uplink() == Some(1));
     }
     assert!(here > 10, "{here} flows were on the uplink in question");
-    assert_no_verdict(&scene, family).await
+    assert_no_verdict(scene, family).await
 }
 
 /// The uplink in question was never down.

@@ -10,13 +10,14 @@ use std::path::{Path, PathBuf};
 
 use aya::maps::{Map, MapData, MapError, PerCpuArray};
 use bytemuck::checked::{CheckedBitPattern, try_pod_read_unaligned};
-use failover_common::{Flow, FlowKey, Totals, Uplink, maps};
+use failover_common::{Flow, FlowKey, Totals, Uplink, UplinkConnections, maps};
 use nix::time::ClockId;
 use thiserror::Error;
 
 use super::pins::Pins;
 use crate::flows::Lives;
 use crate::sys::read_batch;
+use crate::uplink::UplinkId;
 
 /// How many entries are read by one system call. Far more than a bucket ever holds.
 const BATCH: usize = 4096;
@@ -143,22 +144,62 @@ impl FlowTable {
     /// # Errors
     /// When the map cannot be read.
     pub fn totals(&self) -> Result<Totals, TableError> {
+        const LENGTH: usize = size_of::<Totals>();
         let path = self.pins.map(maps::TOTALS);
-        let failed = |source| TableError::Open {
-            path: path.clone(),
-            source,
-        };
-        let map = MapData::from_pin(&path)
-            .and_then(Map::from_map_data)
-            .map_err(failed)?;
-        let array = PerCpuArray::<_, [u8; size_of::<Totals>()]>::try_from(map).map_err(failed)?;
-        let values = array.get(&0, 0).map_err(failed)?;
-        values.iter().try_fold(Totals::default(), |sum, bytes| {
-            let one: Totals = try_pod_read_unaligned(bytes)
-                .map_err(|_| TableError::Layout { path: path.clone() })?;
-            Ok(sum.plus(one))
-        })
+        let read = per_processor::<Totals, LENGTH>(&path, [0])?;
+        let values = read.into_values().flatten();
+        Ok(values.fold(Totals::default(), Totals::plus))
     }
+
+    /// How users' connections fared through these uplinks since the map was made, on all processors
+    /// together.
+    ///
+    /// # Errors
+    /// When the map cannot be read.
+    pub fn connections(
+        &self,
+        uplinks: &[UplinkId],
+    ) -> Result<BTreeMap<UplinkId, UplinkConnections>, TableError> {
+        const LENGTH: usize = size_of::<UplinkConnections>();
+        let path = self.pins.map(maps::CONNECTIONS);
+        let ids = uplinks.iter().map(|id| id.get().into());
+        let mut read = per_processor::<UplinkConnections, LENGTH>(&path, ids)?;
+        let sum = |id: &UplinkId| {
+            let values = read.remove(&id.get().into()).unwrap_or_default();
+            let none = UplinkConnections::default();
+            (*id, values.into_iter().fold(none, UplinkConnections::plus))
+        };
+        Ok(uplinks.iter().map(sum).collect())
+    }
+}
+
+/// Reads entries of a pinned array that each processor has for itself.
+fn per_processor<V: CheckedBitPattern, const LENGTH: usize>(
+    path: &Path,
+    indices: impl IntoIterator<Item = u32>,
+) -> Result<BTreeMap<u32, Vec<V>>, TableError> {
+    const { assert!(LENGTH == size_of::<V>()) };
+    let failed = |source| TableError::Open {
+        path: path.to_owned(),
+        source,
+    };
+    let layout = |_| TableError::Layout {
+        path: path.to_owned(),
+    };
+    let map = MapData::from_pin(path)
+        .and_then(Map::from_map_data)
+        .map_err(failed)?;
+    let array = PerCpuArray::<_, [u8; LENGTH]>::try_from(map).map_err(failed)?;
+    let mut entries = BTreeMap::new();
+    for index in indices {
+        let values = array.get(&index, 0).map_err(failed)?;
+        let values: Result<Vec<V>, _> = values
+            .iter()
+            .map(|bytes| try_pod_read_unaligned(bytes))
+            .collect();
+        entries.insert(index, values.map_err(layout)?);
+    }
+    Ok(entries)
 }
 
 /// Opens a pinned hash map with such keys and values.
