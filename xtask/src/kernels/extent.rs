@@ -24,7 +24,7 @@ const TOO_FAST: [&str; 3] = [
 
 /// What the daemon does by routes, rules and nftables, which all these kernels have alike. Where each
 /// test runs once, it is left out.
-const ALIKE: [&str; 27] = [
+const ALIKE: [&str; 30] = [
     // Translation, and the router's own packets.
     "translat",
     "own_traffic",
@@ -57,6 +57,10 @@ const ALIKE: [&str; 27] = [
     "loses_too_much",
     "a_target_that_dies",
     "does_is_done",
+    // What it makes of users' traffic.
+    "scans_of_ports",
+    "needs_few_probes",
+    "silent_targets_move",
 ];
 
 /// How much of a test program runs.
