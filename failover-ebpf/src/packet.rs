@@ -9,6 +9,8 @@ pub(crate) const ETHERNET_HEADER: usize = 14;
 /// Nothing stands before the IP header on TUN, PPP, WireGuard and other tunnels.
 pub(crate) const NO_HEADER: usize = 0;
 
+/// Headers that begin further on are not looked at. All bits below the highest one are set.
+const MOST_OFFSET: usize = 0x7fff;
 /// `PACKET_HOST`: it is for this host, and for no other (include/uapi/linux/if_packet.h).
 const PACKET_HOST: u32 = 0;
 /// The id of a VLAN within its tag; 0 is a priority without a VLAN (IEEE 802.1Q).
@@ -143,14 +145,13 @@ impl<'c, const HEADER: usize> Packet<'c, HEADER> {
     }
 
     /// Reads words, in network order, at an offset from the IP header. `None` where the packet ends
-    /// before, or at more than 32 kB.
+    /// before, or beyond [`MOST_OFFSET`].
     #[inline(always)]
     pub(crate) fn words<W: Word, const COUNT: usize>(&self, offset: usize) -> Option<[W; COUNT]> {
-        // So that the verifier knows a bound.
-        if offset > 0x7fff {
+        if offset > MOST_OFFSET {
             return None;
         }
-        let offset = HEADER + offset;
+        let offset = HEADER + bounded(offset);
         let first = self.context.data() + offset;
         if first + size_of::<[W; COUNT]>() > self.context.data_end() {
             // Not in the linear part: many drivers, and sockets that send whole frames, leave no
@@ -164,6 +165,23 @@ impl<'c, const HEADER: usize> Packet<'c, HEADER> {
         }
         Some(words)
     }
+}
+
+/// The same offset, of which the verifier knows that it is at most [`MOST_OFFSET`]. The comparison alone
+/// does not tell it before Linux 6.3: the compiler may compare a copy of what it keeps on the stack.
+#[inline(always)]
+fn bounded(offset: usize) -> usize {
+    let mut offset = offset;
+    // SAFETY: the instruction changes a number; it touches no memory.
+    unsafe {
+        asm!(
+            "{offset} &= {most}",
+            offset = inout(reg) offset,
+            most = const MOST_OFFSET,
+            options(nomem, nostack, pure)
+        );
+    }
+    offset
 }
 
 /// What a packet is read by.
