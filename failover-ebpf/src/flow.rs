@@ -4,8 +4,8 @@
 use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
 use failover_common::{Family, Flow, FlowKey, Phase, Reason, UplinkFamily};
 
-use crate::headers::Segment;
 use crate::maps::{FLOWS, total, uplink, zero};
+use crate::segment::Segment;
 
 /// How stale the time of a flow's last packet may be.
 const REFRESH_NS: u64 = 1_000_000_000;

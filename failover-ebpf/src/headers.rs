@@ -5,6 +5,7 @@ use failover_common::{Family, FlowKey};
 
 use crate::address::{Address, is_unsteerable_ipv4, is_unsteerable_ipv6};
 use crate::packet::Packet;
+use crate::segment::Segment;
 
 /// `ETH_P_IP` and `ETH_P_IPV6` as they stand in the context, in network order.
 const ETH_P_IP: u32 = 0x0800_u16.to_be() as u32;
@@ -22,11 +23,6 @@ const ROUTING: u8 = 43;
 const FRAGMENT: u8 = 44;
 const AUTHENTICATION: u8 = 51;
 const DESTINATION_OPTIONS: u8 = 60;
-
-const FIN: u8 = 1;
-const SYN: u8 = 2;
-const RST: u8 = 4;
-const ACK: u8 = 16;
 
 /// The family of a packet's network layer.
 #[inline(always)]
@@ -103,78 +99,6 @@ impl Tuple {
             family: self.family,
             reserved: [0; 2],
         }
-    }
-}
-
-/// What a TCP header says of its segment; nothing for other protocols.
-#[derive(Clone, Copy)]
-pub(crate) struct Segment {
-    is_one: bool,
-    flags: u8,
-    sequence: u32,
-    /// Bytes of data.
-    data: u32,
-}
-
-impl Segment {
-    const NONE: Self = Self {
-        is_one: false,
-        flags: 0,
-        sequence: 0,
-        data: 0,
-    };
-
-    /// The packet is one of TCP.
-    #[inline(always)]
-    pub(crate) const fn is_one(self) -> bool {
-        self.is_one
-    }
-
-    /// It carries data.
-    #[inline(always)]
-    pub(crate) const fn has_data(self) -> bool {
-        self.data != 0
-    }
-
-    /// The sequence number that follows it, if it takes up any (RFC 9293, section 3.4).
-    #[inline(always)]
-    pub(crate) const fn next(self) -> Option<u32> {
-        let flags = (self.flags & SYN != 0) as u32 + (self.flags & FIN != 0) as u32;
-        if self.flags & RST != 0 || flags + self.data == 0 {
-            None
-        } else {
-            Some(self.sequence.wrapping_add(self.data).wrapping_add(flags))
-        }
-    }
-
-    /// The other end accepts a connection.
-    #[inline(always)]
-    pub(crate) const fn accepts(self) -> bool {
-        self.flags & (SYN | ACK | RST) == SYN | ACK
-    }
-
-    /// The first packet of a connection.
-    #[inline(always)]
-    pub(crate) const fn opens(self) -> bool {
-        self.flags & (SYN | ACK | RST) == SYN
-    }
-
-    /// One of the last packets of a connection.
-    #[inline(always)]
-    pub(crate) const fn closes(self) -> bool {
-        self.flags & (FIN | RST) != 0
-    }
-
-    /// What a host sends that was answered (RFC 9293).
-    #[inline(always)]
-    pub(crate) const fn answers(self) -> bool {
-        self.flags & (SYN | ACK | RST) == ACK
-    }
-
-    /// A reset: whoever sent it need not be the other end.
-    #[inline(always)]
-    pub(crate) const fn resets(self) -> bool {
-        self.flags & RST != 0
     }
 }
 
@@ -330,30 +254,12 @@ fn read_tuple<const HEADER: usize>(
         tuple.source_port = (ports >> 16) as u16;
         tuple.destination_port = ports as u16;
         if whole && upper.protocol == TCP {
-            tuple.tcp = read_segment(packet, upper)?;
+            tuple.tcp = Segment::read(packet, upper.at, upper.end)?;
         }
     } else if !packet.reaches(upper.at) {
         return None;
     }
     Some(tuple)
-}
-
-/// What stands in a TCP header as far as its flags.
-#[inline(always)]
-fn read_segment<const HEADER: usize>(
-    packet: &Packet<'_, HEADER>,
-    upper: &Upper,
-) -> Option<Segment> {
-    let [sequence, _, fourth] = packet.words::<u32, 3>(upper.at + 4)?;
-    let [offset, flags, _, _] = fourth.to_ne_bytes();
-    // In units of 4 bytes, in the upper half (RFC 9293, section 3.1).
-    let header = usize::from(offset >> 4) * 4;
-    Some(Segment {
-        is_one: true,
-        flags,
-        sequence: u32::from_be(sequence),
-        data: upper.end.saturating_sub(upper.at + header) as u32,
-    })
 }
 
 /// What an ICMP message is.

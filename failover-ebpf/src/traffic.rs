@@ -3,9 +3,10 @@
 use failover_common::traffic::host_bit;
 use failover_common::{Flow, FlowKey, Liveness, Phase, Told, TrafficNews};
 
-use crate::headers::{Segment, Tuple};
+use crate::headers::Tuple;
 use crate::maps::{TRAFFIC_NEWS, connections, liveness};
 use crate::pick::Picked;
+use crate::segment::Segment;
 
 /// The first packet of a flow from users.
 #[inline(always)]
