@@ -29,7 +29,7 @@ use failover::mark::MarkMask;
 use failover::probe::{ProbePlan, Prober, Report};
 use failover::uplink::UplinkId;
 use libtest_mimic::{Arguments, Failed, Trial};
-use network::{ANSWERING, Network, REFUSED, SILENT, source};
+use network::{ANSWERING, Network, REFUSED, SILENT, provider, source};
 use tokio::sync::mpsc;
 
 const INTERVAL: Duration = Duration::from_millis(20);
@@ -50,6 +50,7 @@ fn main() -> ExitCode {
             "a_silent_target_is_a_timeout_and_the_other_target_is_not_kept_waiting",
             silent,
         ),
+        ("every_answer_is_told_before_all_is_known", gathered),
         ("an_icmp_error_is_a_failure_at_once", refused),
         (
             "an_interface_that_is_made_anew_is_probed_by_the_next_plan",
@@ -210,6 +211,22 @@ fn silent(place: usize) {
         let late = next(&mut reports, whole).await;
         assert_eq!(late.outcomes[0], Outcome::Failed(Failure::Timeout));
         assert!(late.sent_at.elapsed() >= TIMEOUT);
+    });
+}
+
+/// The first makes the round good, and the second changes nothing.
+fn gathered(place: usize) {
+    let network = Network::new();
+    let index = network.index("wan1");
+    network.on_gateway(async || {
+        let (mut prober, mut reports) = prober();
+        let targets = [ANSWERING[place], provider(1)[place], SILENT[place]];
+        prober.set_plans(plans(ProbePlan {
+            interval: NEVER,
+            ..plan(index, place, &targets, NEVER)
+        }));
+        let round = next(&mut reports, |round| round.answered() == 2).await;
+        assert_eq!(round.outcomes[2], Outcome::Outstanding);
     });
 }
 
