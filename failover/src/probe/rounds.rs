@@ -22,6 +22,8 @@ const GATHER: Duration = Duration::from_millis(20);
 pub(super) struct Told {
     /// The plan, whose pace may change.
     pub(super) followed: watch::Receiver<ProbePlan>,
+    /// Where the grid begins to which the rounds of all plans keep.
+    pub(super) began: Instant,
     /// Users' traffic is not answered.
     pub(super) suspicion: Arc<Notify>,
     /// Who knows when it is.
@@ -33,6 +35,7 @@ pub(super) struct Told {
 pub(super) async fn run(told: Told, number: PlanNumber, reports: mpsc::Sender<Report>) {
     let Told {
         mut followed,
+        began,
         suspicion,
         witness,
     } = told;
@@ -51,7 +54,12 @@ pub(super) async fn run(told: Told, number: PlanNumber, reports: mpsc::Sender<Re
         Tempo::from(&plan),
         targets.len(),
         now,
-        phase::second_round(plan.uplink, plan.family, plan.interval),
+        phase::second_round(
+            plan.uplink,
+            plan.family,
+            plan.interval,
+            now.saturating_duration_since(began),
+        ),
     );
     let mut rounds = Rounds {
         questions: Questions::new(&plan),
