@@ -201,7 +201,12 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
                     while let Ok(report) = inputs.reports.try_recv() {
                         self.reported(&report);
                     }
-                    self.act().await;
+                    // Most confirm what is known, and there are many of them.
+                    if self.engine.is_stale() || self.suspect {
+                        self.act().await;
+                    } else {
+                        self.trace();
+                    }
                 }
                 Some(report) = inputs.traffic.recv() => {
                     self.heard(report);

@@ -61,6 +61,7 @@ impl RtnetlinkError {
 pub(super) struct Rtnetlink {
     handle: rtnetlink::Handle,
     port: u32,
+    listed: u64,
 }
 
 impl Rtnetlink {
@@ -83,12 +84,18 @@ impl Rtnetlink {
         Ok(Self {
             handle,
             port: address.port_number(),
+            listed: 0,
         })
     }
 
     /// The socket's number, which stands in the notifications of what it changed.
     pub(super) const fn port(&self) -> u32 {
         self.port
+    }
+
+    /// How many things the kernel has listed so far, in all attempts.
+    pub(super) const fn listed(&self) -> u64 {
+        self.listed
     }
 
     /// Lists everything that fits `request`.
@@ -120,7 +127,10 @@ impl Rtnetlink {
         while let Some(answer) = answers.next().await {
             consistent &= answer.header.flags & NLM_F_DUMP_INTR == 0;
             match answer.payload {
-                NetlinkPayload::InnerMessage(inner) => found.push(inner),
+                NetlinkPayload::InnerMessage(inner) => {
+                    self.listed = self.listed.saturating_add(1);
+                    found.push(inner);
+                }
                 NetlinkPayload::Error(error) => {
                     return Err(refusal(&error, answer.header.flags));
                 }

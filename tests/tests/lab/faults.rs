@@ -17,7 +17,7 @@ pub(super) fn trials() -> Vec<LabTest> {
         LabTest::new("an_interface_vanishes_and_returns", interface),
         LabTest::new("loss_takes_a_part_of_the_packets", loss),
         LabTest::new("the_address_changes", address),
-        LabTest::new("faults_are_in_place_quickly", quickly),
+        LabTest::new("faults_tell_when_they_were_in_place", moments),
     ]
 }
 
@@ -164,24 +164,17 @@ async fn address() -> TestResult {
     Ok(())
 }
 
-/// The benchmark reckons in milliseconds from the instant that a fault returns.
-async fn quickly() -> TestResult {
+/// The benchmark reckons in milliseconds from the moment that a fault tells.
+async fn moments() -> TestResult {
     let lab = lab().await?;
     let uplink = lab.uplink(1)?;
-    let mut slowest = [Duration::ZERO; 2];
-    for _ in 0..5 {
-        let start = Instant::now();
-        let in_place = uplink.black_hole().await?;
-        slowest[0] = slowest[0].max(in_place - start);
-        uplink.heal().await?;
-        let start = Instant::now();
-        let in_place = uplink.carrier_loss().await?;
-        slowest[1] = slowest[1].max(in_place - start);
-        uplink.heal().await?;
-    }
-    // Generous: the machine may be busy with other tests.
-    let [black_hole, carrier] = slowest;
-    assert!(black_hole < Duration::from_millis(200), "{black_hole:?}");
-    assert!(carrier < Duration::from_millis(100), "{carrier:?}");
+    let start = Instant::now();
+    let black_hole = uplink.black_hole().await?;
+    let between = Instant::now();
+    uplink.heal().await?;
+    let carrier_loss = uplink.carrier_loss().await?;
+    let end = Instant::now();
+    assert!((start..between).contains(&black_hole));
+    assert!((between..end).contains(&carrier_loss));
     Ok(())
 }

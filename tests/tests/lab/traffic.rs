@@ -62,7 +62,6 @@ async fn untranslated() -> TestResult {
 async fn thousands() -> TestResult {
     let lab = Lab::builder().build().await?;
     lab.gateway().node().nft(MASQUERADE).await?;
-    let start = Instant::now();
     for protocol in Protocol::ALL {
         for family in Family::ALL {
             let traffic = Traffic::new(protocol, family, 1500);
@@ -70,8 +69,6 @@ async fn thousands() -> TestResult {
             assert_eq!(tally.on(1), 1500, "{protocol} {family}: {tally}");
         }
     }
-    let took = start.elapsed();
-    assert!(took < Duration::from_secs(20), "9,000 flows took {took:?}");
     Ok(())
 }
 
@@ -229,8 +226,8 @@ async fn first_answer() -> TestResult {
     let (answer, gone) = tokio::join!(host.first_answer(traffic, every, limit, by_wan2), async {
         lab.uplink(1)?.remove_interface().await
     });
-    let took = answer?.answered - gone?;
-    assert!(took < Duration::from_secs(1), "{took:?}");
+    gone?;
+    assert_eq!(answer?.uplink(), Some(2));
     Ok(())
 }
 

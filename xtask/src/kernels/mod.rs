@@ -23,6 +23,9 @@ use self::package::{Kernel, PackageError};
 use crate::setup::{self, SetupError};
 use crate::workspace::Workspace;
 
+/// Tests at once: fewer than elsewhere, since emulated processors have less time to spare.
+const AT_ONCE: &str = "--test-threads=4";
+
 /// The test targets that run on other kernels.
 pub(crate) const TARGETS: [&str; 2] = ["packets", "scenarios"];
 
@@ -108,7 +111,11 @@ pub(crate) fn run(
     let daemon = workspace.target().join("debug/failover");
     let plan: Vec<_> = tests
         .iter()
-        .map(|test| Ok((test, extent.arguments(test)?)))
+        .map(|test| {
+            let mut arguments = extent.arguments(test)?;
+            arguments.push(AT_ONCE.to_owned());
+            Ok((test, arguments))
+        })
         .collect::<Result<_, Unlisted>>()?;
     let files = initramfs::make(&kernel, &plan, &daemon)?;
     eprintln!("kernel {series}: booting {}", kernel.release);

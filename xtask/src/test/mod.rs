@@ -40,7 +40,7 @@ pub(crate) fn run(workspace: &Workspace, filter: Option<&str>, kernel: Option<Se
     };
     run.check("set-up", || setup::run(workspace));
     if let Some(series) = kernel {
-        if run.programs() {
+        if run.programs(&[]) {
             run.other_kernel(series, filter.map_or(Extent::Whole, Extent::Named));
         }
         return run.finish();
@@ -51,8 +51,10 @@ pub(crate) fn run(workspace: &Workspace, filter: Option<&str>, kernel: Option<Se
     } else {
         None
     };
+    // Everything at once, so that no processor waits for the end of a step.
+    let built = run.programs(&["--tests", "--keep-going"]);
     run.unit_tests();
-    if run.programs() {
+    if built {
         run.root_tests(fresh.as_deref());
         if filter.is_none() {
             run.other_kernel(OTHER_KERNEL, Extent::EachOnce);
@@ -122,13 +124,14 @@ impl Run<'_> {
         self.check("eBPF object is of its sources", || ebpf::check(workspace));
     }
 
-    /// Builds the eBPF object anew and compares; returns where it is.
+    /// Builds the eBPF object anew and compares; returns where it is, if it is another one than that
+    /// which is embedded.
     fn fresh_object(&mut self) -> Option<PathBuf> {
         let name = "eBPF object built anew";
         let began = announce(name);
         let (outcome, notes, object) = match ebpf::rebuild(self.workspace) {
             Ok(rebuilt) => match rebuilt.verdict {
-                Ok(()) => (Outcome::Good, Vec::new(), Some(rebuilt.object)),
+                Ok(()) => (Outcome::Good, Vec::new(), None),
                 Err(other @ Unproven::OtherToolchain { .. }) => {
                     (Outcome::Good, vec![other.to_string()], Some(rebuilt.object))
                 }
@@ -152,18 +155,18 @@ impl Run<'_> {
         );
     }
 
-    /// What the tests start as a user would; returns whether it is there.
-    fn programs(&mut self) -> bool {
+    /// What the tests start as a user would, and what else is to be built; returns whether it is there.
+    fn programs(&mut self, others: &[&str]) -> bool {
         let workspace = self.workspace;
         let built = self.check("programs for the tests", || {
             let mut build = colourful(workspace.cargo());
-            command::run(build.args(["build", "--workspace", "--bins"]))
+            command::run(build.args(["build", "--workspace", "--bins"]).args(others))
         });
         built.is_some()
     }
 
     /// What needs root: every test target of the workspace, then those of the kernel once more with
-    /// the fresh object.
+    /// the fresh object, where there is one.
     fn root_tests(&mut self, fresh: Option<&Path>) {
         let began = Instant::now();
         let privilege = match Privilege::obtain() {

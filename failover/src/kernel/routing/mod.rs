@@ -67,6 +67,13 @@ impl NetlinkRouting {
         self.netlink.port()
     }
 
+    /// How many routes and rules the kernel has told so far, also those that are not ours: what
+    /// reading costs.
+    #[must_use]
+    pub const fn listed(&self) -> u64 {
+        self.netlink.listed()
+    }
+
     async fn read_routes(
         &mut self,
         family: Family,
