@@ -8,6 +8,7 @@
 //! since it would help nobody. What becomes of flows when a better uplink returns is in `draining`.
 
 mod blaming;
+mod damping;
 mod debts;
 mod draining;
 mod gateway_macs;
@@ -39,6 +40,7 @@ use crate::status::StatusDocument;
 use crate::uplink::{UplinkId, UplinkName};
 use crate::wanted::{PickedBy, Wanted};
 
+pub use damping::Dampings;
 pub use debts::Forget;
 pub(super) use draining::Departure;
 pub use draining::{Change, DrainNotice};
@@ -225,6 +227,7 @@ impl Engine {
             for family in Family::ALL {
                 let state = uplink.families.get_mut(family);
                 held.extend(state.hold(now.at).map(|_| family));
+                self.stale |= state.damping().ever_failed();
                 let transition = state.machine().forgive(now.at);
                 tracing_transition(id, family, transition.as_ref());
                 self.stale |= transition.is_some();

@@ -152,6 +152,7 @@ pub async fn start(config: Config, file: PathBuf) -> Result<(), StartError> {
         view,
         now,
     );
+    engine.resume_damping(&remembered.damping, now);
     engine.resume_drains(&remembered.drains, now);
     engine.resume_addresses(&remembered.addresses, now.at);
 

@@ -90,6 +90,13 @@ pub enum Event {
         /// Whether it is set aside now.
         aside: bool,
     },
+    /// Somebody trusted an uplink by hand: its failures are forgotten.
+    Trusted {
+        /// The uplink.
+        uplink: UplinkName,
+        /// The families in which it was held back.
+        families: Vec<Family>,
+    },
     /// The daemon follows a changed configuration.
     Reloaded {
         /// What differs.
@@ -201,7 +208,9 @@ impl Event {
     #[must_use]
     pub const fn uplink(&self) -> Option<&UplinkName> {
         match self {
-            Self::State { uplink, .. } | Self::Drain { uplink, .. } => Some(uplink),
+            Self::State { uplink, .. }
+            | Self::Drain { uplink, .. }
+            | Self::Trusted { uplink, .. } => Some(uplink),
             Self::Target { uplink, .. } => uplink.as_ref(),
             Self::Repeated(repeated) => repeated.uplink.as_ref(),
             _ => None,

@@ -59,6 +59,10 @@ fn every_kind_is_read_as_it_was_written() {
             omitted: 3,
         },
         Event::Solved,
+        Event::Trusted {
+            uplink: "lte".parse().unwrap(),
+            families: vec![Family::Ipv4],
+        },
         Event::Target {
             target: "icmp://198.51.100.1".to_owned(),
             family: Family::Ipv4,

@@ -122,6 +122,7 @@ fn sort(event: &Event) -> Option<Sort> {
         Event::State { .. } => "state",
         Event::Drain { .. } => "drain",
         Event::Target { .. } => "target",
+        Event::Trusted { .. } => "trusted",
         Event::Reloaded { .. } => "reloaded",
         Event::ReloadRefused { .. } => "reload_refused",
         Event::Repaired { .. } => "repaired",

@@ -243,6 +243,7 @@ fn words(event: &Event, zone: &TimeZone) -> (String, String, Option<State>) {
                 format!("{target} is silent by all uplinks, so it is its own fault"),
             ),
         },
+        Event::Trusted { families, .. } => plain("trusted", trusted(families)),
         Event::Reloaded { changes, omitted } => plain("reloaded", reloaded(changes, *omitted)),
         Event::ReloadRefused { reason } => (
             "not reloaded".to_owned(),
@@ -301,6 +302,14 @@ fn drain(step: DrainStep, seconds: Option<u64>) -> (String, String, Option<State
         ),
     };
     (what.to_owned(), why, None)
+}
+
+fn trusted(families: &[Family]) -> String {
+    if families.is_empty() {
+        return "by hand: its failures are forgotten; it was not held back".to_owned();
+    }
+    let families: Vec<String> = families.iter().map(ToString::to_string).collect();
+    format!("by hand: it was held back in {}", families.join(" and "))
 }
 
 fn reloaded(changes: &[Change], omitted: usize) -> String {

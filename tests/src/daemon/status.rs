@@ -90,6 +90,9 @@ pub struct FamilyStatus {
     pub loss: Option<f64>,
     /// Why it has its state.
     pub reason: String,
+    /// For how many seconds more it is held back.
+    #[serde(default)]
+    pub held_back_s: Option<u64>,
     /// Targets without which it is judged.
     #[serde(default)]
     pub targets_aside: Vec<String>,
