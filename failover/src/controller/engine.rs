@@ -12,6 +12,7 @@ mod damping;
 mod debts;
 mod draining;
 mod gateway_macs;
+mod metering;
 mod pacing;
 mod recording;
 mod situation;
@@ -45,6 +46,7 @@ pub use debts::Forget;
 pub(super) use draining::Departure;
 pub use draining::{Change, DrainNotice};
 use gateway_macs::GatewayMacs;
+pub use metering::UsedUp;
 
 /// A moment on both clocks: the one that never jumps, for deciding, and the one people read.
 #[derive(Clone, Copy, Debug)]
@@ -201,6 +203,9 @@ impl Engine {
         self.notice_time(now.at);
         self.blame(id, family, round, now);
         if let Some(uplink) = self.uplinks.get_mut(&id) {
+            if round.is_settled() {
+                uplink.meter.round();
+            }
             let state = uplink.families.get_mut(family);
             let before = (state.is_doubtful(), state.is_in_question());
             let transition = state.machine().round(now.at, round);

@@ -97,6 +97,15 @@ pub enum Event {
         /// The families in which it was held back.
         families: Vec<Family>,
     },
+    /// What the probes of an uplink may take in a day is used up.
+    Budget {
+        /// The uplink.
+        uplink: UplinkName,
+        /// What they took today, in bytes.
+        bytes: u64,
+        /// What they may take, in bytes.
+        budget: u64,
+    },
     /// The daemon follows a changed configuration.
     Reloaded {
         /// What differs.
@@ -210,7 +219,8 @@ impl Event {
         match self {
             Self::State { uplink, .. }
             | Self::Drain { uplink, .. }
-            | Self::Trusted { uplink, .. } => Some(uplink),
+            | Self::Trusted { uplink, .. }
+            | Self::Budget { uplink, .. } => Some(uplink),
             Self::Target { uplink, .. } => uplink.as_ref(),
             Self::Repeated(repeated) => repeated.uplink.as_ref(),
             _ => None,

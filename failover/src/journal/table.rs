@@ -9,7 +9,7 @@ use jiff::tz::TimeZone;
 use crate::family::Family;
 use crate::journal::event::{DrainStep, Event, Record, Repeated};
 use crate::reload::Change;
-use crate::status::{State, colour_of};
+use crate::status::{State, colour_of, size};
 use crate::uplink::UplinkName;
 
 const HEADINGS: [&str; COLUMNS] = ["WHEN", "UPLINK", "FAMILY", "EVENT", "WHY"];
@@ -244,6 +244,14 @@ fn words(event: &Event, zone: &TimeZone) -> (String, String, Option<State>) {
             ),
         },
         Event::Trusted { families, .. } => plain("trusted", trusted(families)),
+        Event::Budget { bytes, budget, .. } => plain(
+            "budget used up",
+            format!(
+                "probes took {} of {} today: it is asked rarely until midnight UTC",
+                size(*bytes),
+                size(*budget)
+            ),
+        ),
         Event::Reloaded { changes, omitted } => plain("reloaded", reloaded(changes, *omitted)),
         Event::ReloadRefused { reason } => (
             "not reloaded".to_owned(),

@@ -63,6 +63,12 @@ pub struct UplinkStatus {
     pub ipv6: FamilyStatus,
     /// Live flows.
     pub flows: u64,
+    /// What its probes took today, in bytes.
+    #[serde(default)]
+    pub probe_bytes_today: Option<u64>,
+    /// What they may take in a day.
+    #[serde(default)]
+    pub probe_budget_bytes: Option<u64>,
     /// Bytes received.
     pub rx_bytes: u64,
     /// Bytes sent.

@@ -26,6 +26,10 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
                 let counts = Counts {
                     marks: self.engine.config().marks,
                     table: self.flow_table(),
+                    probes: self
+                        .metering
+                        .reader()
+                        .map(|reader| (reader, self.engine.meters())),
                 };
                 tokio::spawn(async move {
                     counts.fill_in(&mut document).await;
