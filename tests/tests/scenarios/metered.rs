@@ -11,8 +11,8 @@ use crate::scene::{LIMIT, Scene};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
-/// The one is metered: it is asked every two seconds. The other has a budget that is soon used up.
-fn configuration() -> String {
+/// The one is metered: it is asked every two seconds. The other has this budget.
+fn configuration(budget: &str) -> String {
     let mut targets = vec![
         "icmp://203.0.113.1".to_owned(),
         "'icmp://fd00:203::1'".to_owned(),
@@ -28,7 +28,7 @@ fn configuration() -> String {
         "
 uplinks:
   one: {{interface: wan1, metered: true}}
-  two: {{interface: wan2, probe: {{budget: 10kB}}}}
+  two: {{interface: wan2, probe: {{budget: {budget}}}}}
 downlinks: [lan0]
 probe: {{targets: [{}], interval: 200ms, max_hold: 0s}}
 ",
@@ -50,22 +50,29 @@ pub(crate) async fn counted(case: &Case) -> Outcome {
         }";
         uplink.provider().nft(table.to_owned()).await?;
     }
-    scene.run_daemon(&configuration()).await?;
+    scene.run_daemon(&configuration("none")).await?;
     scene.until_all_up().await?;
 
     let first = as_the_provider_sees_it(scene, 3_000).await?;
     scene.kill_daemon().await?;
-    scene.run_daemon(&configuration()).await?;
+    scene.run_daemon(&configuration("none")).await?;
     let second = as_the_provider_sees_it(scene, first + 2_000).await?;
     assert!(second > first);
 
     let budget = |uplink: &UplinkStatus| uplink.probe_budget_bytes;
     let status = scene
-        .until("a budget is used up", |status| {
+        .until("the other one took more", |status| {
             let two = status.uplink("two").and_then(|two| two.probe_bytes_today);
             two.is_some_and(|bytes| bytes >= 10_000)
         })
         .await?;
+    assert_eq!(status.uplink("two").and_then(budget), None);
+    let said = scene.reload(&configuration("10kB")).await?;
+    assert_eq!(
+        said,
+        "reloaded: two: probe.budget none -> 10kB; nothing else\n"
+    );
+    let status = scene.daemon()?.status().await?;
     assert_eq!(status.uplink("one").and_then(budget), Some(10_000_000));
     assert_eq!(status.uplink("two").and_then(budget), Some(10_000));
     let daemon = scene.daemon()?;
