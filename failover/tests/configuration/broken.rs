@@ -163,10 +163,10 @@ pub(crate) const TABLE: &[Row] = &[
          d: {interface: eth4, probe: {budget: never}}\n\
          probe: {budget: [5MB]}\n",
         &[
-            "2:38: key `uplinks.a.probe.budget`: found `5mb`, allowed: auto, none or 10kB to 1000GB, written such as 500kB, 5MB or 1GB; a whole number and a unit are needed: kB, MB or GB",
-            "3:38: key `uplinks.b.probe.budget`: found `5000000`, allowed: auto, none or 10kB to 1000GB, written such as 500kB, 5MB or 1GB; a whole number and a unit are needed: kB, MB or GB",
-            "4:38: key `uplinks.c.probe.budget`: found `5kB`, allowed: auto, none or 10kB to 1000GB, written such as 500kB, 5MB or 1GB",
-            "5:38: key `uplinks.d.probe.budget`: found `never`, allowed: auto, none or 10kB to 1000GB, written such as 500kB, 5MB or 1GB",
+            "2:40: key `uplinks.a.probe.budget`: found `5mb`, allowed: auto, none or 10kB to 1000GB, written such as 500kB, 5MB or 1GB; a whole number and a unit are needed: kB, MB or GB",
+            "3:40: key `uplinks.b.probe.budget`: found `5000000`, allowed: auto, none or 10kB to 1000GB, written such as 500kB, 5MB or 1GB; a whole number and a unit are needed: kB, MB or GB",
+            "4:40: key `uplinks.c.probe.budget`: found `5kB`, allowed: auto, none or 10kB to 1000GB, written such as 500kB, 5MB or 1GB",
+            "5:40: key `uplinks.d.probe.budget`: found `never`, allowed: auto, none or 10kB to 1000GB, written such as 500kB, 5MB or 1GB",
             "6:17: key `probe.budget`: found a list, allowed: auto, none or 10kB to 1000GB, written such as 500kB, 5MB or 1GB",
         ],
     ),
