@@ -18,6 +18,7 @@ pub mod interface;
 pub mod journal;
 pub mod kernel;
 pub mod mark;
+pub mod meter;
 pub mod network;
 pub mod probe;
 pub mod reload;

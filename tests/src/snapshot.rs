@@ -15,7 +15,7 @@ const QUESTIONS: [&str; 6] = [
     "ip -6 rule",
     "ip route show table all",
     "ip -6 route show table all",
-    "nft list ruleset",
+    "nft --stateless list ruleset",
     "sysctl --all --ignore --pattern ^net[.]",
 ];
 

@@ -21,8 +21,8 @@ mod written;
 
 pub use load::{MAX_FILE_BYTES, load};
 pub use model::{
-    Affinity, Band, Config, ModeSetting, Mss, Nat, OnDown, OnUp, Passive, Percent, ProbeConfig,
-    QualityLimits, UplinkConfig,
+    Affinity, Band, Budget, Config, ModeSetting, Mss, Nat, OnDown, OnUp, Passive, Percent,
+    ProbeConfig, QualityLimits, UplinkConfig,
 };
 pub use problem::{ConfigError, Problem, Rejected};
 pub use target::{

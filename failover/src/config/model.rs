@@ -115,6 +115,22 @@ pub struct UplinkConfig {
     pub on_up: OnUp,
 }
 
+impl UplinkConfig {
+    /// The default of metered uplinks, in bytes: the default targets take 7.5 MB in a day of an uplink
+    /// in use, at ten times the default interval. The rest is for doubts.
+    const METERED: u64 = 10_000_000;
+
+    /// What its probes may take in a day, in bytes; `None`: whatever they take.
+    #[must_use]
+    pub const fn probe_budget(&self) -> Option<u64> {
+        match (self.probe.budget, self.metered) {
+            (Budget::Bytes(bytes), _) => Some(bytes),
+            (Budget::Auto, true) => Some(Self::METERED),
+            (Budget::Auto, false) | (Budget::None, _) => None,
+        }
+    }
+}
+
 /// Where new flows are given their uplink.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ModeSetting {
@@ -200,6 +216,21 @@ pub struct ProbeConfig {
     pub max_hold: Duration,
     /// Whether users' traffic is heeded beside probes.
     pub passive: Passive,
+    /// What probes may take in a day.
+    pub budget: Budget,
+}
+
+/// What the probes of an uplink may take in a day.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Budget {
+    /// What is enough at the pace of metered uplinks, where every byte is paid for; whatever they
+    /// take elsewhere.
+    #[default]
+    Auto,
+    /// Whatever they take.
+    None,
+    /// So many bytes, 10 kB to 1000 GB.
+    Bytes(u64),
 }
 
 /// Whether users' traffic is heeded beside probes.

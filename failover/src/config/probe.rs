@@ -5,12 +5,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::model::{Passive, ProbeConfig, QualityLimits};
+use super::model::{Budget, Passive, ProbeConfig, QualityLimits};
 use super::problem::Problem;
 use super::quality::Limits;
 use super::section::{Given, Keys, Problems, Read, Section, Value};
 use super::target::{Target, read};
-use super::value::{duration, integer, word};
+use super::value::{duration, integer, size, word};
 use crate::family::Family;
 
 const KEYS: Keys = Keys {
@@ -27,6 +27,7 @@ const KEYS: Keys = Keys {
         "max_jitter",
         "max_hold",
         "passive",
+        "budget",
     ],
     later: &[],
 };
@@ -36,6 +37,7 @@ const MOST_TARGETS: usize = 16;
 const INTERVALS: [Duration; 2] = [Duration::from_millis(10), Duration::from_secs(3600)];
 const PASSIVE: [(&str, Passive); 2] = [("auto", Passive::Auto), ("off", Passive::Off)];
 const HOLDS: [Duration; 2] = [Duration::ZERO, Duration::from_secs(24 * 3600)];
+const BUDGETS: RangeInclusive<u64> = 10_000..=1_000_000_000_000;
 const TIMEOUTS: [Duration; 2] = [Duration::from_millis(10), Duration::from_secs(60)];
 
 impl Default for ProbeConfig {
@@ -57,6 +59,7 @@ impl Default for ProbeConfig {
             quality: QualityLimits::default(),
             max_hold: Duration::from_secs(30 * 60),
             passive: Passive::Auto,
+            budget: Budget::Auto,
         }
     }
 }
@@ -75,6 +78,7 @@ pub(super) fn probe(value: &Value<'_>, base: Option<&ProbeConfig>) -> Read<Probe
     let limits = Limits::read(&mut section);
     let max_hold = section.read("max_hold", |v| duration(v, range(HOLDS)));
     let passive = section.read("passive", |v| word(v, &PASSIVE));
+    let budget = section.read("budget", budget);
     if let Some(problem) = more_required_than_asked(&targets, &required, base) {
         section.problem(problem);
     }
@@ -89,6 +93,7 @@ pub(super) fn probe(value: &Value<'_>, base: Option<&ProbeConfig>) -> Read<Probe
         quality: limits.or(base.quality),
         max_hold: max_hold.or(base.max_hold),
         passive: passive.or(base.passive),
+        budget: budget.or(base.budget),
     }))
 }
 
@@ -120,6 +125,14 @@ fn more_required_than_asked(
         format!("only {most} of one family"),
         format!("{wanted} or more of one family, as `probe.required` says"),
     ))
+}
+
+fn budget(value: &Value<'_>) -> Read<Budget> {
+    match value.spelled() {
+        Some("auto") => Ok(Budget::Auto),
+        Some("none") => Ok(Budget::None),
+        _ => size(value, "auto, none or ", BUDGETS).map(Budget::Bytes),
+    }
 }
 
 const fn range([least, most]: [Duration; 2]) -> RangeInclusive<Duration> {

@@ -10,7 +10,7 @@ use ipnet::Ipv6Net;
 
 use super::section::{Read, Value, nearest};
 use super::tree::Content;
-use super::written::written;
+use super::written::{written, written_size};
 use crate::interface::InterfaceName;
 
 /// A whole number of a range.
@@ -89,6 +89,42 @@ fn parse_duration(text: &str) -> Option<Duration> {
     };
     let number: u64 = number.parse().ok()?;
     number.checked_mul(milliseconds).map(Duration::from_millis)
+}
+
+/// A number of bytes of a range, a whole number of `kB`, `MB` or `GB`.
+pub(super) fn size(value: &Value<'_>, otherwise: &str, range: RangeInclusive<u64>) -> Read<u64> {
+    if let Some(bytes) = value.spelled().and_then(parse_size)
+        && range.contains(&bytes)
+    {
+        return Ok(bytes);
+    }
+    let unitless = matches!(value.node.content, Content::Integer(_) | Content::Float);
+    let wrong_case = value.spelled().is_some_and(|text| {
+        let units = ["kb", "mb", "gb"];
+        parse_size(text).is_none() && units.iter().any(|unit| text.to_lowercase().ends_with(unit))
+    });
+    let hint = (unitless || wrong_case)
+        .then(|| "a whole number and a unit are needed: kB, MB or GB".to_owned());
+    Err(value
+        .problem(format!(
+            "{otherwise}{} to {}, written such as 500kB, 5MB or 1GB",
+            written_size(*range.start()),
+            written_size(*range.end())
+        ))
+        .hint(hint)
+        .into())
+}
+
+fn parse_size(text: &str) -> Option<u64> {
+    let unit_at = text.find(|c: char| !c.is_ascii_digit())?;
+    let (number, unit) = text.split_at_checked(unit_at)?;
+    let bytes = match unit {
+        "kB" => 1_000,
+        "MB" => 1_000_000,
+        "GB" => 1_000_000_000,
+        _ => return None,
+    };
+    number.parse::<u64>().ok()?.checked_mul(bytes)
 }
 
 /// What an interface's name may be.

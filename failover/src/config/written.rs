@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::model::{Affinity, ModeSetting, Mss, Nat, OnDown, OnUp, Passive, Percent};
+use super::model::{Affinity, Budget, ModeSetting, Mss, Nat, OnDown, OnUp, Passive, Percent};
 
 impl fmt::Display for ModeSetting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -71,6 +71,16 @@ impl fmt::Display for OnUp {
     }
 }
 
+impl fmt::Display for Budget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::None => f.write_str("none"),
+            Self::Bytes(bytes) => f.write_str(&written_size(*bytes)),
+        }
+    }
+}
+
 impl fmt::Display for Percent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (whole, tenth) = (self.tenths() / 10, self.tenths() % 10);
@@ -92,5 +102,14 @@ pub fn written(duration: Duration) -> String {
         n if n % 60_000 == 0 => format!("{}m", n / 60_000),
         n if n % 1_000 == 0 => format!("{}s", n / 1_000),
         n => format!("{n}ms"),
+    }
+}
+
+/// A number of bytes that a file can hold, in the largest unit that it is a whole number of.
+pub(super) fn written_size(bytes: u64) -> String {
+    match bytes {
+        n if n % 1_000_000_000 == 0 => format!("{}GB", n / 1_000_000_000),
+        n if n % 1_000_000 == 0 => format!("{}MB", n / 1_000_000),
+        n => format!("{}kB", n / 1_000),
     }
 }

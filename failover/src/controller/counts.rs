@@ -7,13 +7,16 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use failover_common::UplinkConnections;
+use jiff::Timestamp;
 use tracing::warn;
 
 use crate::causes::in_one_line;
+use crate::controller::metering::Reader;
 use crate::dataplane::ebpf::table::{FlowTable, TableError};
 use crate::kernel::conntrack::count_by_uplink;
 use crate::kernel::network::NetworkObserver;
 use crate::mark::MarkMask;
+use crate::meter::Meter;
 use crate::status::{FlowTableStatus, StatusDocument};
 use crate::uplink::UplinkId;
 
@@ -24,6 +27,8 @@ pub(super) struct Counts {
     pub(super) marks: MarkMask,
     /// Where the flow table is pinned, if there is one.
     pub(super) table: Option<PathBuf>,
+    /// What counts probes, and what is known of them.
+    pub(super) probes: Option<(Reader, BTreeMap<UplinkId, Meter>)>,
 }
 
 impl Counts {
@@ -52,6 +57,23 @@ impl Counts {
                     warn!(error = %in_one_line(&error), "cannot count the flow table");
                 }
                 Err(error) => warn!(%error, "cannot count the flow table"),
+            }
+        }
+        if let Some((reader, mut meters)) = self.probes {
+            match reader.read().await {
+                Ok(counters) => {
+                    let now = Timestamp::now();
+                    for uplink in &mut document.uplinks {
+                        uplink.probe_bytes_today = counters
+                            .get(&uplink.id)
+                            .zip(meters.get_mut(&uplink.id))
+                            .and_then(|(counter, meter)| {
+                                meter.read(*counter, None, now);
+                                meter.bytes(now)
+                            });
+                    }
+                }
+                Err(error) => warn!(%error, "cannot count what probes took"),
             }
         }
         let links = match NetworkObserver::open() {

@@ -8,9 +8,11 @@
 //! since it would help nobody. What becomes of flows when a better uplink returns is in `draining`.
 
 mod blaming;
+mod damping;
 mod debts;
 mod draining;
 mod gateway_macs;
+mod metering;
 mod pacing;
 mod recording;
 mod situation;
@@ -39,10 +41,12 @@ use crate::status::StatusDocument;
 use crate::uplink::{UplinkId, UplinkName};
 use crate::wanted::{PickedBy, Wanted};
 
+pub use damping::Dampings;
 pub use debts::Forget;
 pub(super) use draining::Departure;
 pub use draining::{Change, DrainNotice};
 use gateway_macs::GatewayMacs;
+pub use metering::UsedUp;
 
 /// A moment on both clocks: the one that never jumps, for deciding, and the one people read.
 #[derive(Clone, Copy, Debug)]
@@ -199,6 +203,9 @@ impl Engine {
         self.notice_time(now.at);
         self.blame(id, family, round, now);
         if let Some(uplink) = self.uplinks.get_mut(&id) {
+            if round.is_settled() {
+                uplink.meter.round();
+            }
             let state = uplink.families.get_mut(family);
             let before = (state.is_doubtful(), state.is_in_question());
             let transition = state.machine().round(now.at, round);
@@ -225,6 +232,7 @@ impl Engine {
             for family in Family::ALL {
                 let state = uplink.families.get_mut(family);
                 held.extend(state.hold(now.at).map(|_| family));
+                self.stale |= state.damping().ever_failed();
                 let transition = state.machine().forgive(now.at);
                 tracing_transition(id, family, transition.as_ref());
                 self.stale |= transition.is_some();

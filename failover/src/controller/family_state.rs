@@ -9,7 +9,7 @@ use crate::discover::{
     Gateways, Missing, Path, Reachability, addresses_of, is_link_local, network, reachability,
 };
 use crate::family::Family;
-use crate::health::{Health, Hold, LinkLoss, Measured, Thresholds, Transition};
+use crate::health::{Damping, Health, Hold, LinkLoss, Measured, Thresholds, Transition};
 use crate::network::NetworkView;
 use crate::replay::Recorded;
 use crate::select::Standing;
@@ -136,6 +136,11 @@ impl FamilyState {
     /// Whether it is held back though it answers.
     pub(super) fn hold(&self, now: Instant) -> Option<Hold> {
         self.machine.hold(now)
+    }
+
+    /// What it has to answer for.
+    pub(super) fn damping(&self) -> &Damping {
+        self.machine.damping()
     }
 
     /// Looks at the network anew.

@@ -13,6 +13,7 @@ pub mod engine;
 mod family_state;
 mod held_addresses;
 mod listing;
+pub mod metering;
 mod reconfigure;
 mod reloading;
 pub mod remembered;

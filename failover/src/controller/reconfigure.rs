@@ -50,6 +50,7 @@ impl Engine {
     /// Follows a new configuration from now on. `ids` has an entry for each of its uplinks; one
     /// without is left out. What is fixed while the daemon runs is the same as before.
     pub fn reconfigure(&mut self, config: Config, ids: &Ids, now: Moment) {
+        let mut meters = BTreeMap::new();
         for id in self.leaving(&config, ids) {
             if let Some(mut uplink) = self.uplinks.remove(&id) {
                 for family in Family::ALL {
@@ -58,6 +59,7 @@ impl Engine {
                     let source = uplink.families.get_mut(family).last_source();
                     self.taken_out.insert((id, family), source);
                 }
+                meters.insert(id, (uplink.name, uplink.meter));
             }
         }
         let mut former = std::mem::take(&mut self.uplinks);
@@ -79,6 +81,9 @@ impl Engine {
                         // The id may have been another's, whose probes are still on their way.
                         new.families.get_mut(family).machine().path_changed(now.at);
                     }
+                    if let Some((former, meter)) = meters.remove(&id) {
+                        new.meter = meter.handed_on(former == *name);
+                    }
                     new
                 }
             };
@@ -88,6 +93,7 @@ impl Engine {
         self.config = config;
         self.stale = true;
         self.network(self.view.clone(), now);
+        self.spread_budgets(now);
     }
 
     fn leaving(&self, config: &Config, ids: &Ids) -> Vec<UplinkId> {

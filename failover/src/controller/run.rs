@@ -9,6 +9,7 @@
 //! | users' traffic | it is not answered, or is again | safe: a channel |
 //! | control socket | a question | safe: a channel |
 //! | the configuration | what is in the file, after it was asked for | safe: a channel |
+//! | the counters of probes | what they say, after they were asked for | safe: a channel |
 //! | timers | a delayed look, a retry, a second deletion, an audit | safe: absolute moments |
 //! | signals | the end, or that the configuration is to be read again | safe |
 //!
@@ -16,6 +17,7 @@
 
 mod answering;
 mod carrying_out;
+mod metered;
 mod noting;
 mod traces;
 
@@ -32,6 +34,7 @@ use crate::control::server::Question;
 use crate::controller::apply::{Applier, Kernel};
 use crate::controller::apply_error::ApplyErrors;
 use crate::controller::engine::{Engine, Forget, Moment};
+use crate::controller::metering::{Metering, READ};
 use crate::controller::reloading::Reloading;
 use crate::controller::remembered::Remembered;
 use crate::controller::timers::{Timers, due};
@@ -80,6 +83,7 @@ pub struct Daemon<K, S> {
     resets: Resets,
     store: Store,
     pub(super) reloading: Reloading,
+    metering: Metering,
     remembered: Remembered,
     pub(super) journal: Journal,
     traces: Traces,
@@ -124,10 +128,11 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
             resets,
             store,
             reloading,
+            metering: Metering::nowhere(),
             remembered: Remembered::default(),
             journal: Journal::nowhere(),
             witness: None,
-            timers: Timers::new(Instant::now() + AUDIT),
+            timers: Timers::new(Instant::now() + AUDIT, Instant::now() + READ),
             wanted: Wanted::default(),
             forget: BTreeSet::new(),
             suspect: true,
@@ -141,6 +146,13 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
     #[must_use]
     pub fn having_kept(mut self, remembered: Remembered) -> Self {
         self.remembered = remembered;
+        self
+    }
+
+    /// Has what probes take counted so.
+    #[must_use]
+    pub fn metering(mut self, metering: Metering) -> Self {
+        self.metering = metering;
         self
     }
 
@@ -175,6 +187,7 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
             }
             applied => self.note(applied),
         }
+        self.begin_metering().await;
         // Not before: a probe's connection that nobody marks as one is taken for a flow of the
         // uplink as soon as its answer comes in.
         self.prober.set_plans(self.engine.probe_plans());
@@ -188,7 +201,7 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
         loop {
             let timer = tokio::time::sleep_until(self.timers.next().into());
             tokio::select! {
-                () = &mut stop => return self.end_traces(),
+                () = &mut stop => return self.end(),
                 Some(change) = inputs.changes.recv() => {
                     self.changed(change);
                     while let Ok(change) = inputs.changes.try_recv() {
@@ -222,6 +235,10 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
                 Some(()) = inputs.hangup.recv() => self.begin_reload(None),
                 Some(read) = self.reloading.read() => {
                     self.reload(read).await;
+                    self.act().await;
+                }
+                Some(counters) = self.metering.read() => {
+                    self.metered(&counters);
                     self.act().await;
                 }
                 () = timer => {
@@ -358,6 +375,7 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
             self.tell_clients();
         }
         due(&mut self.timers.retry, now);
+        self.read_meters(now);
     }
 
     /// Decides, if anything changed, and carries out. A new decision waits for nothing: what fails on

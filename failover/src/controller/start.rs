@@ -18,6 +18,7 @@ use crate::control::server::{self, ListenError, Question};
 use crate::controller::apply::{Applier, Kernel};
 use crate::controller::apply_error::ApplyErrors;
 use crate::controller::engine::{Engine, Moment};
+use crate::controller::metering::Metering;
 use crate::controller::reloading::Reloading;
 use crate::controller::remembered::Remembered;
 use crate::controller::run::{Daemon, Inputs};
@@ -118,6 +119,7 @@ pub async fn start(config: Config, file: PathBuf) -> Result<(), StartError> {
     let mut kernel = open_kernel()?;
     kernel.nft.remember_in(store.clone());
     let resets = Resets::start(kernel.nft.beside());
+    let metering = Metering::by(kernel.nft.beside());
     let Watch {
         changes,
         neighbours,
@@ -152,6 +154,8 @@ pub async fn start(config: Config, file: PathBuf) -> Result<(), StartError> {
         view,
         now,
     );
+    engine.resume_damping(&remembered.damping, now);
+    engine.resume_meters(&remembered.meters);
     engine.resume_drains(&remembered.drains, now);
     engine.resume_addresses(&remembered.addresses, now.at);
 
@@ -161,6 +165,7 @@ pub async fn start(config: Config, file: PathBuf) -> Result<(), StartError> {
     let reloading = Reloading::new(file, store.clone());
     let daemon = Daemon::new(engine, applier, observer, prober, resets, store, reloading)
         .having_kept(remembered)
+        .metering(metering)
         .noting(journal.clone())
         .asking(traffic.witness);
     let inputs = Inputs {

@@ -15,17 +15,20 @@ pub(super) struct Timers {
     pub(super) second_deletion: Option<Instant>,
     /// To look at everything.
     pub(super) audit: Instant,
+    /// To read what probes take.
+    pub(super) meters: Instant,
 }
 
 impl Timers {
-    /// Nothing but the first look at everything.
-    pub(super) const fn new(audit: Instant) -> Self {
+    /// Nothing but the first look at everything, and the first reading.
+    pub(super) const fn new(audit: Instant, meters: Instant) -> Self {
         Self {
             look: None,
             inspect_firewall: None,
             retry: None,
             second_deletion: None,
             audit,
+            meters,
         }
     }
 
@@ -39,7 +42,7 @@ impl Timers {
         ]
         .into_iter()
         .flatten()
-        .fold(self.audit, Instant::min)
+        .fold(self.audit.min(self.meters), Instant::min)
     }
 }
 

@@ -66,6 +66,8 @@ pub(super) fn document(
                     ipv4,
                     ipv6,
                     flows: None,
+                    probe_bytes_today: None,
+                    probe_budget_bytes: uplink.config.probe_budget(),
                     rx_bytes: traffic.rx_bytes,
                     tx_bytes: traffic.tx_bytes,
                     rx_packets: traffic.rx_packets,

@@ -10,6 +10,7 @@ use crate::controller::family_state::{FamilyState, PathNews};
 use crate::discover::Gateways;
 use crate::family::{Family, PerFamily};
 use crate::health::Health;
+use crate::meter::{Meter, Spread};
 use crate::network::NetworkView;
 use crate::status::State;
 use crate::uplink::UplinkName;
@@ -41,6 +42,10 @@ pub(super) struct Uplink {
     pub(super) since: Timestamp,
     /// What becomes of its flows while it works and a better one is used.
     pub(super) departures: PerFamily<Departure>,
+    /// What its probes cost.
+    pub(super) meter: Meter,
+    /// Until when what is left of their budget is spread, and on what; `None` where there is none.
+    pub(super) spread: Option<Spread>,
     /// Which families were alive at the last decision.
     alive: PerFamily<bool>,
 }
@@ -81,6 +86,8 @@ impl Uplink {
             }),
             departures: PerFamily::default(),
             since: now.wall,
+            meter: Meter::default(),
+            spread: None,
             families,
         }
     }

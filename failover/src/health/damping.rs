@@ -4,9 +4,12 @@
 //! it, decays by half in a quarter of an hour, and is bounded. A first failure after a good while
 //! costs nothing beyond the good rounds that the configuration asks for; a second one soon after it
 //! costs a wait, a third one twice as much.
+//!
+//! It outlives the daemon: one that is started anew, or that crashed, has no reason to trust more.
 
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// What a failure leaves behind at least.
@@ -17,8 +20,8 @@ const HALF_LIFE: Duration = Duration::from_secs(15 * 60);
 const FORGOTTEN: Duration = Duration::from_secs(1);
 
 /// The penalty of one uplink in one family.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Damping {
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Damping {
     /// The longest wait; zero: there is none.
     most: Duration,
     /// The penalty as it was then.
@@ -32,6 +35,19 @@ pub(super) struct Damping {
     /// Since when it is.
     #[serde(with = "super::stored::moment_if_any")]
     good_since: Option<Instant>,
+}
+
+/// A penalty as it is kept over a restart: moments of the clock that people read, since those of the
+/// other one end with the kernel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptDamping {
+    /// The penalty as it was then, in milliseconds.
+    penalty_ms: u64,
+    as_of: Timestamp,
+    failures: u32,
+    /// How long it has to be good before it is trusted again, in milliseconds.
+    hold_ms: u64,
+    good_since: Option<Timestamp>,
 }
 
 /// That an uplink is held back.
@@ -89,6 +105,42 @@ impl Damping {
         })
     }
 
+    /// Whether there is anything to answer for.
+    #[must_use]
+    pub const fn ever_failed(&self) -> bool {
+        self.as_of.is_some()
+    }
+
+    /// What the next daemon has to know, told at a moment on both clocks; `None` when it never failed.
+    #[must_use]
+    pub fn kept(&self, now: Instant, wall: Timestamp) -> Option<KeptDamping> {
+        let on_the_wall = |moment: Instant| {
+            let ago = now.saturating_duration_since(moment);
+            wall.checked_sub(ago).unwrap_or(wall)
+        };
+        Some(KeptDamping {
+            penalty_ms: milliseconds(self.penalty),
+            as_of: on_the_wall(self.as_of?),
+            failures: self.failures,
+            hold_ms: milliseconds(self.hold),
+            good_since: self.good_since.map(on_the_wall),
+        })
+    }
+
+    /// Goes on where an earlier daemon was. Whatever was kept, and whatever became of the clock since:
+    /// no wait is longer than the longest, and a moment that is still to come is now.
+    pub(super) fn resume(&mut self, kept: &KeptDamping, now: Instant, wall: Timestamp) {
+        let moment = |kept: Timestamp| {
+            let passed = Duration::try_from(wall.duration_since(kept)).unwrap_or_default();
+            now.checked_sub(passed).unwrap_or(now)
+        };
+        self.penalty = Duration::from_millis(kept.penalty_ms).min(self.most);
+        self.as_of = Some(moment(kept.as_of));
+        self.failures = kept.failures;
+        self.hold = Duration::from_millis(kept.hold_ms).min(self.most);
+        self.good_since = kept.good_since.map(moment);
+    }
+
     /// Trusts it at once, and forgets its failures.
     pub(super) const fn forgive(&mut self) {
         *self = Self::new(self.most);
@@ -102,6 +154,10 @@ impl Damping {
         let halves = now.saturating_duration_since(as_of).as_secs_f64() / HALF_LIFE.as_secs_f64();
         self.penalty.mul_f64((-halves).exp2())
     }
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -178,5 +234,61 @@ mod tests {
         waits(&mut damping, start - MINUTE * 30);
         assert!(damping.penalty(start - MINUTE * 59) <= MOST);
         assert!(damping.penalty(start + MINUTE * 60 * 24 * 365) < FORGOTTEN);
+    }
+
+    /// One that failed twice and is held back, and what is kept of it.
+    fn held_back() -> (Damping, Instant, Timestamp, KeptDamping) {
+        let start = Instant::now();
+        let wall: Timestamp = "2026-11-21T12:00:00Z".parse().unwrap();
+        let mut damping = Damping::new(MOST);
+        waits(&mut damping, start);
+        waits(&mut damping, start + MINUTE);
+        let (now, wall) = (start + MINUTE * 2, wall + MINUTE * 2);
+        let kept = damping.kept(now, wall).unwrap();
+        (damping, now, wall, kept)
+    }
+
+    #[test]
+    fn another_process_goes_on_where_this_one_was() {
+        let (damping, now, wall, kept) = held_back();
+        let text = serde_json::to_string(&kept).unwrap();
+        let kept: KeptDamping = serde_json::from_str(&text).unwrap();
+        // Its clock for deciding began at another moment.
+        let there = now + MINUTE * 12345;
+        let mut other = Damping::new(MOST);
+        other.resume(&kept, there + MINUTE / 2, wall + MINUTE / 2);
+        let (before, after) = (
+            damping.hold(now + MINUTE / 2).unwrap(),
+            other.hold(there + MINUTE / 2).unwrap(),
+        );
+        assert_eq!(before.failures, after.failures);
+        assert!(before.left.abs_diff(after.left) < Duration::from_millis(10));
+        let penalties = (
+            damping.penalty(now + MINUTE * 20),
+            other.penalty(there + MINUTE * 20),
+        );
+        assert!(penalties.0.abs_diff(penalties.1) < Duration::from_millis(10));
+        assert_eq!(Damping::new(MOST).kept(now, wall), None);
+    }
+
+    #[test]
+    fn a_clock_that_jumped_makes_no_wait_longer_than_the_longest() {
+        let (_, now, wall, kept) = held_back();
+        let mut most = Duration::from_secs(30);
+        for jump in [-20, -1, 1, 20] {
+            let mut other = Damping::new(most);
+            other.resume(
+                &kept,
+                now,
+                wall + jiff::SignedDuration::from_hours(24 * 365 * jump),
+            );
+            assert!(other.hold(now).is_none_or(|hold| hold.left <= most));
+            assert!(other.penalty(now) <= most);
+            assert_eq!(other.hold(now).is_some(), jump < 0, "{jump}");
+            most /= 2;
+        }
+        let mut off = Damping::new(Duration::ZERO);
+        off.resume(&kept, now, wall);
+        assert_eq!(off.hold(now), None);
     }
 }

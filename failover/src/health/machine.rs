@@ -4,10 +4,11 @@ mod telling;
 
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::Health;
-use super::damping::Damping;
+use super::damping::{Damping, KeptDamping};
 use super::quality::Quality;
 use super::reason::{LinkLoss, Reason};
 use super::round::{Places, PlanNumber, Round, RoundKind, Verdict};
@@ -313,6 +314,11 @@ impl Machine {
             .see(thresholds.longest_row(), demand(thresholds, self.aside));
         self.quality.set(thresholds.quality);
         self.damping.set(thresholds.max_hold);
+    }
+
+    /// It failed as often when an earlier daemon ran. To be told before anything else.
+    pub fn resume_damping(&mut self, kept: &KeptDamping, now: Instant, wall: Timestamp) {
+        self.damping.resume(kept, now, wall);
     }
 
     fn restart_counts(&mut self) {

@@ -58,7 +58,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 pub use blame::{Asked, Blame, Blamed};
-pub use damping::Hold;
+pub use damping::{Damping, Hold, KeptDamping};
 pub use failure::{DnsFailure, ExecFailure, Failure};
 pub use machine::{Machine, Transition};
 pub use quality::{Complaint, Measured};

@@ -90,6 +90,22 @@ pub enum Event {
         /// Whether it is set aside now.
         aside: bool,
     },
+    /// Somebody trusted an uplink by hand: its failures are forgotten.
+    Trusted {
+        /// The uplink.
+        uplink: UplinkName,
+        /// The families in which it was held back.
+        families: Vec<Family>,
+    },
+    /// What the probes of an uplink may take in a day is used up.
+    Budget {
+        /// The uplink.
+        uplink: UplinkName,
+        /// What they took today, in bytes.
+        bytes: u64,
+        /// What they may take, in bytes.
+        budget: u64,
+    },
     /// The daemon follows a changed configuration.
     Reloaded {
         /// What differs.
@@ -201,7 +217,10 @@ impl Event {
     #[must_use]
     pub const fn uplink(&self) -> Option<&UplinkName> {
         match self {
-            Self::State { uplink, .. } | Self::Drain { uplink, .. } => Some(uplink),
+            Self::State { uplink, .. }
+            | Self::Drain { uplink, .. }
+            | Self::Trusted { uplink, .. }
+            | Self::Budget { uplink, .. } => Some(uplink),
             Self::Target { uplink, .. } => uplink.as_ref(),
             Self::Repeated(repeated) => repeated.uplink.as_ref(),
             _ => None,

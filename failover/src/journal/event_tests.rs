@@ -59,6 +59,15 @@ fn every_kind_is_read_as_it_was_written() {
             omitted: 3,
         },
         Event::Solved,
+        Event::Budget {
+            uplink: "lte".parse().unwrap(),
+            bytes: 10_000_100,
+            budget: 10_000_000,
+        },
+        Event::Trusted {
+            uplink: "lte".parse().unwrap(),
+            families: vec![Family::Ipv4],
+        },
         Event::Target {
             target: "icmp://198.51.100.1".to_owned(),
             family: Family::Ipv4,

@@ -122,6 +122,8 @@ fn sort(event: &Event) -> Option<Sort> {
         Event::State { .. } => "state",
         Event::Drain { .. } => "drain",
         Event::Target { .. } => "target",
+        Event::Trusted { .. } => "trusted",
+        Event::Budget { .. } => "budget",
         Event::Reloaded { .. } => "reloaded",
         Event::ReloadRefused { .. } => "reload_refused",
         Event::Repaired { .. } => "repaired",

@@ -9,7 +9,7 @@ use jiff::tz::TimeZone;
 use crate::family::Family;
 use crate::journal::event::{DrainStep, Event, Record, Repeated};
 use crate::reload::Change;
-use crate::status::{State, colour_of};
+use crate::status::{State, colour_of, size};
 use crate::uplink::UplinkName;
 
 const HEADINGS: [&str; COLUMNS] = ["WHEN", "UPLINK", "FAMILY", "EVENT", "WHY"];
@@ -243,6 +243,15 @@ fn words(event: &Event, zone: &TimeZone) -> (String, String, Option<State>) {
                 format!("{target} is silent by all uplinks, so it is its own fault"),
             ),
         },
+        Event::Trusted { families, .. } => plain("trusted", trusted(families)),
+        Event::Budget { bytes, budget, .. } => plain(
+            "budget used up",
+            format!(
+                "probes took {} of {} today: it is asked rarely until midnight UTC",
+                size(*bytes),
+                size(*budget)
+            ),
+        ),
         Event::Reloaded { changes, omitted } => plain("reloaded", reloaded(changes, *omitted)),
         Event::ReloadRefused { reason } => (
             "not reloaded".to_owned(),
@@ -301,6 +310,14 @@ fn drain(step: DrainStep, seconds: Option<u64>) -> (String, String, Option<State
         ),
     };
     (what.to_owned(), why, None)
+}
+
+fn trusted(families: &[Family]) -> String {
+    if families.is_empty() {
+        return "by hand: its failures are forgotten; it was not held back".to_owned();
+    }
+    let families: Vec<String> = families.iter().map(ToString::to_string).collect();
+    format!("by hand: it was held back in {}", families.join(" and "))
 }
 
 fn reloaded(changes: &[Change], omitted: usize) -> String {

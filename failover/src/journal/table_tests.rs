@@ -166,6 +166,24 @@ fn a_target_that_is_to_blame_is_told_as_such() {
 }
 
 #[test]
+fn who_trusts_an_uplink_by_hand_is_told() {
+    let trusted = |families: &[Family]| Event::Trusted {
+        uplink: "lte".parse().unwrap(),
+        families: families.to_vec(),
+    };
+    let records = [
+        record("02:13:04", trusted(&Family::ALL)),
+        record("02:13:05", trusted(&[])),
+    ];
+    assert_eq!(
+        shown(&records, None),
+        "WHEN                 UPLINK  EVENT    WHY\n\
+         2026-11-21 03:13:04  lte     trusted  by hand: it was held back in IPv4 and IPv6\n\
+         2026-11-21 03:13:05  lte     trusted  by hand: its failures are forgotten; it was not held back\n"
+    );
+}
+
+#[test]
 fn reasons_of_several_lines_stay_in_one() {
     let reason = "f.yaml:1:1: wrong\nf.yaml:2:1: wrong too\n".to_owned();
     let text = shown(&[record("02:15:01", Event::ReloadRefused { reason })], None);

@@ -18,9 +18,15 @@ pub struct FormerAddress {
 }
 
 impl FormerAddress {
+    /// The mark of entries of the uplink's probes.
+    #[must_use]
+    pub const fn probes(&self) -> Mark {
+        Mark(self.mark.0 | self.mask.probe_bit())
+    }
+
     /// Whether an entry goes. One of the uplink does if its replies go to the address, or its first
-    /// packet went there. One without the id of any uplink does if it is a probe's or translated to
-    /// the address, unless another interface has it.
+    /// packet went there. One that is a probe's, or has no uplink's id and is translated, does if
+    /// its replies go to the address, unless another interface has it.
     #[must_use]
     pub fn has(&self, entry: &EntryAddresses) -> bool {
         let answered_there = entry.reply_destination == Some(self.address);
@@ -28,7 +34,7 @@ impl FormerAddress {
         let bits = entry.mark.0 & self.mask.bits();
         if bits == self.mark.0 {
             answered_there || asked_there
-        } else if bits == self.mask.probe_bit() {
+        } else if bits == self.probes().0 {
             answered_there && !self.elsewhere
         } else {
             let translated = entry.source != Some(self.address);

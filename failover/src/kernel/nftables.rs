@@ -1,5 +1,6 @@
 //! Our nftables table, put in place by `nft`.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
 use std::io::{self, Seek as _, Write as _};
@@ -17,6 +18,8 @@ use tracing::{debug, warn};
 use super::Firewall;
 use super::replacement::{self, Kept};
 use crate::state::{Store, TableFacts};
+use crate::uplink::UplinkId;
+use crate::wanted::ruleset::counted_uplink;
 
 /// The name of our table, which is of the family `inet`.
 pub const TABLE: &str = "failover";
@@ -260,6 +263,24 @@ impl Nft {
         }));
     }
 
+    /// What the probes of each uplink took since its counter was made, in bytes; of none where there is
+    /// no table.
+    ///
+    /// # Errors
+    /// When `nft` cannot be run or refuses.
+    pub async fn probe_bytes(&self) -> Result<BTreeMap<UplinkId, u64>, NftError> {
+        let what = "list our counters";
+        let arguments = ["list", "counters", "table", "inet", TABLE];
+        let output = run(&self.program, what, &arguments, None).await?;
+        if output.status.success() {
+            return Ok(counted(&String::from_utf8_lossy(&output.stdout)));
+        }
+        if is_none_there(&output) {
+            return Ok(BTreeMap::new());
+        }
+        Err(refusal(what, &output, ""))
+    }
+
     /// Has a batch carried out, as a whole or not at all. `what` says in an error what it was for.
     ///
     /// # Errors
@@ -321,10 +342,33 @@ async fn list(program: &Path) -> Result<Option<String>, NftError> {
             &output.stdout,
         ))));
     }
-    if String::from_utf8_lossy(&output.stderr).contains("No such file or directory") {
+    if is_none_there(&output) {
         return Ok(None);
     }
     Err(refusal(what, &output, ""))
+}
+
+fn is_none_there(output: &Output) -> bool {
+    String::from_utf8_lossy(&output.stderr).contains("No such file or directory")
+}
+
+/// The bytes of each uplink's counter in a listing: a line with its name, and one with its values.
+fn counted(listing: &str) -> BTreeMap<UplinkId, u64> {
+    let mut counted = BTreeMap::new();
+    let mut uplink = None;
+    for line in listing.lines() {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        match words.as_slice() {
+            ["counter", name, "{"] => uplink = counted_uplink(name),
+            ["packets", _, "bytes", bytes] => {
+                if let (Some(uplink), Ok(bytes)) = (uplink.take(), bytes.parse()) {
+                    counted.insert(uplink, bytes);
+                }
+            }
+            _ => {}
+        }
+    }
+    counted
 }
 
 async fn run(
@@ -456,6 +500,27 @@ mod tests {
             without_dynamic_elements(&with("", "192.0.2.1, 192.0.2.2")),
             bare
         );
+    }
+
+    #[test]
+    fn counters_are_told_by_their_names() {
+        let listing = "table inet failover {
+\tcounter probes_1 {
+\t\tpackets 12 bytes 1008
+\t}
+\tcounter mine {
+\t\tpackets 3 bytes 300
+\t}
+\tcounter probes_127 {
+\t\tpackets 0 bytes 0
+\t}
+}
+";
+        let counted: Vec<(u8, u64)> = counted(listing)
+            .into_iter()
+            .map(|(id, bytes)| (id.get(), bytes))
+            .collect();
+        assert_eq!(counted, [(1, 1008), (127, 0)]);
     }
 
     #[test]

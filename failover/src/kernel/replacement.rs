@@ -21,6 +21,8 @@ enum Part {
     Fixed(Kind),
     /// A set or map that packets fill.
     Dynamic(Kind),
+    /// It goes on counting as long as it is wanted.
+    Counter,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +35,7 @@ impl Part {
     const fn word(self) -> &'static str {
         match self {
             Self::Chain => "chain",
+            Self::Counter => "counter",
             Self::Fixed(Kind::Set) | Self::Dynamic(Kind::Set) => "set",
             Self::Fixed(Kind::Map) | Self::Dynamic(Kind::Map) => "map",
         }
@@ -71,11 +74,11 @@ impl Kept {
 pub(super) fn refill(present: &str, in_place: Option<&str>, wanted: &str) -> Option<Refill> {
     let (found, next) = (parts(present)?, parts(wanted)?);
     let former = in_place.and_then(parts).unwrap_or_default();
+    let is_counter = |part: Option<&(Part, String)>| part.is_some_and(|(p, _)| *p == Part::Counter);
     let stays = |name: &str| {
-        found.contains_key(name)
-            && former
-                .get(name)
-                .is_some_and(|own| next.get(name) == Some(own))
+        let (there, then) = (found.get(name), next.get(name));
+        is_counter(there) && is_counter(then)
+            || there.is_some() && former.get(name).is_some_and(|own| then == Some(own))
     };
     let (mut batch, mut deletions) = (String::new(), String::new());
     let mut kept = BTreeMap::new();
@@ -95,7 +98,9 @@ pub(super) fn refill(present: &str, in_place: Option<&str>, wanted: &str) -> Opt
         }
         let kind = part.word();
         // Writing to a string does not fail.
-        writeln!(batch, "flush {kind} inet {TABLE} {name}").ok()?;
+        if *part != Part::Counter {
+            writeln!(batch, "flush {kind} inet {TABLE} {name}").ok()?;
+        }
         if dynamic || then.is_none_or(|then| then.word() != kind) {
             writeln!(deletions, "delete {kind} inet {TABLE} {name}").ok()?;
         }
@@ -137,6 +142,7 @@ fn parts(table: &str) -> Option<BTreeMap<&str, (Part, String)>> {
                 let (kind, name) = words.strip_suffix(" {")?.split_once(' ')?;
                 let part = match kind {
                     "chain" => Part::Chain,
+                    "counter" => Part::Counter,
                     "set" => Part::Fixed(Kind::Set),
                     "map" => Part::Fixed(Kind::Map),
                     _ => return None,
@@ -269,6 +275,31 @@ delete chain inet failover to_2
     }
 
     #[test]
+    fn counters_go_on_counting_as_long_as_they_are_wanted() {
+        let with = |table: &str, counters: &[&str]| {
+            let parts = counters
+                .iter()
+                .map(|name| format!("  counter {name} {{\n  }}\n"));
+            table.replacen("{\n", &format!("{{\n{}", parts.collect::<String>()), 1)
+        };
+        let wanted = with(WANTED, &["probes_1", "probes_3"]);
+        let present = with(PRESENT, &["probes_1", "probes_2"]);
+        for in_place in [None, Some(in_place())] {
+            let batch = refill(&present, in_place.as_deref(), &wanted)
+                .unwrap()
+                .batch;
+            assert!(!batch.contains("probes_1"), "{batch}");
+            assert!(batch.contains("  counter probes_3 {\n"), "{batch}");
+            let removed = batch.find("delete counter inet failover probes_2\n");
+            assert!(
+                removed > batch.find("flush chain inet failover to_2\n"),
+                "{batch}"
+            );
+            assert!(!batch.contains("flush counter"), "{batch}");
+        }
+    }
+
+    #[test]
     fn what_somebody_took_out_is_put_back() {
         let (before, after) = PRESENT.split_once("\tchain to_1 {").unwrap();
         let (_, after) = after.split_once("\t}\n").unwrap();
@@ -294,7 +325,7 @@ delete chain inet failover to_2
     #[test]
     fn what_is_not_known_here_is_left_to_a_whole_replacement() {
         for unknown in [
-            "table inet failover {\n\tcounter mine {\n\t\tpackets 0 bytes 0\n\t}\n}\n",
+            "table inet failover {\n\tquota mine {\n\t\tover 1 bytes\n\t}\n}\n",
             "table inet failover {\n\tflags dormant\n}\n",
             "table inet failover { chain c { }; }",
             "table inet other {\n}\n",

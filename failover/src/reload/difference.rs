@@ -129,6 +129,7 @@ fn probe_changes(keys: &mut Keys, before: &ProbeConfig, after: &ProbeConfig) {
         quality,
         max_hold,
         passive,
+        budget,
     } = after;
     let QualityLimits {
         window,
@@ -161,6 +162,7 @@ fn probe_changes(keys: &mut Keys, before: &ProbeConfig, after: &ProbeConfig) {
     );
     keys.compare_by("probe.max_hold", &before.max_hold, max_hold, duration);
     keys.compare("probe.passive", &before.passive, passive);
+    keys.compare("probe.budget", &before.budget, budget);
 }
 
 fn limit<T>(band: Option<Band<T>>, written: impl Fn(T) -> String) -> String {

@@ -4,9 +4,13 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Instant;
 
+use jiff::Timestamp;
+
 use crate::config::Target;
 use crate::family::Family;
-use crate::health::{Health, LinkLoss, Machine, Places, Round, Thresholds, Traffic, Transition};
+use crate::health::{
+    Health, KeptDamping, LinkLoss, Machine, Places, Round, Thresholds, Traffic, Transition,
+};
 use crate::replay::format::{Entry, Known, Observation};
 
 /// A machine, and what it was told since that was last taken away.
@@ -94,6 +98,11 @@ impl Recorded {
         self.note(now, || Observation::Forgiven);
         let said = self.machine.forgive(now);
         self.said(said)
+    }
+
+    /// See [`Machine::resume_damping`].
+    pub fn resume_damping(&mut self, kept: &KeptDamping, now: Instant, wall: Timestamp) {
+        self.machine.resume_damping(kept, now, wall);
     }
 
     /// See [`Machine::link_lost`].

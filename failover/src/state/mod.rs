@@ -7,5 +7,6 @@ mod store;
 pub use lock::{LockError, StateLock};
 pub use store::{
     ChangedSysctl, EbpfFacts, InstalledFacts, MadeMount, MadeQdisc, RememberedAddresses,
-    RememberedDrains, RememberedHealth, Store, StoreError, TableFacts,
+    RememberedDamping, RememberedDrains, RememberedHealth, RememberedMeters, Store, StoreError,
+    TableFacts,
 };

@@ -14,12 +14,19 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::family::PerFamily;
-use crate::health::Health;
+use crate::health::{Health, KeptDamping};
 use crate::identity::Ids;
+use crate::meter::KeptMeter;
 use crate::uplink::UplinkName;
 
 /// The last verdicts.
 pub type RememberedHealth = BTreeMap<UplinkName, PerFamily<Health>>;
+
+/// What uplinks have to answer for that failed again and again.
+pub type RememberedDamping = BTreeMap<UplinkName, PerFamily<Option<KeptDamping>>>;
+
+/// What uplinks' probes took today.
+pub type RememberedMeters = BTreeMap<UplinkName, KeptMeter>;
 
 /// Since when flows of an uplink may finish, where they do.
 pub type RememberedDrains = BTreeMap<UplinkName, PerFamily<Option<Timestamp>>>;
@@ -134,7 +141,9 @@ pub struct Store {
 impl Store {
     const IDS: &str = "ids.json";
     const HEALTH: &str = "health.json";
+    const DAMPING: &str = "damping.json";
     const DRAINS: &str = "drains.json";
+    const METERS: &str = "probes.json";
     const ADDRESSES: &str = "addresses.json";
     const INSTALLED: &str = "installed.json";
     const EBPF: &str = "ebpf.json";
@@ -178,6 +187,38 @@ impl Store {
     /// When the file cannot be written.
     pub fn keep_health(&self, health: &RememberedHealth) -> Result<(), StoreError> {
         self.save(Self::HEALTH, health, Durability::Crash)
+    }
+
+    /// What uplinks have to answer for; none where nothing was written yet.
+    ///
+    /// # Errors
+    /// When the file cannot be read or understood.
+    pub fn damping(&self) -> Result<RememberedDamping, StoreError> {
+        self.load(Self::DAMPING)
+    }
+
+    /// Keeps what uplinks have to answer for.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn keep_damping(&self, damping: &RememberedDamping) -> Result<(), StoreError> {
+        self.save(Self::DAMPING, damping, Durability::Crash)
+    }
+
+    /// What probes took; nothing where nothing was written yet.
+    ///
+    /// # Errors
+    /// When the file cannot be read or understood.
+    pub fn meters(&self) -> Result<RememberedMeters, StoreError> {
+        self.load(Self::METERS)
+    }
+
+    /// Keeps what probes took.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn keep_meters(&self, meters: &RememberedMeters) -> Result<(), StoreError> {
+        self.save(Self::METERS, meters, Durability::Crash)
     }
 
     /// The uplinks that were draining; none where nothing was written yet.

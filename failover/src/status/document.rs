@@ -90,6 +90,13 @@ pub struct UplinkStatus {
     pub ipv6: FamilyStatus,
     /// Live connection tracking entries; null where they could not be counted.
     pub flows: Option<u64>,
+    /// What its probes took today (UTC), in bytes from the IP header on, out and in; null where it could
+    /// not be read.
+    #[serde(default)]
+    pub probe_bytes_today: Option<u64>,
+    /// What they may take in a day, in bytes; null where it is not limited.
+    #[serde(default)]
+    pub probe_budget_bytes: Option<u64>,
     /// Bytes received by its interface.
     pub rx_bytes: u64,
     /// Bytes sent by its interface.

@@ -7,4 +7,4 @@ pub use document::{
     ConnectionsStatus, FamilyStatus, FlowTableStatus, State, StatusDocument, UplinkStatus,
     round_share,
 };
-pub use table::{colour_of, render};
+pub use table::{colour_of, render, size};

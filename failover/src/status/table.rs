@@ -62,6 +62,23 @@ pub fn render(document: &StatusDocument, now: Timestamp, coloured: bool) -> Stri
             );
         }
     }
+    for uplink in &document.uplinks {
+        if let (Some(bytes), Some(budget)) = (uplink.probe_bytes_today, uplink.probe_budget_bytes) {
+            let then = if bytes >= budget {
+                "; asked rarely until midnight UTC"
+            } else {
+                ""
+            };
+            // Writing to a String cannot fail.
+            let _infallible = write!(
+                text,
+                "\nProbes of {} took {} of {} today{then}.\n",
+                uplink.name,
+                size(bytes),
+                size(budget)
+            );
+        }
+    }
     if let Some(table) = &document.flow_table {
         // Writing to a String cannot fail.
         let _infallible = write!(
@@ -146,6 +163,24 @@ fn cells(
     ]
 }
 
+/// A number of bytes in its unit, such as `1.2 MB`.
+#[must_use]
+pub fn size(bytes: u64) -> String {
+    let units = [(1_000_000_000, "GB"), (1_000_000, "MB"), (1_000, "kB")];
+    let fits = units.into_iter().find(|(least, _)| bytes >= *least);
+    fits.map_or_else(
+        || format!("{bytes} B"),
+        |(unit, name)| {
+            // Rounded down, so that what is not used up does not look so.
+            let tenths = bytes / (unit / 10);
+            match tenths % 10 {
+                0 => format!("{} {name}", tenths / 10),
+                tenth => format!("{}.{tenth} {name}", tenths / 10),
+            }
+        },
+    )
+}
+
 fn percent(fraction: f64) -> String {
     format!("{:.0} %", fraction * 100.0)
 }
@@ -228,6 +263,8 @@ mod tests {
                     ..family(State::Absent, 0.0, "no address")
                 },
                 flows: Some(12),
+                probe_bytes_today: Some(4_321),
+                probe_budget_bytes: None,
                 rx_bytes: 123,
                 tx_bytes: 456,
                 rx_packets: 7,
@@ -285,6 +322,32 @@ mod tests {
             uplink.ipv4.share = 0.0;
         }
         assert!(!render(&document, now, false).contains("No uplink"));
+    }
+
+    #[test]
+    fn a_person_sees_what_probes_took_where_that_is_limited() {
+        let now = "2026-11-20T11:02:03Z".parse().unwrap();
+        let mut document = document();
+        assert!(!render(&document, now, false).contains("Probes"));
+        for (bytes, told) in [
+            (999, "took 999 B of 5 MB today."),
+            (1_299_999, "took 1.2 MB of 5 MB today."),
+            (4_999_999, "took 4.9 MB of 5 MB today."),
+            (
+                5_000_000,
+                "took 5 MB of 5 MB today; asked rarely until midnight UTC.",
+            ),
+        ] {
+            if let Some(uplink) = document.uplinks.first_mut() {
+                uplink.probe_bytes_today = Some(bytes);
+                uplink.probe_budget_bytes = Some(5_000_000);
+            }
+            let table = render(&document, now, false);
+            assert!(
+                table.ends_with(&format!("\n\nProbes of fiber {told}\n")),
+                "{table}"
+            );
+        }
     }
 
     #[test]

@@ -124,9 +124,9 @@ pub(crate) const TABLE: &[Row] = &[
          probe: {target: icmp://192.0.2.1}\nflows: {sticky: true}\nmarks: {value: 1}\n\
          tables: {first: 300}\n",
         &[
-            "2:36: key `uplinks.fiber.probe.every`: found an unknown key, allowed: the keys targets, interval, timeout, required, down_after, up_after, window, max_loss, max_latency, max_jitter, max_hold, passive",
+            "2:36: key `uplinks.fiber.probe.every`: found an unknown key, allowed: the keys targets, interval, timeout, required, down_after, up_after, window, max_loss, max_latency, max_jitter, max_hold, passive, budget",
             "2:56: key `uplinks.fiber.flows.affinity`: found an unknown key, allowed: the keys on_down, on_up",
-            "3:9: key `probe.target`: found an unknown key, allowed: the keys targets, interval, timeout, required, down_after, up_after, window, max_loss, max_latency, max_jitter, max_hold, passive; did you mean `targets`?",
+            "3:9: key `probe.target`: found an unknown key, allowed: the keys targets, interval, timeout, required, down_after, up_after, window, max_loss, max_latency, max_jitter, max_hold, passive, budget; did you mean `targets`?",
             "4:9: key `flows.sticky`: found an unknown key, allowed: the keys affinity, on_down, on_up, mss, capacity",
             "5:9: key `marks.value`: found an unknown key, allowed: the key mask",
             "6:10: key `tables.first`: found an unknown key, allowed: the key base",
@@ -153,6 +153,21 @@ pub(crate) const TABLE: &[Row] = &[
             "9:17: key `uplinks.fiber.probe.max_hold`: found `25h`, allowed: 0s to 24h, written such as 500ms, 2s or 5m",
             "10:19: key `probe.max_loss`: found `101%`, allowed: 0% to 100%, written such as 25% or 2.5%",
             "10:37: key `probe.max_jitter`: found `0ms`, allowed: 1ms to 1m, written such as 500ms, 2s or 5m",
+        ],
+    ),
+    row(
+        "what-probes-may-take",
+        "uplinks:\n  a: {interface: eth1, probe: {budget: 5mb}}\n  \
+         b: {interface: eth2, probe: {budget: 5000000}}\n  \
+         c: {interface: eth3, probe: {budget: 5kB}}\n  \
+         d: {interface: eth4, probe: {budget: never}}\n\
+         probe: {budget: [5MB]}\n",
+        &[
+            "2:40: key `uplinks.a.probe.budget`: found `5mb`, allowed: auto, none or 10kB to 1000GB, written such as 500kB, 5MB or 1GB; a whole number and a unit are needed: kB, MB or GB",
+            "3:40: key `uplinks.b.probe.budget`: found `5000000`, allowed: auto, none or 10kB to 1000GB, written such as 500kB, 5MB or 1GB; a whole number and a unit are needed: kB, MB or GB",
+            "4:40: key `uplinks.c.probe.budget`: found `5kB`, allowed: auto, none or 10kB to 1000GB, written such as 500kB, 5MB or 1GB",
+            "5:40: key `uplinks.d.probe.budget`: found `never`, allowed: auto, none or 10kB to 1000GB, written such as 500kB, 5MB or 1GB",
+            "6:17: key `probe.budget`: found a list, allowed: auto, none or 10kB to 1000GB, written such as 500kB, 5MB or 1GB",
         ],
     ),
     row(

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use failover::config::{
-    Affinity, Band, Config, ModeSetting, Mss, Nat, OnDown, OnUp, Passive, Percent, ProbeConfig,
-    QualityLimits, Target, UplinkConfig, parse,
+    Affinity, Band, Budget, Config, ModeSetting, Mss, Nat, OnDown, OnUp, Passive, Percent,
+    ProbeConfig, QualityLimits, Target, UplinkConfig, parse,
 };
 use failover::mark::MarkMask;
 use failover::uplink::UplinkId;
@@ -41,6 +41,7 @@ fn default_probe() -> ProbeConfig {
         },
         max_hold: Duration::from_secs(30 * 60),
         passive: Passive::Auto,
+        budget: Budget::Auto,
     }
 }
 
@@ -136,6 +137,7 @@ probe:
   max_jitter: 100ms
   max_hold: 0s
   passive: off
+  budget: 5MB
 flows: {affinity: pair, mss: off, capacity: 1024, on_down: keep, on_up: stay}
 marks: {mask: 0x0000ff00}
 tables: {base: 1000}
@@ -169,6 +171,7 @@ bpffs: /sys/fs/bpf/f
         },
         max_hold: Duration::ZERO,
         passive: Passive::Off,
+        budget: Budget::Bytes(5_000_000),
     };
     let fiber = UplinkConfig {
         id: Some(UplinkId::try_from(7).unwrap()),
@@ -212,6 +215,26 @@ bpffs: /sys/fs/bpf/f
         bpffs: PathBuf::from("/sys/fs/bpf/f"),
     };
     assert_eq!(parsed, expected);
+}
+
+#[test]
+fn only_a_metered_uplink_has_a_budget_by_default() {
+    for (global, own, metered, expected) in [
+        ("auto", None, false, None),
+        ("auto", None, true, Some(10_000_000)),
+        ("none", None, true, None),
+        ("500kB", None, false, Some(500_000)),
+        ("500kB", Some("1GB"), true, Some(1_000_000_000)),
+        ("500kB", Some("auto"), true, Some(10_000_000)),
+        ("500kB", Some("none"), true, None),
+    ] {
+        let own = own.map_or_else(String::new, |own| format!(", probe: {{budget: {own}}}"));
+        let parsed = config(&format!(
+            "uplinks: {{a: {{interface: b, metered: {metered}{own}}}}}\nprobe: {{budget: {global}}}\n"
+        ));
+        let uplink = parsed.uplinks.values().next().unwrap();
+        assert_eq!(uplink.probe_budget(), expected, "{global}{own} {metered}");
+    }
 }
 
 #[test]

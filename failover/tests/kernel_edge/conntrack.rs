@@ -189,7 +189,8 @@ async fn a_former_address_is_forgotten() {
         );
         // Others took our bits; and a probe.
         insert(from(6), 0xca6c, &out);
-        insert(from(7), MASK.probe_bit(), &format!("-s {own} -d {server}"));
+        let probe = one | MASK.probe_bit();
+        insert(from(7), probe, &format!("-s {own} -d {server}"));
         // Another uplink's with the same address; of another address; not translated at all.
         insert(from(8), uplink(2).0, &out);
         let elsewhere = format!("-s {client} -d {server} --src-nat {other}");

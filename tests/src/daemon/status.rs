@@ -63,6 +63,12 @@ pub struct UplinkStatus {
     pub ipv6: FamilyStatus,
     /// Live flows.
     pub flows: u64,
+    /// What its probes took today, in bytes.
+    #[serde(default)]
+    pub probe_bytes_today: Option<u64>,
+    /// What they may take in a day.
+    #[serde(default)]
+    pub probe_budget_bytes: Option<u64>,
     /// Bytes received.
     pub rx_bytes: u64,
     /// Bytes sent.
@@ -90,6 +96,9 @@ pub struct FamilyStatus {
     pub loss: Option<f64>,
     /// Why it has its state.
     pub reason: String,
+    /// For how many seconds more it is held back.
+    #[serde(default)]
+    pub held_back_s: Option<u64>,
     /// Targets without which it is judged.
     #[serde(default)]
     pub targets_aside: Vec<String>,

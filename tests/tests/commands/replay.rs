@@ -70,12 +70,12 @@ async fn wait(daemon: &Daemon, state: State) -> Result<(), LabError> {
     found.await.map(drop)
 }
 
-/// It dies and returns.
-async fn outage(lab: &Lab, daemon: &Daemon) -> Result<(), LabError> {
+/// It dies and returns, into that state.
+async fn outage(lab: &Lab, daemon: &Daemon, then: State) -> Result<(), LabError> {
     lab.uplink(1)?.black_hole().await?;
     wait(daemon, State::Down).await?;
     lab.uplink(1)?.heal().await?;
-    wait(daemon, State::Up).await
+    wait(daemon, then).await
 }
 
 async fn night() -> TestResult {
@@ -88,7 +88,7 @@ async fn night() -> TestResult {
     assert_eq!(said.stdout, format!("one is traced into {file}\n"));
     let said = failover.command("trace one").await?;
     assert_eq!(said.stdout, format!("one is traced already, into {file}\n"));
-    outage(&lab, &daemon).await?;
+    outage(&lab, &daemon, State::Up).await?;
     let said = failover.command("trace one --stop").await?;
     assert_eq!(
         said.stdout,
@@ -167,7 +167,7 @@ async fn killed() -> TestResult {
     let daemon = failover.run().await?;
     wait(&daemon, State::Up).await?;
     assert!(failover.command("trace one").await?.status.success());
-    outage(&lab, &daemon).await?;
+    outage(&lab, &daemon, State::Up).await?;
     daemon.kill().await?;
     let file = trace_of(&lab, "one");
     let torn = fs::read_to_string(&file)? + "[12345,\"ipv4\",{\"rou";
@@ -176,14 +176,17 @@ async fn killed() -> TestResult {
     let daemon = failover.run().await?;
     wait(&daemon, State::Up).await?;
     assert!(failover.command("trace one").await?.status.success());
-    outage(&lab, &daemon).await?;
+    // The one before it is remembered.
+    outage(&lab, &daemon, State::Degraded).await?;
     // Its end is the end of the trace.
     daemon.terminate().await?;
     let played = report(&lab, &failover, &[]).await?;
     for family in families(&played) {
-        let twice = ["up down", "down up", "up down", "down up"];
+        let twice = ["up down", "down up", "up down", "down degraded"];
         assert_eq!(changes(family, "own"), twice, "{played:#}");
     }
+    let same = played.get("same_as_recorded").and_then(Value::as_bool);
+    assert_eq!(same, Some(true), "{played:#}");
     let count = |key| played.get(key).and_then(Value::as_array).map(Vec::len);
     assert_eq!(count("gaps"), Some(1), "{played:#}");
     let senseless = played.get("senseless_lines").and_then(Value::as_u64);

@@ -44,7 +44,7 @@ pub(crate) fn tests(mode: Mode) -> Vec<SystemTest> {
 }
 
 /// The marks of a table in which there are probes only.
-const PROBES: [u32; 1] = [0x8000_0000];
+const PROBES: [u32; 3] = [0x8100_0000, 0x8200_0000, 0x8300_0000];
 
 #[derive(Clone, Copy)]
 enum End {

@@ -15,8 +15,8 @@ uplinks:
 downlinks: [lan0]
 ";
 
-/// An uplink that fails a second time is held back when it answers again, and used at once when
-/// somebody trusts it.
+/// An uplink that fails a second time is held back when it answers again, also by the next daemon, and
+/// used at once when somebody trusts it.
 pub(crate) async fn held_back(case: &Case) -> Outcome {
     let scene = case.open(Lab::builder(), FLAPPING).await?;
     let uplink = scene.uplink(1)?;
@@ -35,6 +35,22 @@ pub(crate) async fn held_back(case: &Case) -> Outcome {
     assert!(one.reason.ends_with(" more after 2 failures"), "{status}");
     assert_eq!(of_new_flows(scene, 1).await?, 0);
 
+    let left = one.ipv4.held_back_s.ok_or("not held back")?;
+    scene.kill_daemon().await?;
+    scene.run_daemon(FLAPPING).await?;
+    let status = scene
+        .until("it answers the next daemon", |status| {
+            let one = status.uplink("one");
+            one.is_some_and(|one| one.ipv4.reason.starts_with("answers, held back for "))
+        })
+        .await?;
+    both(scene, 1, State::Degraded).await?;
+    let one = status.uplink("one").ok_or("not in the status")?;
+    let still = one.ipv4.held_back_s.ok_or("not held back any more")?;
+    assert!(still > 30 && still <= left, "{left} s, then {still} s");
+    assert!(one.reason.ends_with(" more after 2 failures"), "{status}");
+    assert_eq!(of_new_flows(scene, 1).await?, 0);
+
     let daemon = scene.daemon()?;
     let failover = daemon.failover();
     let said = failover.command("trust one").await?;
@@ -45,6 +61,12 @@ pub(crate) async fn held_back(case: &Case) -> Outcome {
     assert_eq!(
         said.stdout,
         "one is not held back; its failures are forgotten\n"
+    );
+    let told = failover.command("events").await?;
+    assert!(
+        told.stdout
+            .contains("by hand: it was held back in IPv4 and IPv6"),
+        "{told:?}"
     );
     let refused = failover.command("trust three").await?;
     assert!(!refused.status.success());

@@ -25,6 +25,7 @@ mod last_resort;
 mod leases;
 mod links;
 mod loss;
+mod metered;
 mod narrow;
 mod one_interface;
 mod own_traffic;

@@ -185,7 +185,7 @@ async fn kernel(scene: &Scene) -> Result<String, LabError> {
         "ip -6 rule",
         "ip route show table all",
         "ip -6 route show table all",
-        "nft list ruleset",
+        "nft --stateless list ruleset",
     ] {
         text.push_str(&scene.in_gateway(question).await?);
     }

@@ -5,9 +5,9 @@ use crate::case::{
 };
 use crate::{
     affinity, beginning, bpftool, calls, churn, coming_from, doubt, downlinks, families, flood,
-    flow_table, ftp, inbound, last_resort, leases, links, loss, narrow, one_interface, own_traffic,
-    priorities, reloading, resets, restarts, returning, silence, spreading, stickiness, traffic,
-    translation,
+    flow_table, ftp, inbound, last_resort, leases, links, loss, metered, narrow, one_interface,
+    own_traffic, priorities, reloading, resets, restarts, returning, silence, spreading,
+    stickiness, traffic, translation,
 };
 
 #[rustfmt::skip]
@@ -36,6 +36,7 @@ pub(crate) fn table() -> Vec<Scenario> {
         both_families("some_loss_takes_no_uplink_down", loss::some),
         both_families("an_uplink_that_fails_again_is_held_back_until_somebody_trusts_it", doubt::held_back),
         both_families("an_uplink_that_loses_too_much_is_left_by_new_flows_until_it_is_better", doubt::poor),
+        both_families("what_probes_take_is_counted_as_providers_see_it_and_kept_within_a_budget", metered::counted),
         both_families("a_target_that_dies_takes_no_uplink_down", doubt::blamed),
         ebpf_only("an_uplink_that_swallows_what_users_send_is_found_out_by_that", traffic::unanswered),
         ebpf_only("scans_of_ports_and_nets_make_no_uplink_look_dead", traffic::scanned),

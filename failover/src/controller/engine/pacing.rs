@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::Engine;
 use crate::controller::uplink::Uplink;
 use crate::family::Family;
+use crate::meter::{LONGEST_IDLE, LONGEST_IN_USE};
 use crate::select::Tier;
 
 /// So much longer is the interval of an uplink that nobody uses and nobody is about to need.
@@ -32,7 +33,13 @@ impl Engine {
             (true, true, false, false) => IDLE,
             (true, true, false, true) => IDLE_METERED,
         };
-        interval.saturating_mul(slower)
+        let interval = interval.saturating_mul(slower);
+        // What may be needed at any moment is asked whatever it costs.
+        match uplink.spread.filter(|_| settled && (certain || wanted)) {
+            Some(spread) if wanted => spread.interval(interval, LONGEST_IN_USE),
+            Some(spread) => spread.interval(interval, LONGEST_IDLE),
+            None => interval,
+        }
     }
 
     fn priority_in_use(&self, family: Family) -> Option<u32> {

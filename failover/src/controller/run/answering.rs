@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
+use tracing::info;
+
 use super::{Daemon, moment};
 use crate::control::server::Question;
 use crate::control::{Answer, Request};
@@ -11,6 +13,7 @@ use crate::controller::asked::NoSuchUplink;
 use crate::controller::counts::Counts;
 use crate::controller::listing::Listing;
 use crate::dataplane::Steering;
+use crate::journal::Event;
 use crate::wanted::PickedBy;
 
 impl<K: Kernel, S: Steering> Daemon<K, S> {
@@ -23,6 +26,10 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
                 let counts = Counts {
                     marks: self.engine.config().marks,
                     table: self.flow_table(),
+                    probes: self
+                        .metering
+                        .reader()
+                        .map(|reader| (reader, self.engine.meters())),
                 };
                 tokio::spawn(async move {
                     counts.fill_in(&mut document).await;
@@ -41,9 +48,15 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
             Request::Trust { uplink } => {
                 let known = NoSuchUplink::unless_among(&self.engine.names(), &uplink);
                 let answer = match known {
-                    Ok(()) => Answer::Trusted {
-                        families: self.engine.trust(&uplink, moment()),
-                    },
+                    Ok(()) => {
+                        let families = self.engine.trust(&uplink, moment());
+                        info!(%uplink, "trusted by hand, its failures are forgotten");
+                        self.journal.note(Event::Trusted {
+                            uplink,
+                            families: families.clone(),
+                        });
+                        Answer::Trusted { families }
+                    }
                     Err(unknown) => Answer::Error(unknown.to_string()),
                 };
                 tokio::spawn(async move { question.reply.finish(&answer).await });

@@ -164,7 +164,7 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
     }
 
     pub(in crate::controller) fn remember(&mut self) {
-        self.remembered.keep(&self.engine, &self.store);
+        self.remembered.keep(&self.engine, &self.store, moment());
     }
 }
 

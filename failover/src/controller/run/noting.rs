@@ -1,6 +1,6 @@
 //! What the engine tells, as events of the journal.
 
-use crate::controller::engine::{Change, DrainNotice};
+use crate::controller::engine::{Change, DrainNotice, UsedUp};
 use crate::controller::uplink::Notice;
 use crate::journal::{DrainStep, Event};
 
@@ -12,6 +12,16 @@ impl From<Notice> for Event {
             from: notice.from,
             to: notice.to,
             reason: notice.reason,
+        }
+    }
+}
+
+impl From<UsedUp> for Event {
+    fn from(used_up: UsedUp) -> Self {
+        Self::Budget {
+            uplink: used_up.uplink,
+            bytes: used_up.bytes,
+            budget: used_up.budget,
         }
     }
 }

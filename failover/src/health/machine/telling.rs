@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::{Life, Machine};
-use crate::health::damping::Hold;
+use crate::health::damping::{Damping, Hold};
 use crate::health::quality::Measured;
 use crate::health::reason::{Reason, TrafficWord};
 use crate::health::round::Verdict;
@@ -83,6 +83,12 @@ impl Machine {
     #[must_use]
     pub fn hold(&self, now: Instant) -> Option<Hold> {
         self.damping.hold(now)
+    }
+
+    /// What it has to answer for.
+    #[must_use]
+    pub const fn damping(&self) -> &Damping {
+        &self.damping
     }
 
     fn traffic_word(&self, now: Instant) -> Option<TrafficWord> {

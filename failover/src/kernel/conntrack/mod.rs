@@ -227,11 +227,10 @@ impl Conntrack for Ctnetlink {
     async fn forget_former(&mut self, former: FormerAddress) -> Result<Forgotten, ConntrackError> {
         let family = message::family(Family::of(former.address));
         // The kernel leaves out all others, which are nearly all.
-        let probes = Mark(former.mask.probe_bit());
         let marks: &[Mark] = if former.elsewhere {
             &[former.mark]
         } else {
-            &[former.mark, probes, Mark(0)]
+            &[former.mark, former.probes(), Mark(0)]
         };
         let marks = marks.to_vec();
         self.blocking("delete the entries of an address", move |session| {

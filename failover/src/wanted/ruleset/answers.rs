@@ -42,6 +42,7 @@ impl Ruleset<'_> {
             f,
             "    type filter hook input priority filter - 10; policy accept;"
         )?;
+        self.count_answers(f)?;
         writeln!(f, "    meta l4proto != udp return")?;
         writeln!(f, "    iifname != {uplinks} return")?;
         // Answers to what the router itself asked are none, nor is what goes to a group.

@@ -168,7 +168,7 @@ impl Ruleset<'_> {
         )?;
         self.no_redirects(f)?;
         // Probes, and sockets that chose an uplink themselves.
-        writeln!(f, "    meta mark & {mask:#010x} != 0 return")?;
+        writeln!(f, "    meta mark & {mask:#010x} != 0 goto probe_sent")?;
         // An ICMP error about a forwarded flow is related to it and may go to either side; where it
         // goes, the kernel's first route for it says.
         writeln!(f, "    ct state related oifname != {uplinks} return")?;
@@ -219,11 +219,7 @@ impl Ruleset<'_> {
         writeln!(f, "    ct mark & {mask:#010x} != 0 return")?;
         // So that a probe's entry is never taken for a flow of the uplink: it is not counted and not
         // deleted with them.
-        writeln!(
-            f,
-            "    meta mark & {probe:#010x} != 0 {} return",
-            self.set("ct", probe)
-        )?;
+        writeln!(f, "    meta mark & {probe:#010x} != 0 goto probe_out")?;
         let (own, mixed): (Vec<_>, Vec<_>) = self
             .0
             .uplinks

@@ -17,6 +17,7 @@
 //! - `first_packet_out`: before any translation, a connection's first packet gives the connection
 //!   the id of the uplink through which it really leaves.
 //! - `translate`: after the user's own source translation, so that the user's rules win.
+//! - `output` and `questions` also count what probes take, in chains of their own.
 //! - `questions` and `answers`: a UDP service of the router answers from the address that was asked.
 //!
 //! The maps are keyed by the hash slot; `typeof numgen` is how a map gets a plain integer as key in
@@ -27,12 +28,15 @@ mod connections;
 mod mixed;
 mod mss;
 mod picking;
+mod probes;
 mod programs;
 mod translation;
 
 use std::collections::BTreeSet;
 use std::fmt::{self, Display, Formatter};
 use std::net::IpAddr;
+
+pub use probes::counted_uplink;
 
 use crate::family::Family;
 use crate::interface::InterfaceName;
@@ -52,6 +56,7 @@ struct Ruleset<'s>(&'s Situation);
 impl Display for Ruleset<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         writeln!(f, "table {TABLE} {{")?;
+        self.probes(f)?;
         let picks = self.0.picked_by == PickedBy::Nftables && !self.0.downlinks.is_empty();
         if picks {
             for family in Family::ALL {

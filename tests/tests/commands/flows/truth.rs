@@ -69,8 +69,15 @@ async fn quiet(lab: &Lab, daemon: &Daemon) -> Result<(Vec<Entry>, Tracked), Erro
     }
 }
 
-/// The mark of a probe's connection, as `conntrack` prints it.
-const PROBE: &str = " mark=2147483648 ";
+/// What a probe's connection has in its mark.
+const PROBE: u32 = 0x8000_0000;
+
+/// Whether a line of `conntrack` is about a probe's connection.
+fn is_probe(line: &str) -> bool {
+    let marks = words(line, "mark");
+    let mut marks = marks.iter().filter_map(|mark| mark.parse::<u32>().ok());
+    marks.any(|mark| mark & PROBE != 0)
+}
 
 async fn tracked(gateway: &Node) -> Result<Tracked, Error> {
     let mut tracked = Tracked::new();
@@ -78,7 +85,7 @@ async fn tracked(gateway: &Node) -> Result<Tracked, Error> {
         for protocol in Protocol::ALL {
             let lines = conntrack(gateway, family, word(protocol, family)).await?;
             // Probes never rest.
-            let users = lines.iter().filter(|line| !line.contains(PROBE));
+            let users = lines.iter().filter(|line| !is_probe(line));
             let kept = users.map(|line| {
                 let words = line.split_whitespace();
                 let kept = words.filter(|word| word.contains('=') && !word.contains("time="));
