@@ -136,14 +136,6 @@ impl Capture {
         self.select(|flow| !flow.is_probe() && flow.last > time)
     }
 
-    /// How many packets of the users' flows came so far.
-    ///
-    /// # Errors
-    /// When packets were lost, so that the answer would be worth nothing.
-    pub fn user_packets(&self) -> Result<u64, LabError> {
-        Ok(self.flows()?.iter().map(|flow| flow.packets).sum())
-    }
-
     /// How many packets to probe targets came so far.
     ///
     /// # Errors

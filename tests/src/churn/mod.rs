@@ -16,8 +16,9 @@ pub(crate) use right::is_right;
 pub use subject::{Kind, Subject};
 
 /// How long the daemon may take until the kernel's state is right again. How long it does take is
-/// measured by `failover-lab bench churn`.
-const RIGHT_WITHIN: Duration = Duration::from_secs(10);
+/// measured by `failover-lab bench churn`. A late packet for an address that is gone makes an entry of
+/// connection tracking that lives for 10 s.
+const RIGHT_WITHIN: Duration = Duration::from_secs(20);
 /// How long interfaces stay as they are in a round in which nothing is waited for.
 const HURRY: Duration = Duration::from_millis(60);
 

@@ -26,7 +26,7 @@ pub use uplink::Uplink;
 
 /// How many labs are played in at once where nobody says how many. Each has a dozen threads, which
 /// wait most of the time: six keep three quarters of two processors busy.
-pub const LABS_AT_ONCE: usize = 6;
+pub const LABS_AT_ONCE: usize = 5;
 
 /// A lab. With it everything in it vanishes.
 #[derive(Debug)]
