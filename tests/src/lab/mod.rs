@@ -25,7 +25,7 @@ pub(crate) use uplink::ACCESS;
 pub use uplink::Uplink;
 
 /// How many labs are played in at once where nobody says how many. Each has a dozen threads, which
-/// wait most of the time: six keep three quarters of two processors busy.
+/// wait most of the time: these keep most of two processors busy.
 pub const LABS_AT_ONCE: usize = 5;
 
 /// A lab. With it everything in it vanishes.
