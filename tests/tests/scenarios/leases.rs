@@ -419,11 +419,17 @@ async fn only_those_are_gone(
     let words = [format!("src={address} "), format!("dst={address} ")];
     let of_address = |text: &str| words.iter().any(|word| text.contains(word));
     // What was probed before the address was gone ends by itself.
-    let probe = format!("mark={}", 1_u32 << 31);
+    let is_probe = |entry: &&str| {
+        let mark = entry
+            .split_whitespace()
+            .find_map(|word| word.strip_prefix("mark="));
+        mark.and_then(|mark| mark.parse::<u32>().ok())
+            .is_some_and(|mark| mark & 1 << 31 != 0)
+    };
     scene
         .eventually(&format!("no entry of {address} is left"), || async {
             let entries = scene.in_gateway(list).await?;
-            let mut users = entries.lines().filter(|entry| !entry.contains(&probe));
+            let mut users = entries.lines().filter(|entry| !is_probe(entry));
             Ok(!users.any(of_address))
         })
         .await?;

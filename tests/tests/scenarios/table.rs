@@ -15,7 +15,6 @@ pub(crate) fn table() -> Vec<Scenario> {
     vec![
         // What takes longest begins first.
         ebpf_only("a_million_flows_are_more_than_the_flow_table_holds", flood::a_million_flows),
-        both_families("whatever_becomes_of_interfaces_nothing_leaks_and_all_is_right", churn::rounds),
 
         // New flows.
         each_family("new_flows_are_spread_by_weight", spreading::by_weight),
@@ -112,6 +111,7 @@ pub(crate) fn table() -> Vec<Scenario> {
         both_families("a_flushed_nftables_ruleset_is_repaired", stickiness::flushed_ruleset),
         both_families("flushed_rules_are_repaired", stickiness::flushed_rules),
         both_families("flushed_routing_tables_are_repaired", stickiness::flushed_tables),
+        both_families("whatever_becomes_of_interfaces_nothing_leaks_and_all_is_right", churn::rounds),
         both_families("an_interface_that_comes_later_is_used", beginning::interface_comes_later),
         each_family("an_uplink_that_is_dead_from_the_beginning_is_not_used", beginning::dead_from_the_beginning),
         each_family("flows_that_are_older_than_the_daemon_stay", beginning::older_flows),

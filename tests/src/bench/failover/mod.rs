@@ -95,6 +95,12 @@ pub struct Trial {
     /// From the fault to the answer.
     #[serde(rename = "ms", serialize_with = "super::distribution::milliseconds")]
     pub took: Duration,
+    /// From the end of the fault to when the uplink was trusted again.
+    #[serde(
+        rename = "returned_ms",
+        serialize_with = "super::distribution::milliseconds"
+    )]
+    pub returned: Duration,
 }
 
 /// All trials of a fault.
@@ -125,9 +131,35 @@ impl Series {
         self.fault.demand(self.interval)
     }
 
+    /// The soonest return.
+    #[must_use]
+    pub fn soonest_return(&self) -> Option<Duration> {
+        self.trials.iter().map(|trial| trial.returned).min()
+    }
+
+    /// Before that no uplink may be trusted again: five good rounds in a row are required, of which
+    /// the first may come at once.
+    #[must_use]
+    pub fn no_return_before(&self) -> Duration {
+        self.interval * 4
+    }
+
+    /// Whether no uplink was trusted sooner than is configured.
+    #[must_use]
+    pub fn returns_hold(&self) -> bool {
+        self.soonest_return()
+            .is_some_and(|soonest| soonest >= self.no_return_before())
+    }
+
     /// Whether what is demanded holds; a series without trials shows nothing.
     #[must_use]
     pub fn holds(&self) -> bool {
+        self.returns_hold() && self.failovers_hold()
+    }
+
+    /// Whether what is demanded of failovers holds.
+    #[must_use]
+    pub fn failovers_hold(&self) -> bool {
         match (self.distribution(), self.demand()) {
             (None, _) => false,
             (Some(_), None) => true,
@@ -165,6 +197,7 @@ mod tests {
         let trial = |took: &u64| Trial {
             family: Family::Ipv4,
             took: Duration::from_millis(*took),
+            returned: Duration::from_millis(2100),
         };
         Series {
             fault,
@@ -179,6 +212,14 @@ mod tests {
         assert!(!series(Fault::BlackHole, &[1100, 1600, 2400]).holds());
         assert!(!series(Fault::BlackHole, &[1100, 1400, 2600]).holds());
         assert!(!series(Fault::BlackHole, &[]).holds());
+    }
+
+    #[test]
+    fn a_return_that_comes_sooner_than_configured_is_told() {
+        let mut series = series(Fault::Carrier, &[3, 4, 5]);
+        assert!(series.holds());
+        series.trials[1].returned = Duration::from_millis(1999);
+        assert!(!series.holds() && series.failovers_hold());
     }
 
     #[test]

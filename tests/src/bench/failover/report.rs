@@ -24,8 +24,11 @@ pub fn show(terminal: &Terminal, measured: &Measured) {
     }
     for series in &measured.series {
         if let Some(text) = demanded(series) {
-            terminal.verdict(series.holds(), text);
+            terminal.verdict(series.failovers_hold(), text);
         }
+        let soonest = Short(series.no_return_before());
+        let text = format!("{}: no return before {soonest}", series.fault);
+        terminal.verdict(series.returns_hold(), text);
     }
 }
 
@@ -37,12 +40,18 @@ fn table(measured: &Measured) -> Table {
         ("MEDIAN", Align::Right),
         ("P90", Align::Right),
         ("MAX", Align::Right),
+        ("SOONEST RETURN", Align::Right),
     ]);
     for series in &measured.series {
         let mut row = vec![series.fault.to_string(), series.trials.len().to_string()];
         if let Some(found) = series.distribution() {
             let figures = [found.min, found.median, found.p90, found.max];
             row.extend(figures.map(|figure| Short(figure).to_string()));
+            row.extend(
+                series
+                    .soonest_return()
+                    .map(|soonest| Short(soonest).to_string()),
+            );
         }
         table.row(row);
     }
@@ -69,6 +78,7 @@ pub fn json(measured: &Measured) -> Value {
             "distribution_ms": series.distribution(),
             "demanded_median_ms": demand.map(|demand| demand.median.as_secs_f64() * 1e3),
             "demanded_max_ms": demand.and_then(|demand| demand.max).map(|max| max.as_secs_f64() * 1e3),
+            "no_return_before_ms": series.no_return_before().as_secs_f64() * 1e3,
             "ok": series.holds(),
         })
     });

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use failover::family::Family;
 use failover_common::maps;
+use jiff::Timestamp;
 
 use super::{Fault, Measured, Series, Trial};
 use crate::bench::Machine;
@@ -159,10 +160,32 @@ impl Bench<'_> {
             .wait_until("the main uplink is down", FAILOVER_WITHIN, down)
             .await?;
         self.heal(fault).await?;
+        let returned = self.returned(Timestamp::now()).await?;
         if let Some(busy) = busy {
             busy.finish().await;
         }
-        Ok(Trial { family, took })
+        Ok(Trial {
+            family,
+            took,
+            returned,
+        })
+    }
+
+    /// How long after the fault was over the uplink is trusted again, in the family that is the first.
+    async fn returned(&self, healed: Timestamp) -> Result<Duration, LabError> {
+        let up = |status: &Status| status.is("main", State::Up);
+        let status = self
+            .daemon
+            .wait_until("the main uplink is up again", HEALED_WITHIN, up)
+            .await?;
+        let main = status.uplink("main");
+        let since = main.and_then(|main| main.since.parse::<Timestamp>().ok());
+        let since = since.ok_or_else(|| LabError::Io {
+            what: "read since when the main uplink is up".to_owned(),
+            source: std::io::Error::other(status.to_string()),
+        })?;
+        // It is negative where the uplink was trusted before the fault was over.
+        Ok(Duration::try_from(since.duration_since(healed)).unwrap_or_default())
     }
 
     /// Both uplinks are up over both families, and new flows go by the main one.
