@@ -21,8 +21,8 @@ pub(crate) fn trials() -> Vec<SystemTest> {
 }
 
 /// How many instructions the verifier may look at in each program: what that of Linux 6.1 looks at,
-/// which prunes less than later ones, and two fifths more for other kernels and compilers. It stops at a million; what comes near takes long
-/// to load, and fails on kernels whose verifier prunes less.
+/// which prunes less than later ones, and two fifths more for other kernels and compilers. It stops at
+/// a million; what comes near takes long to load.
 const BUDGETS: [(&str, u32); 8] = [
     ("fo_arm_in", 30_300),
     ("fo_arm_out", 13_000),

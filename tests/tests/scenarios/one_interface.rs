@@ -126,7 +126,9 @@ pub(crate) async fn one_arm_reserve(case: &Case, family: Family) -> Outcome {
 async fn all_new_flows_go_by(scene: &Scene, family: Family, uplink: u8) -> Outcome {
     for protocol in Protocol::ALL {
         let tally = scene.new_flows(protocol, family, 30).await?;
-        assert_eq!(tally.on(uplink), 30, "{protocol}: {tally}");
+        // One may happen to have the port of an earlier flow, which is on another uplink.
+        assert_eq!((tally.unanswered, tally.elsewhere), (0, 0), "{tally}");
+        assert!(tally.on(uplink) >= 28, "{protocol}: {tally}");
     }
     Ok(())
 }
