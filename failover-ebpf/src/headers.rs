@@ -110,8 +110,10 @@ struct Upper {
     source: Address,
     destination: Address,
     at: usize,
-    /// Where the packet ends by its IP header; what stands behind is padding.
-    end: usize,
+    /// From here on the packet is as long as its IP header says; what stands behind is padding.
+    from: usize,
+    /// The length that the IP header says.
+    length: u16,
 }
 
 enum Internet {
@@ -165,7 +167,8 @@ fn read_ipv4<const HEADER: usize>(packet: &Packet<'_, HEADER>, at: usize) -> Int
         source: Address::from_ipv4(source),
         destination: Address::from_ipv4(destination),
         at: packet.any_offset(at + length),
-        end: end(packet, at, u16::from_be_bytes([length_high, length_low])),
+        from: at,
+        length: u16::from_be_bytes([length_high, length_low]),
     })
 }
 
@@ -188,11 +191,8 @@ fn read_ipv6<const HEADER: usize>(packet: &Packet<'_, HEADER>, at: usize) -> Int
         source: Address::new([s0, s1]),
         destination: Address::new([d0, d1]),
         at: packet.any_offset(at + 40),
-        end: end(
-            packet,
-            at + 40,
-            u16::from_be_bytes([length_high, length_low]),
-        ),
+        from: at + 40,
+        length: u16::from_be_bytes([length_high, length_low]),
     };
     for _ in 0..EXTENSION_HEADERS {
         if !is_extension(upper.protocol) {
@@ -221,13 +221,15 @@ fn read_ipv6<const HEADER: usize>(packet: &Packet<'_, HEADER>, at: usize) -> Int
     }
 }
 
-/// Where a packet ends by its header; an offloaded packet of more than 64 kB has no length there.
-#[inline(always)]
-fn end<const HEADER: usize>(packet: &Packet<'_, HEADER>, from: usize, length: u16) -> usize {
-    if length == 0 {
-        (packet.length() as usize).saturating_sub(HEADER)
-    } else {
-        from + usize::from(length)
+impl Upper {
+    /// Where the packet ends; an offloaded one of more than 64 kB does not say how long it is.
+    #[inline(always)]
+    fn end<const HEADER: usize>(&self, packet: &Packet<'_, HEADER>) -> usize {
+        if self.length == 0 {
+            (packet.length() as usize).saturating_sub(HEADER)
+        } else {
+            self.from + usize::from(self.length)
+        }
     }
 }
 
@@ -254,7 +256,7 @@ fn read_tuple<const HEADER: usize>(
         tuple.source_port = (ports >> 16) as u16;
         tuple.destination_port = ports as u16;
         if whole && upper.protocol == TCP {
-            tuple.tcp = Segment::read(packet, upper.at, upper.end)?;
+            tuple.tcp = Segment::read(packet, upper.at, upper.end(packet))?;
         }
     } else if !packet.reaches(upper.at) {
         return None;

@@ -56,7 +56,9 @@ fn follow(key: &FlowKey, flow: &mut Flow, next: u32) {
         });
     } else {
         flow.out_next = next;
-        flow.sequenced = true;
+        if !flow.sequenced {
+            flow.sequenced = true;
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! What the programs note of users' traffic.
 
 use aya::maps::{Array, MapData, PerCpuArray, RingBuf};
-use failover_common::{TrafficNews, UplinkConnections, UplinkLiveness, maps};
+use failover_common::{Liveness, TrafficNews, UplinkConnections, UplinkLiveness, maps};
 
 use super::ProgramsError;
 use super::loaded::{Loaded, checked, failed};
@@ -32,6 +32,30 @@ impl Loaded {
             .try_fold(UplinkConnections::default(), |sum, bytes| {
                 Ok(sum.plus(checked(maps::CONNECTIONS, bytes)?))
             })
+    }
+
+    /// From now on users are answered all the time, as they are by a line that works.
+    ///
+    /// # Errors
+    /// When there is no such map, or the kernel refuses.
+    pub fn answer_users(&mut self) -> Result<(), ProgramsError> {
+        let name = maps::LIVENESS;
+        let map = self.ebpf.map_mut(name);
+        let map = map.ok_or_else(|| ProgramsError::Missing(format!("map {name}")))?;
+        let mut map: Array<&mut MapData, [u8; size_of::<UplinkLiveness>()]> =
+            Array::try_from(map).map_err(failed(name))?;
+        let answered = Liveness {
+            answered_ns: u64::MAX,
+            ..Liveness::default()
+        };
+        let both: [u8; size_of::<UplinkLiveness>()] = bytemuck::cast(UplinkLiveness {
+            ipv4: answered,
+            ipv6: answered,
+        });
+        for uplink in 1..=maps::UPLINK_CAPACITY {
+            map.set(uplink, both, 0).map_err(failed(name))?;
+        }
+        Ok(())
     }
 
     /// What was told since this was last asked.

@@ -146,6 +146,7 @@ async fn measure(
     for part in [Part::Same, Part::New(LAN_IN), Part::New(LAN_OUT)] {
         let bpffs = lab.bpffs();
         let work = move |loaded: &mut Loaded, wiring: &Wiring| {
+            loaded.answer_users()?;
             let bench = Bench {
                 loaded,
                 wiring,
