@@ -95,7 +95,7 @@ pub struct Trial {
     /// From the fault to the answer.
     #[serde(rename = "ms", serialize_with = "super::distribution::milliseconds")]
     pub took: Duration,
-    /// From the end of the fault to when the uplink was trusted again.
+    /// From the begin of the repair to when the uplink was trusted again.
     #[serde(
         rename = "returned_ms",
         serialize_with = "super::distribution::milliseconds"

@@ -159,8 +159,9 @@ impl Bench<'_> {
         self.daemon
             .wait_until("the main uplink is down", FAILOVER_WITHIN, down)
             .await?;
+        let repair = Timestamp::now();
         self.heal(fault).await?;
-        let returned = self.returned(Timestamp::now()).await?;
+        let returned = self.returned(repair).await?;
         if let Some(busy) = busy {
             busy.finish().await;
         }
@@ -171,8 +172,8 @@ impl Bench<'_> {
         })
     }
 
-    /// How long after the fault was over the uplink is trusted again, in the family that is the first.
-    async fn returned(&self, healed: Timestamp) -> Result<Duration, LabError> {
+    /// How long after the repair began the uplink is trusted again, in the family that is the first.
+    async fn returned(&self, repair: Timestamp) -> Result<Duration, LabError> {
         let up = |status: &Status| status.is("main", State::Up);
         let status = self
             .daemon
@@ -184,8 +185,8 @@ impl Bench<'_> {
             what: "read since when the main uplink is up".to_owned(),
             source: std::io::Error::other(status.to_string()),
         })?;
-        // It is negative where the uplink was trusted before the fault was over.
-        Ok(Duration::try_from(since.duration_since(healed)).unwrap_or_default())
+        // It is negative where the uplink was trusted before that.
+        Ok(Duration::try_from(since.duration_since(repair)).unwrap_or_default())
     }
 
     /// Both uplinks are up over both families, and new flows go by the main one.
