@@ -137,11 +137,12 @@ impl Series {
         self.trials.iter().map(|trial| trial.returned).min()
     }
 
-    /// Before that no uplink may be trusted again: five good rounds in a row are required, of which
-    /// the first may come at once.
+    /// Before that no uplink may be trusted again: five good rounds in a row are required. The first
+    /// may come at once, and the second after 46 hundredths of an interval where its probing begins
+    /// anew.
     #[must_use]
     pub fn no_return_before(&self) -> Duration {
-        self.interval * 4
+        self.interval * 346 / 100
     }
 
     /// Whether no uplink was trusted sooner than is configured.
@@ -197,7 +198,7 @@ mod tests {
         let trial = |took: &u64| Trial {
             family: Family::Ipv4,
             took: Duration::from_millis(*took),
-            returned: Duration::from_millis(2100),
+            returned: Duration::from_millis(1730),
         };
         Series {
             fault,
@@ -218,7 +219,7 @@ mod tests {
     fn a_return_that_comes_sooner_than_configured_is_told() {
         let mut series = series(Fault::Carrier, &[3, 4, 5]);
         assert!(series.holds());
-        series.trials[1].returned = Duration::from_millis(1999);
+        series.trials[1].returned = Duration::from_millis(1729);
         assert!(!series.holds() && series.failovers_hold());
     }
 
