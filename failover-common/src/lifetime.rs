@@ -6,8 +6,6 @@
 use crate::{Flow, FlowKey, Phase};
 
 const SECOND_NS: u64 = 1_000_000_000;
-/// No flow lives shorter than this.
-const SHORTEST_NS: u64 = 30 * SECOND_NS;
 
 /// IP protocol numbers (IANA).
 pub mod protocol {
@@ -46,9 +44,7 @@ pub const fn lifetime_ns(protocol: u8, phase: Phase) -> u64 {
 #[must_use]
 #[inline(always)]
 pub const fn is_alive(key: &FlowKey, flow: &Flow, now_ns: u64) -> bool {
-    let silent_ns = now_ns.saturating_sub(flow.seen_ns);
-    // Nearly always, and quickly told.
-    silent_ns <= SHORTEST_NS || silent_ns <= lifetime_ns(key.protocol, flow.phase)
+    now_ns.saturating_sub(flow.seen_ns) <= lifetime_ns(key.protocol, flow.phase)
 }
 
 #[cfg(test)]

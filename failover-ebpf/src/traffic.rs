@@ -56,9 +56,7 @@ fn follow(key: &FlowKey, flow: &mut Flow, next: u32) {
         });
     } else {
         flow.out_next = next;
-        if !flow.sequenced {
-            flow.sequenced = true;
-        }
+        flow.sequenced = true;
     }
 }
 

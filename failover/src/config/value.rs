@@ -78,17 +78,16 @@ pub(super) fn duration(value: &Value<'_>, range: RangeInclusive<Duration>) -> Re
 }
 
 fn parse_duration(text: &str) -> Option<Duration> {
+    let units = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000)];
+    with_unit(text, &units).map(Duration::from_millis)
+}
+
+/// A whole number with one of these units, in the smallest.
+fn with_unit(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     let unit_at = text.find(|c: char| !c.is_ascii_digit())?;
     let (number, unit) = text.split_at_checked(unit_at)?;
-    let milliseconds = match unit {
-        "ms" => 1,
-        "s" => 1_000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        _ => return None,
-    };
-    let number: u64 = number.parse().ok()?;
-    number.checked_mul(milliseconds).map(Duration::from_millis)
+    let (_, worth) = units.iter().find(|(name, _)| *name == unit)?;
+    number.parse::<u64>().ok()?.checked_mul(*worth)
 }
 
 /// A number of bytes of a range, a whole number of `kB`, `MB` or `GB`.
@@ -116,15 +115,8 @@ pub(super) fn size(value: &Value<'_>, otherwise: &str, range: RangeInclusive<u64
 }
 
 fn parse_size(text: &str) -> Option<u64> {
-    let unit_at = text.find(|c: char| !c.is_ascii_digit())?;
-    let (number, unit) = text.split_at_checked(unit_at)?;
-    let bytes = match unit {
-        "kB" => 1_000,
-        "MB" => 1_000_000,
-        "GB" => 1_000_000_000,
-        _ => return None,
-    };
-    number.parse::<u64>().ok()?.checked_mul(bytes)
+    let units = [("kB", 1_000), ("MB", 1_000_000), ("GB", 1_000_000_000)];
+    with_unit(text, &units)
 }
 
 /// What an interface's name may be.

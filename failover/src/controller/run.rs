@@ -309,8 +309,7 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
         {
             self.engine.traffic(*uplink, *family, answered, moment());
         }
-        self.engine
-            .round(report.uplink, report.family, &report.round, moment());
+        self.engine.round(*uplink, *family, round, moment());
     }
 
     fn heard(&mut self, report: TrafficReport) {

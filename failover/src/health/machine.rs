@@ -11,7 +11,7 @@ use super::Health;
 use super::damping::{Damping, KeptDamping};
 use super::quality::Quality;
 use super::reason::{LinkLoss, Reason};
-use super::round::{Places, PlanNumber, Round, RoundKind, Verdict};
+use super::round::{Places, PlanNumber, Round, Verdict};
 use super::thresholds::{Thresholds, demand};
 use super::traffic::{Evidence, Traffic};
 use super::window::{Silence, Window};
@@ -339,8 +339,7 @@ impl Machine {
         match (self.silence.as_mut(), verdict) {
             (Some(silence), Verdict::Bad) => {
                 if !self.window.overruled(round.sequence, verdict) {
-                    let counts = round.kind == RoundKind::Regular
-                        || corroborated.is_some_and(|since| since <= round.sent_at);
+                    let counts = round.counts(corroborated);
                     silence.since = silence.since.min(round.sent_at);
                     silence.rounds = silence.rounds.saturating_add(counts.into());
                 }

@@ -229,6 +229,12 @@ impl Round {
         (*first != Failure::Timeout && failures.all(|other| other == first)).then_some(first)
     }
 
+    /// Whether it counts in a row of bad ones: its turn had come, or it was sent after what
+    /// corroborates its silence.
+    pub(super) fn counts(&self, corroborated: Option<Instant>) -> bool {
+        self.kind == RoundKind::Regular || corroborated.is_some_and(|since| since <= self.sent_at)
+    }
+
     /// Whether an answer is missed by now.
     #[must_use]
     pub fn misses_answers(&self) -> bool {

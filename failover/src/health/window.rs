@@ -144,16 +144,12 @@ impl Window {
         verdict: Verdict,
         corroborated: Option<Instant>,
     ) -> usize {
-        let counts = |round: &Round| {
-            round.kind == RoundKind::Regular
-                || corroborated.is_some_and(|since| since <= round.sent_at)
-        };
         let row = |sequences: &mut dyn Iterator<Item = u64>| {
             let mut length = 0;
             for known in sequences.map_while(|sequence| self.rounds.get(&sequence)) {
                 match (known.round.kind, known.verdict) {
                     (_, Some(said)) if said == verdict => {
-                        length += usize::from(counts(&known.round));
+                        length += usize::from(known.round.counts(corroborated));
                     }
                     (RoundKind::Confirming, None) => {}
                     _ => break,
@@ -180,7 +176,7 @@ impl Window {
                 None => {}
                 Some(Verdict::Bad) => {
                     let before = silence.map_or(0, |known: Silence| known.rounds);
-                    let counts = known.round.kind == RoundKind::Regular;
+                    let counts = known.round.counts(None);
                     silence = Some(Silence {
                         since: known.round.sent_at,
                         rounds: before + u64::from(counts),
