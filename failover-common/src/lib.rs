@@ -11,6 +11,7 @@ pub mod flow;
 pub mod gateway;
 pub mod interface;
 pub mod lifetime;
+pub mod rules;
 pub mod selection;
 pub mod traffic;
 pub mod uplink;

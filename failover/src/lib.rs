@@ -20,6 +20,7 @@ pub mod kernel;
 pub mod mark;
 pub mod meter;
 pub mod network;
+pub mod policy;
 pub mod probe;
 pub mod reload;
 pub mod replay;

@@ -5,6 +5,9 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
+use std::str::FromStr;
+
+use thiserror::Error;
 
 use crate::family::{Family, PerFamily};
 use crate::interface::{InterfaceIndex, InterfaceName};
@@ -31,6 +34,29 @@ pub type Neighbours = BTreeMap<(InterfaceIndex, IpAddr), MacAddress>;
 /// The hardware address of an Ethernet interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct MacAddress(pub [u8; 6]);
+
+/// A text is no hardware address.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[error("`{0}` is no hardware address, such as 02:00:5e:10:00:01")]
+pub struct InvalidMacAddress(String);
+
+impl FromStr for MacAddress {
+    type Err = InvalidMacAddress;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let parts: Option<Vec<u8>> = text
+            .split(':')
+            .map(|part| {
+                let digits = part.len() == 2 && part.bytes().all(|c| c.is_ascii_hexdigit());
+                digits.then(|| u8::from_str_radix(part, 16).ok()).flatten()
+            })
+            .collect();
+        parts
+            .and_then(|parts| parts.try_into().ok())
+            .map(Self)
+            .ok_or_else(|| InvalidMacAddress(text.to_owned()))
+    }
+}
 
 impl fmt::Display for MacAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -4,12 +4,15 @@
 //! `value`, `target`, `probe`, `uplinks`, `settings`) → checks of settings against each other (`relations`).
 
 mod load;
+mod matching;
 mod model;
 mod on_up;
 mod probe;
 mod problem;
 mod quality;
 mod relations;
+mod rule;
+mod rules;
 mod section;
 mod settings;
 mod syntax;
@@ -25,6 +28,7 @@ pub use model::{
     ProbeConfig, QualityLimits, UplinkConfig,
 };
 pub use problem::{ConfigError, Problem, Rejected};
+pub use rule::{Addresses, MatchConfig, RuleConfig};
 pub use target::{
     DnsTarget, DomainName, Endpoint, ExecTarget, Host, HttpTarget, RecordType, Security, Statuses,
     Target,

@@ -8,9 +8,11 @@ use std::time::Duration;
 use ipnet::Ipv6Net;
 use serde::{Deserialize, Serialize};
 
+use super::rule::RuleConfig;
 use super::target::Target;
 use crate::interface::InterfaceName;
 use crate::mark::MarkMask;
+use crate::policy::{SetName, SetSource};
 use crate::uplink::{UplinkId, UplinkName};
 
 /// The whole configuration.
@@ -20,6 +22,10 @@ pub struct Config {
     pub uplinks: BTreeMap<UplinkName, UplinkConfig>,
     /// The interfaces behind which users are; may be empty.
     pub downlinks: BTreeSet<InterfaceName>,
+    /// Sets of addresses that rules name.
+    pub sets: BTreeMap<SetName, SetSource>,
+    /// Which uplinks new flows may use, where not all; the first that a flow matches decides.
+    pub rules: Vec<RuleConfig>,
     /// Where new flows are given their uplink.
     pub mode: ModeSetting,
     /// What makes flows go together.
@@ -152,7 +158,7 @@ pub enum Nat {
 }
 
 /// What makes flows go together.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Affinity {
     /// Nothing: each flow on its own.
     #[default]

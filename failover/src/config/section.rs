@@ -288,7 +288,7 @@ fn unknown_key(map: &Value<'_>, entry: &Entry, keys: &Keys) -> Problem {
 }
 
 /// The word that a typing error or two lead away from.
-pub(super) fn nearest(found: &str, words: &[&'static str]) -> Option<&'static str> {
+pub(super) fn nearest<'w>(found: &str, words: &[&'w str]) -> Option<&'w str> {
     let found = found.to_ascii_lowercase().replace('-', "_");
     words
         .iter()

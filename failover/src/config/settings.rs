@@ -1,13 +1,15 @@
 //! The keys that concern all uplinks, and the whole file.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
+use super::matching::Known;
 use super::model::{Affinity, Config, ModeSetting, Mss, Nat, OnDown, OnUp, ProbeConfig};
 use super::on_up::on_up;
 use super::probe::probe;
 use super::relations;
+use super::rules::{rules, sets};
 use super::section::{Given, Keys, Problems, Read, Section, Value};
 use super::tree::Content;
 use super::uplinks::{Defaults, uplinks};
@@ -20,6 +22,8 @@ const KEYS: Keys = Keys {
     known: &[
         "uplinks",
         "downlinks",
+        "sets",
+        "rules",
         "mode",
         "nat",
         "probe",
@@ -31,7 +35,7 @@ const KEYS: Keys = Keys {
         "state_dir",
         "bpffs",
     ],
-    later: &["rules"],
+    later: &[],
 };
 const FLOW_KEYS: Keys = Keys {
     known: &["affinity", "on_down", "on_up", "mss", "capacity"],
@@ -61,7 +65,7 @@ const MODE: [(&str, ModeSetting); 3] = [
     ("classic", ModeSetting::Classic),
 ];
 pub(super) const NAT: [(&str, Nat); 2] = [("masquerade", Nat::Masquerade), ("none", Nat::None)];
-const AFFINITY: [(&str, Affinity); 3] = [
+pub(super) const AFFINITY: [(&str, Affinity); 3] = [
     ("flow", Affinity::Flow),
     ("pair", Affinity::Pair),
     ("source", Affinity::Source),
@@ -137,12 +141,28 @@ pub(super) fn config(root: &Value<'_>) -> Read<Config> {
         "a map of one uplink or more, such as {fiber: {interface: eth1}}",
     );
     let downlinks = section.read("downlinks", downlinks);
+    let sets = section.read("sets", sets);
 
     let mask = match &marks {
         Given::Absent => Some(MarkMask::DEFAULT),
         Given::Bad => None,
         Given::Good(mask, _) => Some(*mask),
     };
+    let known = Known {
+        uplinks: uplinks.good().map(|(all, _)| all.keys().cloned().collect()),
+        downlinks: match &downlinks {
+            Given::Absent => Some(BTreeSet::new()),
+            Given::Bad => None,
+            Given::Good(all, _) => Some(all.iter().map(|(name, _)| name.clone()).collect()),
+        },
+        sets: match &sets {
+            Given::Absent => Some(&BTreeMap::new()),
+            Given::Bad => None,
+            Given::Good(all, _) => Some(all),
+        },
+        marks: mask.unwrap_or(MarkMask::DEFAULT),
+    };
+    let rules = section.read("rules", |v| rules(v, &known)).or(Vec::new());
     let mut misfits = Problems::default();
     if let Some(mask) = mask {
         if let Some((count, value)) = &how_many {
@@ -167,6 +187,8 @@ pub(super) fn config(root: &Value<'_>) -> Read<Config> {
             .flatten()
             .map(|(name, _)| name)
             .collect(),
+        sets: sets.ok().unwrap_or_default(),
+        rules,
         mode,
         affinity: flows.affinity.unwrap_or(Affinity::Flow),
         mss: flows.mss.unwrap_or(Mss::Auto),

@@ -20,6 +20,7 @@ mod traffic;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
 use jiff::Timestamp;
@@ -34,6 +35,7 @@ use crate::flows::{Surroundings, Uplinks};
 use crate::health::{Blame, Blamed, Round, Transition};
 use crate::interface::{InterfaceIndex, InterfaceName};
 use crate::network::{Link, NetworkView};
+use crate::policy::{Policy, SetSource, Sets};
 use crate::probe::ProbePlan;
 use crate::select::{Candidate, Pool, select};
 use crate::state::RememberedHealth;
@@ -74,6 +76,7 @@ pub struct Engine {
     pub(super) view: NetworkView,
     pub(super) uplinks: BTreeMap<UplinkId, Uplink>,
     pools: PerFamily<Pool>,
+    pub(super) policy: Arc<Policy>,
     pub(super) owed: BTreeSet<(UplinkId, Family)>,
     /// Addresses that uplinks had, and whose flows are not forgotten yet.
     pub(super) former: BTreeSet<(UplinkId, IpAddr)>,
@@ -113,6 +116,7 @@ impl Engine {
             })
             .collect();
         let mut engine = Self {
+            policy: policy(&config, &Sets::new()),
             config,
             picked_by,
             view: NetworkView::default(),
@@ -377,6 +381,21 @@ impl Engine {
             self.notices.extend(uplink.notices(now));
         }
     }
+}
+
+/// The rules with the addresses of these sets, and of those that the configuration has itself.
+pub(super) fn policy(config: &Config, files: &Sets) -> Arc<Policy> {
+    let inline = config
+        .sets
+        .iter()
+        .filter_map(|(name, source)| match source {
+            SetSource::Inline(set) => Some((name.clone(), Arc::clone(set))),
+            SetSource::File(_) => None,
+        });
+    let mut sets = files.clone();
+    sets.extend(inline);
+    let rules = config.rules.iter().map(|rule| rule.resolve(&sets));
+    Policy::new(rules.collect())
 }
 
 fn tracing_transition(id: UplinkId, family: Family, transition: Option<&Transition>) {

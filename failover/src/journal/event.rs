@@ -249,6 +249,10 @@ impl Event {
                 | Change::UplinkChanged { uplink, .. } => uplink == name,
                 Change::DownlinkAdded { .. }
                 | Change::DownlinkRemoved { .. }
+                | Change::RuleAdded { .. }
+                | Change::RuleRemoved { .. }
+                | Change::RuleChanged { .. }
+                | Change::RulesReordered
                 | Change::SettingChanged { .. } => false,
             }),
             _ => self.uplink() == Some(name),

@@ -46,6 +46,23 @@ pub enum Change {
         /// Its interface.
         interface: InterfaceName,
     },
+    /// A rule came.
+    RuleAdded {
+        /// Its name.
+        rule: String,
+    },
+    /// A rule went.
+    RuleRemoved {
+        /// Its name.
+        rule: String,
+    },
+    /// A rule means something else.
+    RuleChanged {
+        /// Its name.
+        rule: String,
+    },
+    /// Rules stand in another order.
+    RulesReordered,
     /// A setting of the whole is another.
     SettingChanged {
         /// The key, as in `flows.affinity`.
@@ -70,6 +87,10 @@ impl fmt::Display for Change {
             } => write!(f, "{uplink}: {key} {from} -> {to}"),
             Self::DownlinkAdded { interface } => write!(f, "downlink {interface} added"),
             Self::DownlinkRemoved { interface } => write!(f, "downlink {interface} removed"),
+            Self::RuleAdded { rule } => write!(f, "rule {rule} added"),
+            Self::RuleRemoved { rule } => write!(f, "rule {rule} removed"),
+            Self::RuleChanged { rule } => write!(f, "rule {rule} changed"),
+            Self::RulesReordered => f.write_str("rules in another order"),
             Self::SettingChanged { key, from, to } => write!(f, "{key} {from} -> {to}"),
         }
     }

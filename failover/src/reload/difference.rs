@@ -3,6 +3,7 @@
 //! Every field is named: one that is added to the configuration and not compared here does not
 //! compile.
 
+use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::time::Duration;
 
@@ -10,7 +11,8 @@ use crate::config::{Band, Config, Percent, ProbeConfig, QualityLimits, UplinkCon
 use crate::identity::Ids;
 use crate::reload::Change;
 use crate::reload::changes::Change::{
-    DownlinkAdded, DownlinkRemoved, SettingChanged, UplinkAdded, UplinkChanged, UplinkRemoved,
+    DownlinkAdded, DownlinkRemoved, RuleAdded, RuleChanged, RuleRemoved, RulesReordered,
+    SettingChanged, UplinkAdded, UplinkChanged, UplinkRemoved,
 };
 use crate::uplink::{UplinkId, UplinkName};
 
@@ -26,6 +28,43 @@ pub(super) fn difference(old: Identified<'_>, new: Identified<'_>) -> Vec<Change
     let mut changes = uplinks(old, new);
     changes.extend(downlinks(old.config, new.config));
     changes.extend(settings(old.config, new.config));
+    changes.extend(rules(old.config, new.config));
+    changes
+}
+
+/// Rules by their names; the order counts where it is another for those that stay.
+fn rules(old: &Config, new: &Config) -> Vec<Change> {
+    let find = |config: &Config, name: &str| {
+        let mut rules = config.rules.iter();
+        rules.find(|rule| rule.name == name).cloned()
+    };
+    let rule = |name: &str| name.to_owned();
+    let mut changes = Vec::new();
+    for before in &old.rules {
+        match find(new, &before.name) {
+            None => changes.push(RuleRemoved {
+                rule: rule(&before.name),
+            }),
+            Some(after) if !before.means(&after) => changes.push(RuleChanged {
+                rule: rule(&before.name),
+            }),
+            Some(_) => {}
+        }
+    }
+    let added = new
+        .rules
+        .iter()
+        .filter(|rule| find(old, &rule.name).is_none());
+    changes.extend(added.map(|added| RuleAdded {
+        rule: rule(&added.name),
+    }));
+    let common = |config: &Config, other: &Config| -> Vec<String> {
+        let names = config.rules.iter().map(|rule| rule.name.clone());
+        names.filter(|name| find(other, name).is_some()).collect()
+    };
+    if common(old, new) != common(new, old) {
+        changes.push(RulesReordered);
+    }
     changes
 }
 
@@ -196,6 +235,8 @@ fn settings(old: &Config, new: &Config) -> impl Iterator<Item = Change> {
     let Config {
         uplinks: _,
         downlinks: _,
+        sets,
+        rules: _,
         mode,
         affinity,
         mss,
@@ -208,6 +249,12 @@ fn settings(old: &Config, new: &Config) -> impl Iterator<Item = Change> {
         bpffs,
     } = new;
     let mut keys = Keys::default();
+    for name in old.sets.keys().chain(sets.keys()).collect::<BTreeSet<_>>() {
+        let (before, after) = (old.sets.get(name), sets.get(name));
+        keys.compare_by(&format!("sets.{name}"), &before, &after, |set| {
+            set.map_or_else(|| "none".to_owned(), ToString::to_string)
+        });
+    }
     keys.compare("mode", &old.mode, mode);
     keys.compare("flows.affinity", &old.affinity, affinity);
     keys.compare("flows.mss", &old.mss, mss);

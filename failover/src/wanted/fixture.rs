@@ -11,6 +11,7 @@ use crate::health::Health;
 use crate::interface::InterfaceIndex;
 use crate::mark::MarkMask;
 use crate::network::{LinkLayer, MacAddress};
+use crate::policy::Policy;
 use crate::select::{Candidate, Standing, select};
 use crate::status::State;
 use crate::uplink::UplinkId;
@@ -57,6 +58,8 @@ pub(crate) fn three_uplinks() -> Situation {
         narrow: Narrow::new(),
         affinity: Affinity::Flow,
         pools,
+        policy: Policy::new(Vec::new()),
+        rule_pools: Vec::new(),
         picked_by: PickedBy::Nftables,
     }
 }

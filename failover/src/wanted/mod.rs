@@ -19,6 +19,7 @@ pub(crate) mod fixture;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::Ipv6Net;
 
@@ -28,6 +29,7 @@ use crate::family::{Family, PerFamily};
 use crate::interface::{InterfaceIndex, InterfaceName};
 use crate::mark::MarkMask;
 use crate::network::{LinkLayer, MacAddress};
+use crate::policy::{Policy, RulePool};
 use crate::select::Pool;
 use crate::status::State;
 use crate::uplink::UplinkId;
@@ -52,6 +54,10 @@ pub struct Situation {
     pub affinity: Affinity,
     /// Who new flows go to, by family.
     pub pools: PerFamily<Pool>,
+    /// The user's rules.
+    pub policy: Arc<Policy>,
+    /// Who the flows of rules go to, by the position of their pool.
+    pub rule_pools: Vec<RulePool>,
     /// Who picks the uplink of a new flow.
     pub picked_by: PickedBy,
 }

@@ -1,0 +1,121 @@
+//! A rule as the configuration has it: its named sets may be in files of their own.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::tree::Place;
+use crate::flows::Protocol;
+use crate::interface::InterfaceName;
+use crate::network::MacAddress;
+use crate::policy::{
+    AddressSet, Dscp, MarkMatch, Matching, Otherwise, PortSet, Rule, SetName, Sets, Via,
+};
+
+/// One rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuleConfig {
+    /// What people call it; unique.
+    pub name: String,
+    /// Where it stands in the file.
+    pub place: Place,
+    /// Which packets it is for.
+    pub matching: MatchConfig,
+    /// Which uplinks they may use.
+    pub via: Via,
+    /// What becomes of them when none of these is usable.
+    pub otherwise: Otherwise,
+}
+
+/// Which packets a rule is for; `None` is any.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MatchConfig {
+    /// The downlinks that they came in by.
+    pub interfaces: Option<BTreeSet<InterfaceName>>,
+    /// Where they come from.
+    pub source: Option<Addresses>,
+    /// Where they go.
+    pub destination: Option<Addresses>,
+    /// What they speak.
+    pub protocols: Option<BTreeSet<Protocol>>,
+    /// The ports that they come from.
+    pub source_ports: Option<PortSet>,
+    /// The ports that they go to.
+    pub ports: Option<PortSet>,
+    /// Their code points.
+    pub dscp: Option<BTreeSet<Dscp>>,
+    /// Their marks.
+    pub marks: Option<BTreeSet<MarkMatch>>,
+    /// The hardware addresses that they come from.
+    pub macs: Option<BTreeSet<MacAddress>>,
+}
+
+/// Addresses that the configuration has, and sets that it names.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Addresses {
+    /// Those that it has.
+    pub inline: AddressSet,
+    /// The sets.
+    pub sets: BTreeSet<SetName>,
+}
+
+impl RuleConfig {
+    /// Whether it says the same as another, wherever they stand.
+    #[must_use]
+    pub fn means(&self, other: &Self) -> bool {
+        let Self {
+            name: _,
+            place: _,
+            matching,
+            via,
+            otherwise,
+        } = self;
+        *matching == other.matching && *via == other.via && *otherwise == other.otherwise
+    }
+
+    /// The rule with the addresses of these sets. One that is not among them has no address.
+    #[must_use]
+    pub fn resolve(&self, sets: &Sets) -> Rule {
+        let MatchConfig {
+            interfaces,
+            source,
+            destination,
+            protocols,
+            source_ports,
+            ports,
+            dscp,
+            marks,
+            macs,
+        } = self.matching.clone();
+        let resolved =
+            |addresses: Option<Addresses>| addresses.map(|addresses| addresses.resolve(sets));
+        Rule {
+            name: self.name.clone(),
+            matching: Matching {
+                interfaces,
+                source: resolved(source),
+                destination: resolved(destination),
+                protocols,
+                source_ports,
+                ports,
+                dscp,
+                marks,
+                macs,
+            },
+            via: self.via.clone(),
+            otherwise: self.otherwise,
+        }
+    }
+}
+
+impl Addresses {
+    fn resolve(&self, sets: &Sets) -> Arc<AddressSet> {
+        let mut named = self.sets.iter().filter_map(|name| sets.get(name));
+        if let (true, Some(only), None) = (self.inline.is_empty(), named.next(), named.next()) {
+            // The same for all rules that name it.
+            return Arc::clone(only);
+        }
+        let named = self.sets.iter().filter_map(|name| sets.get(name));
+        let all = named.map(AsRef::as_ref).chain([&self.inline]);
+        Arc::new(AddressSet::union(all))
+    }
+}

@@ -1,0 +1,399 @@
+//! Sets of addresses: prefixes, ranges and single addresses of both families, as disjoint ranges.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
+
+use ipnet::IpNet;
+use thiserror::Error;
+
+use crate::family::{Family, PerFamily};
+
+/// Addresses from one to another of the same family, both included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AddressRange {
+    first: IpAddr,
+    last: IpAddr,
+}
+
+/// Why a text is no range of addresses.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum InvalidAddresses {
+    /// It is neither an address nor a prefix nor a range.
+    #[error(
+        "an address (192.0.2.1), a prefix (192.0.2.0/24) or a range (192.0.2.10-192.0.2.19), of IPv4 or IPv6"
+    )]
+    Unreadable,
+    /// A prefix with bits set behind it.
+    #[error("a prefix with no bits set behind it: {0}")]
+    HostBits(IpNet),
+    /// A range of two families.
+    #[error("a range whose ends are of the same family")]
+    Families,
+    /// A range that ends before it begins.
+    #[error("a range whose first address is not behind its last one")]
+    Backwards,
+}
+
+impl AddressRange {
+    /// A range; `None` if its ends are of two families or it ends before it begins.
+    #[must_use]
+    pub fn new(first: IpAddr, last: IpAddr) -> Option<Self> {
+        (Family::of(first) == Family::of(last) && first <= last).then_some(Self { first, last })
+    }
+
+    /// The family.
+    #[must_use]
+    pub const fn family(&self) -> Family {
+        Family::of(self.first)
+    }
+
+    /// The first address.
+    #[must_use]
+    pub const fn first(&self) -> IpAddr {
+        self.first
+    }
+
+    /// The last address.
+    #[must_use]
+    pub const fn last(&self) -> IpAddr {
+        self.last
+    }
+
+    fn numbers(self) -> Numbers {
+        Numbers {
+            first: number(self.first),
+            last: number(self.last),
+        }
+    }
+}
+
+impl FromStr for AddressRange {
+    type Err = InvalidAddresses;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let address = |text: &str| {
+            text.trim()
+                .parse()
+                .map_err(|_| InvalidAddresses::Unreadable)
+        };
+        if let Some((first, last)) = text.split_once('-') {
+            let (first, last): (IpAddr, IpAddr) = (address(first)?, address(last)?);
+            if Family::of(first) != Family::of(last) {
+                return Err(InvalidAddresses::Families);
+            }
+            return Self::new(first, last).ok_or(InvalidAddresses::Backwards);
+        }
+        if text.contains('/') {
+            let net: IpNet = text.parse().map_err(|_| InvalidAddresses::Unreadable)?;
+            if net.trunc() != net {
+                return Err(InvalidAddresses::HostBits(net.trunc()));
+            }
+            let (first, last) = (net.network(), net.broadcast());
+            return Ok(Self { first, last });
+        }
+        let only = address(text)?;
+        Ok(Self {
+            first: only,
+            last: only,
+        })
+    }
+}
+
+impl fmt::Display for AddressRange {
+    /// As a prefix where it is one, such as `192.0.2.0/24`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.first == self.last {
+            return write!(f, "{}", self.first);
+        }
+        let mut prefixes = prefixes(self.family(), self.numbers());
+        match (prefixes.next(), prefixes.next()) {
+            (Some(only), None) => write!(f, "{only}"),
+            _ => write!(f, "{}-{}", self.first, self.last),
+        }
+    }
+}
+
+/// A range of addresses of one family as numbers, both ends included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct Numbers {
+    first: u128,
+    last: u128,
+}
+
+/// Any number of addresses of both families.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AddressSet {
+    ipv4: Vec<Numbers>,
+    ipv6: Vec<Numbers>,
+}
+
+impl AddressSet {
+    /// All addresses in any of these ranges.
+    #[must_use]
+    pub fn of(ranges: impl IntoIterator<Item = AddressRange>) -> Self {
+        let mut found: PerFamily<Vec<Numbers>> = PerFamily::default();
+        for range in ranges {
+            found.get_mut(range.family()).push(range.numbers());
+        }
+        Self {
+            ipv4: disjoint(found.ipv4),
+            ipv6: disjoint(found.ipv6),
+        }
+    }
+
+    /// All addresses of any of these sets.
+    #[must_use]
+    pub fn union<'s>(sets: impl IntoIterator<Item = &'s Self>) -> Self {
+        let (mut ipv4, mut ipv6) = (Vec::new(), Vec::new());
+        for set in sets {
+            ipv4.extend_from_slice(&set.ipv4);
+            ipv6.extend_from_slice(&set.ipv6);
+        }
+        Self {
+            ipv4: disjoint(ipv4),
+            ipv6: disjoint(ipv6),
+        }
+    }
+
+    const fn of_family(&self, family: Family) -> &Vec<Numbers> {
+        match family {
+            Family::Ipv4 => &self.ipv4,
+            Family::Ipv6 => &self.ipv6,
+        }
+    }
+
+    /// Whether it has no address of a family.
+    #[must_use]
+    pub const fn lacks(&self, family: Family) -> bool {
+        self.of_family(family).is_empty()
+    }
+
+    /// Whether it has no address.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.ipv4.is_empty() && self.ipv6.is_empty()
+    }
+
+    /// Whether it has this address.
+    #[must_use]
+    pub fn contains(&self, address: IpAddr) -> bool {
+        let ranges = self.of_family(Family::of(address));
+        let number = number(address);
+        let behind = ranges.partition_point(|range| range.first <= number);
+        behind
+            .checked_sub(1)
+            .and_then(|at| ranges.get(at))
+            .is_some_and(|range| number <= range.last)
+    }
+
+    /// Whether it has all addresses of another set in a family.
+    #[must_use]
+    pub fn covers(&self, other: &Self, family: Family) -> bool {
+        let ranges = self.of_family(family);
+        // Ranges are disjoint and never touch: what is covered is covered by one of them.
+        other.of_family(family).iter().all(|theirs| {
+            let behind = ranges.partition_point(|range| range.first <= theirs.first);
+            let before = behind.checked_sub(1).and_then(|at| ranges.get(at));
+            before.is_some_and(|range| theirs.last <= range.last)
+        })
+    }
+
+    /// Whether the two have an address of a family in common.
+    #[must_use]
+    pub fn meets(&self, other: &Self, family: Family) -> bool {
+        let (mut ours, mut theirs) = (
+            self.of_family(family).iter().peekable(),
+            other.of_family(family).iter().peekable(),
+        );
+        while let (Some(one), Some(two)) = (ours.peek(), theirs.peek()) {
+            if one.last < two.first {
+                ours.next();
+            } else if two.last < one.first {
+                theirs.next();
+            } else {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// The ranges of a family, ascending; none touches another.
+    pub fn ranges(&self, family: Family) -> impl Iterator<Item = AddressRange> {
+        self.of_family(family)
+            .iter()
+            .map(move |range| AddressRange {
+                first: address(family, range.first),
+                last: address(family, range.last),
+            })
+    }
+
+    /// The ranges of a family as numbers, first and last, ascending. Addresses are read as big-endian
+    /// numbers.
+    pub fn numbers(&self, family: Family) -> impl Iterator<Item = (u128, u128)> {
+        self.of_family(family)
+            .iter()
+            .map(|range| (range.first, range.last))
+    }
+
+    /// How many ranges it has.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.ipv4.len() + self.ipv6.len()
+    }
+}
+
+/// The prefixes that make up the addresses from one number to another.
+pub fn prefixes_of(family: Family, first: u128, last: u128) -> impl Iterator<Item = IpNet> {
+    prefixes(family, Numbers { first, last })
+}
+
+/// The largest prefixes that make up a range, ascending.
+fn prefixes(family: Family, range: Numbers) -> impl Iterator<Item = IpNet> {
+    let bits: u32 = match family {
+        Family::Ipv4 => 32,
+        Family::Ipv6 => 128,
+    };
+    let mut next = Some(range.first);
+    std::iter::from_fn(move || {
+        let first = next.filter(|first| *first <= range.last)?;
+        // As large as the first address allows, and as large as fits.
+        let aligned = first.trailing_zeros().min(bits);
+        let fits = match (range.last - first).checked_add(1) {
+            Some(count) => count.ilog2(),
+            None => 128,
+        };
+        let free = aligned.min(fits);
+        next = 1_u128
+            .checked_shl(free)
+            .and_then(|count| first.checked_add(count));
+        let length = u8::try_from(bits - free).ok()?;
+        IpNet::new(address(family, first), length).ok()
+    })
+}
+
+/// Sorted, those that overlap or touch joined.
+fn disjoint(mut ranges: Vec<Numbers>) -> Vec<Numbers> {
+    ranges.sort_unstable();
+    let mut joined: Vec<Numbers> = Vec::with_capacity(ranges.len());
+    for range in ranges {
+        match joined.last_mut() {
+            Some(before) if range.first <= before.last.saturating_add(1) => {
+                before.last = before.last.max(range.last);
+            }
+            _ => joined.push(range),
+        }
+    }
+    joined
+}
+
+fn number(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(address) => u128::from(u32::from(address)),
+        IpAddr::V6(address) => u128::from(address),
+    }
+}
+
+/// What lies beyond the family's last address is that address.
+fn address(family: Family, number: u128) -> IpAddr {
+    match family {
+        Family::Ipv4 => Ipv4Addr::from(u32::try_from(number).unwrap_or(u32::MAX)).into(),
+        Family::Ipv6 => Ipv6Addr::from(number).into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(ranges: &[&str]) -> AddressSet {
+        AddressSet::of(ranges.iter().map(|range| range.parse().unwrap()))
+    }
+
+    fn shown(set: &AddressSet, family: Family) -> Vec<String> {
+        set.ranges(family).map(|range| range.to_string()).collect()
+    }
+
+    #[test]
+    fn ranges_are_read_in_three_forms() {
+        for (text, shown) in [
+            ("192.0.2.1", "192.0.2.1"),
+            ("192.0.2.0/24", "192.0.2.0/24"),
+            ("192.0.2.0-192.0.2.255", "192.0.2.0/24"),
+            ("192.0.2.10 - 192.0.2.19", "192.0.2.10-192.0.2.19"),
+            ("0.0.0.0/0", "0.0.0.0/0"),
+            ("::/0", "::/0"),
+            ("fd00::1-fd00::4", "fd00::1-fd00::4"),
+        ] {
+            let range: AddressRange = text.parse().unwrap();
+            assert_eq!(range.to_string(), shown, "{text}");
+        }
+        for (text, error) in [
+            (
+                "192.0.2.1/24",
+                InvalidAddresses::HostBits("192.0.2.0/24".parse().unwrap()),
+            ),
+            ("192.0.2.9-192.0.2.1", InvalidAddresses::Backwards),
+            ("192.0.2.9-fd00::1", InvalidAddresses::Families),
+            ("192.0.2.0/33", InvalidAddresses::Unreadable),
+            ("example.org", InvalidAddresses::Unreadable),
+            ("", InvalidAddresses::Unreadable),
+        ] {
+            assert_eq!(text.parse::<AddressRange>(), Err(error), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_overlaps_or_touches_is_joined() {
+        let set = set(&[
+            "192.0.2.128/25",
+            "192.0.2.0/25",
+            "198.51.100.5",
+            "192.0.2.7",
+            "fd00::/64",
+        ]);
+        assert_eq!(shown(&set, Family::Ipv4), ["192.0.2.0/24", "198.51.100.5"]);
+        assert_eq!(shown(&set, Family::Ipv6), ["fd00::/64"]);
+    }
+
+    #[test]
+    fn addresses_are_found_at_both_ends_and_not_beyond() {
+        let set = set(&["192.0.2.10-192.0.2.19", "192.0.2.30", "::/0"]);
+        let has = |address: &str| set.contains(address.parse().unwrap());
+        assert!(has("192.0.2.10") && has("192.0.2.19") && has("192.0.2.30"));
+        assert!(!has("192.0.2.9") && !has("192.0.2.20") && !has("192.0.2.31"));
+        assert!(has("::") && has("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"));
+    }
+
+    #[test]
+    fn sets_cover_and_meet_by_family() {
+        let (whole, part) = (set(&["192.0.2.0/24", "::/0"]), set(&["192.0.2.7"]));
+        assert!(whole.covers(&part, Family::Ipv4) && !part.covers(&whole, Family::Ipv4));
+        assert!(whole.covers(&part, Family::Ipv6) && !part.covers(&whole, Family::Ipv6));
+        assert!(whole.meets(&part, Family::Ipv4) && !whole.meets(&part, Family::Ipv6));
+        assert!(!set(&["192.0.2.6"]).meets(&part, Family::Ipv4));
+    }
+
+    #[test]
+    fn a_range_is_made_of_the_fewest_prefixes() {
+        let of = |text: &str| {
+            let range: AddressRange = text.parse().unwrap();
+            let found = prefixes(range.family(), range.numbers());
+            found.map(|net| net.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            of("192.168.0.100-192.168.0.149"),
+            [
+                "192.168.0.100/30",
+                "192.168.0.104/29",
+                "192.168.0.112/28",
+                "192.168.0.128/28",
+                "192.168.0.144/30",
+                "192.168.0.148/31"
+            ]
+        );
+        assert_eq!(of("0.0.0.0-255.255.255.255"), ["0.0.0.0/0"]);
+        assert_eq!(of("::-ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"), ["::/0"]);
+        assert_eq!(of("::1-ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff").len(), 128);
+    }
+}

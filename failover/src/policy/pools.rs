@@ -1,0 +1,194 @@
+//! Who the flows of each rule go to at the moment.
+//!
+//! Rules that name the same uplinks in the same way share a pool. A rule's groups are to it what
+//! priorities are to all flows: the first with an uplink that is up carries new flows, and one that
+//! is up in a later group comes before one that is degraded. `new_flows: false` does not keep an
+//! uplink from a rule that names it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::rule::{Group, Otherwise, Rule, Via};
+use crate::config::Affinity;
+use crate::family::{Family, PerFamily};
+use crate::select::{Candidate, Pool, Standing, select};
+use crate::uplink::{UplinkId, UplinkName};
+
+/// The rules, and the pool of each.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Policy {
+    /// The rules in their order.
+    pub rules: Vec<Rule>,
+    /// By rule, the position of its pool.
+    pub pool_of: Vec<usize>,
+    /// Distinct ways in which rules name uplinks, and what makes flows go together there.
+    pub vias: Vec<Via>,
+}
+
+impl Policy {
+    /// The policy of these rules.
+    #[must_use]
+    pub fn new(rules: Vec<Rule>) -> Arc<Self> {
+        let mut known: BTreeMap<Via, usize> = BTreeMap::new();
+        let mut vias = Vec::new();
+        let mut pool_of = Vec::with_capacity(rules.len());
+        for rule in &rules {
+            let position = *known.entry(rule.via.clone()).or_insert_with(|| {
+                vias.push(rule.via.clone());
+                vias.len() - 1
+            });
+            pool_of.push(position);
+        }
+        Arc::new(Self {
+            rules,
+            pool_of,
+            vias,
+        })
+    }
+
+    /// Each rule with the position of its pool.
+    pub fn iter(&self) -> impl Iterator<Item = (&Rule, usize)> {
+        self.rules.iter().zip(self.pool_of.iter().copied())
+    }
+}
+
+/// The uplinks of a pool at the moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RulePool {
+    /// What makes flows go together.
+    pub affinity: Affinity,
+    /// Who new flows go to, by family; `None` while none of the uplinks is usable.
+    pub pools: PerFamily<Option<Pool>>,
+}
+
+/// How an uplink stands to rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Offered {
+    /// The uplink.
+    pub id: UplinkId,
+    /// Whether new flows may choose it.
+    pub takes_new_flows: bool,
+    /// How it stands.
+    pub standing: Standing,
+}
+
+/// Chooses who the flows of a way of naming uplinks go to, in one family. `None` when none of them is
+/// usable: dead uplinks are never tried for a rule.
+#[must_use]
+pub fn select_via(via: &Via, uplinks: &impl Fn(&UplinkName) -> Option<Offered>) -> Option<Pool> {
+    let candidates: Vec<Candidate> = (0_u32..)
+        .zip(&via.groups)
+        .flat_map(|(priority, Group(members))| {
+            members.iter().filter_map(move |(name, weight)| {
+                let offered = uplinks(name)?;
+                Some(Candidate {
+                    id: offered.id,
+                    weight: *weight,
+                    priority,
+                    new_flows: offered.takes_new_flows,
+                    standing: offered.standing,
+                })
+            })
+        })
+        .collect();
+    let pool = select(&candidates);
+    pool.tier.is_usable().then_some(pool)
+}
+
+/// Where a rule's flows go in a family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Destination<'p> {
+    /// To this pool.
+    Pool(&'p Pool, Affinity),
+    /// Where all others go.
+    Common,
+    /// Nowhere.
+    Nowhere,
+}
+
+impl RulePool {
+    /// Where flows go whose rule says so of what becomes of them otherwise.
+    #[must_use]
+    pub fn destination(&self, family: Family, otherwise: Otherwise) -> Destination<'_> {
+        match (self.pools.get(family), otherwise) {
+            (Some(pool), _) => Destination::Pool(pool, self.affinity),
+            (None, Otherwise::Any) => Destination::Common,
+            (None, Otherwise::Drop) => Destination::Nowhere,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::health::Health;
+
+    fn via(groups: &[&[(&str, u16)]]) -> Via {
+        let group = |members: &&[(&str, u16)]| {
+            let named = members
+                .iter()
+                .map(|(name, weight)| (name.parse().unwrap(), *weight));
+            Group(named.collect())
+        };
+        Via {
+            groups: groups.iter().map(group).collect(),
+            affinity: None,
+        }
+    }
+
+    /// Uplinks by number: `a` is 1.
+    fn chosen(via: &Via, health: &[Health]) -> Option<Vec<(u8, u16)>> {
+        let uplinks = |name: &UplinkName| {
+            let number = name.as_str().bytes().next()? - b'a';
+            Some(Offered {
+                id: UplinkId::try_from(number + 1).ok()?,
+                takes_new_flows: true,
+                standing: Standing::Routed(*health.get(usize::from(number))?),
+            })
+        };
+        let pool = select_via(via, &uplinks)?;
+        Some(
+            pool.members
+                .iter()
+                .map(|(id, weight)| (id.get(), *weight))
+                .collect(),
+        )
+    }
+
+    use Health::{Degraded, Down, Up};
+
+    #[test]
+    fn the_first_group_with_an_uplink_that_is_up_carries_new_flows() {
+        let via = via(&[&[("a", 1)], &[("b", 3), ("c", 1)]]);
+        assert_eq!(chosen(&via, &[Up, Up, Up]), Some(vec![(1, 1)]));
+        assert_eq!(chosen(&via, &[Down, Up, Up]), Some(vec![(2, 3), (3, 1)]));
+        assert_eq!(chosen(&via, &[Degraded, Down, Up]), Some(vec![(3, 1)]));
+        assert_eq!(chosen(&via, &[Degraded, Down, Down]), Some(vec![(1, 1)]));
+    }
+
+    #[test]
+    fn dead_uplinks_are_never_tried_for_a_rule() {
+        assert_eq!(
+            chosen(&via(&[&[("a", 1)], &[("b", 1)]]), &[Down, Down]),
+            None
+        );
+    }
+
+    #[test]
+    fn rules_that_name_the_same_uplinks_share_a_pool() {
+        let rule = |via: Via, otherwise| Rule {
+            name: String::new(),
+            matching: crate::policy::Matching::default(),
+            via,
+            otherwise,
+        };
+        let (one, two) = (via(&[&[("a", 1)]]), via(&[&[("b", 1)]]));
+        let policy = Policy::new(vec![
+            rule(one.clone(), Otherwise::Any),
+            rule(two.clone(), Otherwise::Any),
+            rule(one.clone(), Otherwise::Drop),
+        ]);
+        assert_eq!(policy.pool_of, [0, 1, 0]);
+        assert_eq!(policy.vias, [one, two]);
+    }
+}
