@@ -68,6 +68,8 @@ pub struct Totals {
     pub elsewhere: u64,
     /// Packets for which there was no selection or no uplink.
     pub unpicked: u64,
+    /// Packets whose rule has no usable uplink and lets no other carry them.
+    pub denied: u64,
     /// Packets whose headers make no sense, or go on beyond what is looked at.
     pub unread: u64,
 }
@@ -83,6 +85,7 @@ impl Totals {
             corrected: self.corrected.saturating_add(other.corrected),
             elsewhere: self.elsewhere.saturating_add(other.elsewhere),
             unpicked: self.unpicked.saturating_add(other.unpicked),
+            denied: self.denied.saturating_add(other.denied),
             unread: self.unread.saturating_add(other.unread),
         }
     }

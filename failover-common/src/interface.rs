@@ -28,6 +28,6 @@ pub struct Interface {
     pub role: Role,
     /// The id of the uplink, for [`Role::Uplink`]; otherwise 0.
     pub uplink: u8,
-    /// Zero.
-    pub reserved: [u8; 2],
+    /// Its number among the downlinks in rules, 1 and above; 0 for one that is no downlink.
+    pub downlink: u16,
 }

@@ -26,7 +26,7 @@ pub use uplink::{Uplink, UplinkFamily, UplinkState};
 
 /// The version of the layout of all maps. It goes up with every change that makes a pinned map of an
 /// older daemon unreadable; aya itself takes a pinned map of another type or size in silence.
-pub const LAYOUT_VERSION: u32 = 4;
+pub const LAYOUT_VERSION: u32 = 5;
 
 /// The names of the maps, in the object and as files where they are pinned.
 pub mod maps {
@@ -52,8 +52,20 @@ pub mod maps {
     pub const TRAFFIC_NEWS: &str = "traffic_news";
     /// Ids go from 1 to 127.
     pub const UPLINK_CAPACITY: u32 = 127;
-    /// Two families in each of 128 pools.
-    pub const SELECTION_CAPACITY: u32 = 256;
+    /// Two families in the pool of all flows, and in one for each rule of both generations.
+    pub const SELECTION_CAPACITY: u32 = 2 + 2 * 2 * super::rules::MOST_RULES as u32;
+    /// The [`RuleSet`](crate::rules::RuleSet) that decides, under key 0.
+    pub const RULE_SET: &str = "rule_set";
+    /// [`Condition`](crate::rules::Condition) to [`Bitmap`](crate::rules::Bitmap), by prefix.
+    pub const CONDITIONS: &str = "conditions";
+    /// A rule of a generation ([`action_index`](crate::rules::action_index)) to
+    /// [`Action`](crate::rules::Action).
+    pub const RULE_ACTIONS: &str = "rule_actions";
+    /// Far more than anybody has; memory is taken only for those that are there.
+    pub const CONDITION_CAPACITY: u32 = 1 << 22;
+    /// One for each rule of each generation.
+    pub const ACTION_CAPACITY: u32 =
+        super::rules::GENERATIONS * super::rules::MOST_RULES as u32;
     /// Downlinks and uplinks together.
     pub const INTERFACE_CAPACITY: u32 = 1024;
     /// One gateway for each uplink and family.
@@ -61,7 +73,7 @@ pub mod maps {
     /// The length of the ring in bytes: a power of two, and a multiple of a page of any processor.
     pub const TRAFFIC_NEWS_CAPACITY: u32 = 65_536;
     /// All that are pinned.
-    pub const ALL: [&str; 9] = [
+    pub const ALL: [&str; 12] = [
         FLOWS,
         UPLINKS,
         SELECTION,
@@ -71,6 +83,9 @@ pub mod maps {
         TOTALS,
         LIVENESS,
         CONNECTIONS,
+        RULE_SET,
+        CONDITIONS,
+        RULE_ACTIONS,
     ];
 }
 

@@ -27,28 +27,29 @@ pub struct Bitmap(pub [u64; WORDS]);
 
 /// The kinds of conditions.
 pub mod kind {
+    /// None: all rules.
+    pub const ANY: u8 = 0;
     /// The address that a packet comes from.
-    pub const SOURCE: u8 = 0;
+    pub const SOURCE: u8 = 1;
     /// The address that it goes to.
-    pub const DESTINATION: u8 = 1;
+    pub const DESTINATION: u8 = 2;
     /// Its protocol, and the port that it goes to.
-    pub const SERVICE: u8 = 2;
+    pub const SERVICE: u8 = 3;
     /// The port that it comes from.
-    pub const SOURCE_PORT: u8 = 3;
+    pub const SOURCE_PORT: u8 = 4;
     /// The downlink that it came in by.
-    pub const DOWNLINK: u8 = 4;
+    pub const DOWNLINK: u8 = 5;
     /// Its code point.
-    pub const DSCP: u8 = 5;
+    pub const DSCP: u8 = 6;
     /// The hardware address that it comes from.
-    pub const MAC: u8 = 6;
+    pub const MAC: u8 = 7;
     /// Its mark, under each of the masks.
-    pub const MARK: u8 = 7;
-    /// How many kinds there are.
-    pub const COUNT: usize = 8;
+    pub const MARK: u8 = 8;
 }
 
 /// What is looked up: the generation, the kind of condition, a selector, and the value, from the
-/// first byte on. What the value leaves is zero.
+/// first byte on. What the value leaves is zero. Each generation has an entry for each kind alone,
+/// with the rules that have no condition of that kind; [`kind::ANY`] has all rules.
 ///
 /// | kind | selector | value |
 /// | --- | --- | --- |
@@ -77,6 +78,8 @@ pub struct Condition {
     pub padding: [u8; 4],
 }
 
+/// The bits of a [`Condition`] that say generation and kind.
+pub const KIND_BITS: u32 = 16;
 /// The bits before the value.
 pub const VALUE_AT: u32 = 32;
 
@@ -87,20 +90,27 @@ pub const VALUE_AT: u32 = 32;
 pub struct RuleSet {
     /// What tells this rule set from others: the daemon's own.
     pub fingerprint: u64,
+    /// A bit for each kind of condition that some rule has.
+    pub kinds: u16,
     /// 0 or 1.
     pub generation: u8,
     /// The words of bitmaps that have rules; 0: there is no rule.
     pub words: u8,
-    /// A bit for each kind of condition that some rule has.
-    pub kinds: u8,
     /// How many masks there are.
     pub masks: u8,
     /// Zero.
-    pub reserved: u32,
+    pub reserved: [u8; 3],
     /// The masks of conditions on marks.
     pub mask: [u32; MOST_MASKS],
-    /// By kind, the rules that have no condition of it.
-    pub without: [Bitmap; kind::COUNT],
+}
+
+impl RuleSet {
+    /// Whether some rule has a condition of a kind.
+    #[must_use]
+    #[inline(always)]
+    pub const fn has(&self, kind: u8) -> bool {
+        self.kinds & 1 << (kind & 15) != 0
+    }
 }
 
 /// What a rule does.

@@ -31,8 +31,8 @@ pub struct SelectionKey {
     pub pool: u16,
     /// The family.
     pub family: Family,
-    /// Zero.
-    pub reserved: u8,
+    /// The generation of the rules that the pool is of; 0 for pool 0.
+    pub generation: u8,
 }
 
 impl SelectionKey {
@@ -42,7 +42,7 @@ impl SelectionKey {
         Self {
             pool: 0,
             family,
-            reserved: 0,
+            generation: 0,
         }
     }
 }

@@ -17,6 +17,12 @@ impl Address {
         Self([word as u64, 0])
     }
 
+    /// As words.
+    #[inline(always)]
+    pub(crate) const fn words(self) -> [u64; 2] {
+        self.0
+    }
+
     /// The bytes in their order on the wire.
     #[inline(always)]
     pub(crate) const fn bytes(self) -> [u8; 16] {

@@ -1,7 +1,7 @@
 //! A packet from users: it is given the uplink of its flow.
 
 use failover_common::lifetime::is_alive;
-use failover_common::{Flow, FlowKey, Phase, Reason, UplinkFamily};
+use failover_common::{Flow, FlowKey, Phase, UplinkFamily};
 
 use crate::flow::{begun, current, enter, first_phase, now_ns, touch};
 use crate::headers::{self, Headers, Tuple};
@@ -88,7 +88,7 @@ fn steer<const HEADER: usize, const ONE_SIDED: bool>(packet: &Packet<'_, HEADER>
             };
             total(|totals| &mut totals.renewed);
             flow.confirmed = false;
-            flow.reason = Reason::Hash;
+            flow.reason = picked.reason;
             // Until it is answered there: a reset ends it first where it cannot go on.
             flow.phase = first_phase(tuple.tcp);
             flow.uplink = picked.uplink;
@@ -97,7 +97,7 @@ fn steer<const HEADER: usize, const ONE_SIDED: bool>(packet: &Packet<'_, HEADER>
                 traffic::opens(&key, picked.uplink);
             }
             traffic::goes_on(&key, tuple, flow, picked.translates, now_ns);
-            log::new_flow(packet, &key, picked.uplink, Reason::Hash);
+            log::new_flow(packet, &key, picked.uplink, picked.reason);
             carry(packet, tuple, flow, now_ns, Certainty::Ask);
         }
         Known::Not => {
@@ -108,7 +108,7 @@ fn steer<const HEADER: usize, const ONE_SIDED: bool>(packet: &Packet<'_, HEADER>
             if !tuple.tcp.resets() {
                 enter(&key, first(packet, tuple, picked, now_ns));
                 traffic::begins(&key, tuple.tcp, picked, now_ns);
-                log::new_flow(packet, &key, picked.uplink, Reason::Hash);
+                log::new_flow(packet, &key, picked.uplink, picked.reason);
             }
             mark::give(packet, picked.uplink, Certainty::Ask);
             count(
@@ -167,6 +167,7 @@ fn first<const HEADER: usize>(
         out_bytes: packet.length(),
         generation: picked.generation,
         uplink: picked.uplink,
+        reason: picked.reason,
         phase: first_phase(tuple.tcp),
         out_next: tuple.tcp.next().unwrap_or_default(),
         sequenced: tuple.tcp.next().is_some(),

@@ -29,6 +29,7 @@ mod maps;
 mod mark;
 mod packet;
 mod pick;
+mod rules;
 mod segment;
 mod traffic;
 mod wan_in;

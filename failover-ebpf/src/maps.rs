@@ -2,6 +2,7 @@
 
 use core::arch::asm;
 
+use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
 use aya_ebpf::btf_maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
 use aya_ebpf::macros::btf_map;
 use failover_common::{
@@ -24,6 +25,7 @@ pub(crate) static SELECTION: HashMap<
     SelectionKey,
     Selection,
     { maps::SELECTION_CAPACITY as usize },
+    { BPF_F_NO_PREALLOC as usize },
 > = HashMap::new();
 
 #[btf_map(name = "interfaces")]

@@ -17,6 +17,19 @@ static MARK_SHIFT: Global<u32> = Global::new(24);
 // SAFETY: no other symbol of this name is linked.
 static MARK_ASK: Global<u32> = Global::new(0x8000_0000);
 
+/// The bits of a packet's mark that are others'.
+#[inline(always)]
+pub(crate) fn others<const HEADER: usize>(packet: &Packet<'_, HEADER>) -> u32 {
+    packet.mark() & !MARK_MASK.load()
+}
+
+/// Marks a packet that no uplink may carry: the own nftables table drops it, unless its connection
+/// is known.
+#[inline(always)]
+pub(crate) fn deny<const HEADER: usize>(packet: &Packet<'_, HEADER>) {
+    packet.set_mark(packet.mark() & !MARK_MASK.load() | MARK_ASK.load());
+}
+
 /// How sure an uplink is.
 #[derive(Clone, Copy)]
 pub(crate) enum Certainty {

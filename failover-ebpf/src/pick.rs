@@ -8,12 +8,14 @@ use aya_ebpf::bindings::{
 use aya_ebpf::helpers::generated::bpf_fib_lookup;
 use failover_common::lifetime::protocol::{TCP, UDP};
 use failover_common::selection::slot;
-use failover_common::{Family, FlowKey, Role, SelectionKey};
+use failover_common::rules::Otherwise;
+use failover_common::{Family, FlowKey, Reason, Role, Selection, SelectionKey};
 
 use crate::address::Address;
 use crate::headers::Tuple;
 use crate::maps::{SELECTION, interface, total, uplink, zero};
 use crate::packet::Packet;
+use crate::{mark, rules};
 
 /// The address families of sockets (include/linux/socket.h).
 const AF_INET: u8 = 2;
@@ -25,10 +27,11 @@ pub(crate) struct Picked {
     pub(crate) uplink: u8,
     pub(crate) generation: u32,
     pub(crate) translates: bool,
+    pub(crate) reason: Reason,
 }
 
-/// Picks the uplink of a new flow. `None`: the kernel sends it elsewhere, or no uplink is there to
-/// be picked; then the packet is none of ours.
+/// Picks the uplink of a new flow. `None`: the kernel sends it elsewhere, no uplink is there to be
+/// picked, or a rule lets none carry it, which its mark says then.
 #[inline(always)]
 pub(crate) fn pick<const HEADER: usize>(
     packet: &Packet<'_, HEADER>,
@@ -39,24 +42,69 @@ pub(crate) fn pick<const HEADER: usize>(
         total(|totals| &mut totals.elsewhere);
         return None;
     }
-    let picked = select(key);
+    let picked = match wanted(packet, tuple, key.family) {
+        Wanted::Rule(selection) => select(key, selection, Reason::Rule),
+        Wanted::Common => selection(SelectionKey::common(key.family))
+            .and_then(|selection| select(key, selection, Reason::Hash)),
+        Wanted::Nothing => {
+            total(|totals| &mut totals.denied);
+            mark::deny(packet);
+            return None;
+        }
+    };
     if picked.is_none() {
         total(|totals| &mut totals.unpicked);
     }
     picked
 }
 
+/// Which uplinks a new flow may use.
+enum Wanted {
+    /// Those of a rule.
+    Rule(&'static Selection),
+    /// Those of all flows.
+    Common,
+    /// None: its rule has no usable one, and nothing else will do.
+    Nothing,
+}
+
 #[inline(always)]
-fn select(key: &FlowKey) -> Option<Picked> {
+fn wanted<const HEADER: usize>(
+    packet: &Packet<'_, HEADER>,
+    tuple: &Tuple,
+    family: Family,
+) -> Wanted {
+    let Some(rule) = rules::first_match(packet, tuple) else {
+        return Wanted::Common;
+    };
+    let own = SelectionKey {
+        pool: rule.action.pool,
+        family,
+        generation: rule.generation,
+    };
+    match (selection(own), rule.action.otherwise) {
+        (Some(selection), _) => Wanted::Rule(selection),
+        (None, Otherwise::Any) => Wanted::Common,
+        (None, Otherwise::Drop) => Wanted::Nothing,
+    }
+}
+
+#[inline(always)]
+fn selection(key: SelectionKey) -> Option<&'static Selection> {
     // SAFETY: the daemon replaces a selection as a whole by a new one. If the memory of an old one
     // is given to its successor while we read, the slot is of either, and both are uplinks.
-    let selection = unsafe { SELECTION.get(SelectionKey::common(key.family)) }?;
+    unsafe { SELECTION.get(key) }
+}
+
+#[inline(always)]
+fn select(key: &FlowKey, selection: &Selection, reason: Reason) -> Option<Picked> {
     let id = *selection.slots.get(slot(key, selection.affinity))?;
     let family = uplink(id)?.family(key.family);
     Some(Picked {
         uplink: id,
         generation: family.generation,
         translates: family.translates,
+        reason,
     })
 }
 

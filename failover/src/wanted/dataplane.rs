@@ -1,11 +1,13 @@
 //! What the TC programs should know, and where they should hang.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::config::{Affinity, Nat};
 use crate::family::{Family, PerFamily};
 use crate::interface::{InterfaceIndex, InterfaceName};
 use crate::network::{LinkLayer, MacAddress};
+use crate::policy::{Policy, RulePool};
 use crate::select::SlotTable;
 use crate::status::State;
 use crate::uplink::UplinkId;
@@ -21,9 +23,25 @@ pub struct DataPlane {
     pub interfaces: BTreeMap<InterfaceIndex, Attachment>,
     /// Who new flows go to, by family.
     pub selections: PerFamily<SelectionEntry>,
+    /// The user's rules.
+    pub rules: RuleTable,
     /// Whose packets are that come from these addresses, where the interface does not tell. `None`:
     /// of one of several uplinks.
     pub gateways: BTreeMap<GatewayEntry, Option<UplinkId>>,
+}
+
+/// The numbers by which rules name downlinks, 1 and above.
+pub type DownlinkNumbers = BTreeMap<InterfaceName, u16>;
+
+/// The user's rules, and who their flows go to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RuleTable {
+    /// The rules.
+    pub policy: Arc<Policy>,
+    /// The numbers of the downlinks.
+    pub downlinks: DownlinkNumbers,
+    /// Who flows go to, by the position of their rule's pool and by family.
+    pub pools: Vec<PerFamily<SelectionEntry>>,
 }
 
 /// A gateway behind an interface that does not tell whose a packet is.
@@ -105,6 +123,7 @@ pub fn data_plane(situation: &Situation) -> DataPlane {
             affinity: situation.affinity,
             table: situation.pools.get(family).table.clone(),
         }),
+        rules: rules(situation),
         gateways: gateways(situation)
             .into_iter()
             .filter_map(|(gateway, id)| {
@@ -115,6 +134,25 @@ pub fn data_plane(situation: &Situation) -> DataPlane {
                 };
                 Some((entry, id))
             })
+            .collect(),
+    }
+}
+
+fn rules(situation: &Situation) -> RuleTable {
+    let downlinks = situation.downlinks.iter().cloned();
+    let entry = |rule_pool: &RulePool, family| SelectionEntry {
+        affinity: rule_pool.affinity,
+        table: match rule_pool.pools.get(family) {
+            Some(pool) => pool.table.clone(),
+            None => SlotTable::default(),
+        },
+    };
+    let pools = situation.rule_pools.iter();
+    RuleTable {
+        policy: Arc::clone(&situation.policy),
+        downlinks: downlinks.zip(1..).collect(),
+        pools: pools
+            .map(|pool| PerFamily::from_fn(|family| entry(pool, family)))
             .collect(),
     }
 }

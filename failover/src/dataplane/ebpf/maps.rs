@@ -14,9 +14,9 @@ use tracing::warn;
 #[derive(Debug, Error)]
 #[error("cannot {what} the eBPF map {map}: {source}")]
 pub struct MapAccessError {
-    what: &'static str,
-    map: &'static str,
-    source: MapError,
+    pub(super) what: &'static str,
+    pub(super) map: &'static str,
+    pub(super) source: MapError,
 }
 
 /// One of the programs' hash maps. `KEY` and `VALUE` are the lengths of the key and the value in
@@ -105,6 +105,25 @@ where
         }
     }
 
+    /// Writes entries, and leaves others as they are.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn add(&mut self, entries: &BTreeMap<K, V>) -> Result<(), MapAccessError> {
+        for (key, value) in entries {
+            self.write(key, value)?;
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, key: &K, value: &V) -> Result<(), MapAccessError> {
+        let mut bytes = [0; VALUE];
+        bytes.copy_from_slice(bytemuck::bytes_of(value));
+        self.map
+            .insert(key_bytes::<K, KEY>(key), bytes, 0)
+            .map_err(self.failed("write"))
+    }
+
     /// Brings the map into a state; what is so already is not written. Returns how many entries were
     /// changed.
     ///
@@ -115,11 +134,7 @@ where
         let mut changed = 0;
         for (key, value) in wanted {
             if found.get(key) != Some(&Some(*value)) {
-                let mut bytes = [0; VALUE];
-                bytes.copy_from_slice(bytemuck::bytes_of(value));
-                self.map
-                    .insert(key_bytes::<K, KEY>(key), bytes, 0)
-                    .map_err(self.failed("write"))?;
+                self.write(key, value)?;
                 changed += 1;
             }
         }

@@ -11,6 +11,8 @@
 //! | [`load`] | loads the programs |
 //! | [`maps`] | reads and writes the maps |
 //! | [`publish`] | brings them into the wanted state |
+//! | [`conditions`] | makes lookups of the user's rules |
+//! | [`rules`] | brings these into the maps |
 //! | `release` | lets single flows go |
 //! | [`attach`] | hangs a program on an interface |
 //! | `clsact` | the same on kernels without TCX |
@@ -22,6 +24,7 @@
 
 pub mod attach;
 mod clsact;
+pub mod conditions;
 pub mod leftovers;
 pub mod load;
 pub mod log;
@@ -33,6 +36,7 @@ pub mod pins;
 pub mod program;
 pub mod publish;
 mod release;
+pub mod rules;
 pub mod steering;
 pub mod support;
 pub mod table;

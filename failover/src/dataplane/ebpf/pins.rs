@@ -6,6 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use aya::maps::{MapData, MapInfo, MapType};
+use failover_common::rules::{Action, Bitmap, Condition, RuleSet};
 use failover_common::{
     Flow, FlowKey, Gateway, GatewayKey, Interface, LAYOUT_VERSION, Selection, SelectionKey, Totals,
     Uplink, UplinkConnections, UplinkCounters, UplinkLiveness, maps,
@@ -183,7 +184,7 @@ struct Shape {
     entries: u32,
 }
 
-fn shapes(flow_capacity: u32) -> [Shape; 9] {
+fn shapes(flow_capacity: u32) -> [Shape; 12] {
     let shape = |name, kind, key, value, entries| Shape {
         name,
         kind,
@@ -255,6 +256,22 @@ fn shapes(flow_capacity: u32) -> [Shape; 9] {
             INDEX,
             size_of::<UplinkConnections>(),
             maps::UPLINK_CAPACITY + 1,
+        ),
+        shape(maps::RULE_SET, MapType::Hash, INDEX, size_of::<RuleSet>(), 1),
+        shape(
+            maps::CONDITIONS,
+            MapType::LpmTrie,
+            // The number of bits stands before it.
+            INDEX + size_of::<Condition>(),
+            size_of::<Bitmap>(),
+            maps::CONDITION_CAPACITY,
+        ),
+        shape(
+            maps::RULE_ACTIONS,
+            MapType::Array,
+            INDEX,
+            size_of::<Action>(),
+            maps::ACTION_CAPACITY,
         ),
     ]
 }

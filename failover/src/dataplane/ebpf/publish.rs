@@ -10,6 +10,7 @@ use failover_common::{
 use thiserror::Error;
 
 use super::load::{LoadError, Programs};
+use super::rules::Written;
 use super::maps::{MapAccessError, Table};
 use crate::config;
 use crate::family::Family;
@@ -32,7 +33,7 @@ type Uplinks<'m> = Table<'m, u32, Uplink, 4, { size_of::<Uplink>() }>;
 type Interfaces<'m> = Table<'m, u32, Interface, 4, { size_of::<Interface>() }>;
 type Gateways<'m> =
     Table<'m, GatewayKey, Gateway, { size_of::<GatewayKey>() }, { size_of::<Gateway>() }>;
-type Selections<'m> =
+pub(super) type Selections<'m> =
     Table<'m, SelectionKey, Selection, { size_of::<SelectionKey>() }, { size_of::<Selection>() }>;
 
 impl Programs {
@@ -41,7 +42,11 @@ impl Programs {
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub fn publish(&mut self, wanted: &DataPlane) -> Result<(), PublishError> {
+    pub fn publish(
+        &mut self,
+        wanted: &DataPlane,
+        written: &mut Written,
+    ) -> Result<(), PublishError> {
         let mut table = Uplinks::new(maps::UPLINKS, self.map_mut(maps::UPLINKS)?)?;
         let found = table.entries()?;
         let uplinks: BTreeMap<u32, Uplink> = wanted
@@ -67,7 +72,11 @@ impl Programs {
         let interfaces = wanted
             .interfaces
             .iter()
-            .map(|(index, attachment)| (index.0, interface(attachment.role)))
+            .map(|(index, attachment)| {
+                let number = wanted.rules.downlinks.get(&attachment.name);
+                let number = number.copied().unwrap_or(0);
+                (index.0, interface(attachment.role, number))
+            })
             .collect();
         Interfaces::new(maps::INTERFACES, self.map_mut(maps::INTERFACES)?)?.set(&interfaces)?;
 
@@ -78,7 +87,7 @@ impl Programs {
             .collect();
         Gateways::new(maps::GATEWAYS, self.map_mut(maps::GATEWAYS)?)?.set(&gateways)?;
 
-        let selections = wanted
+        let common = wanted
             .selections
             .iter()
             .filter_map(|(family, entry)| {
@@ -86,8 +95,7 @@ impl Programs {
                 Some((key, selection(entry)?))
             })
             .collect();
-        Selections::new(maps::SELECTION, self.map_mut(maps::SELECTION)?)?.set(&selections)?;
-        Ok(())
+        self.publish_rules(written, &wanted.rules, &common)
     }
 
     /// Whether nothing was ever published into these maps, or not all of it.
@@ -147,7 +155,7 @@ fn any_generation() -> u32 {
     u32::from_ne_bytes([a, b, c, d])
 }
 
-const fn interface(role: Role) -> Interface {
+const fn interface(role: Role, downlink: u16) -> Interface {
     let (role, uplink) = match role {
         Role::Downlink => (LayoutRole::Downlink, 0),
         Role::Uplink(id) => (LayoutRole::Uplink, id.get()),
@@ -157,7 +165,7 @@ const fn interface(role: Role) -> Interface {
     Interface {
         role,
         uplink,
-        reserved: [0; 2],
+        downlink,
     }
 }
 
@@ -178,7 +186,7 @@ fn gateway(id: Option<UplinkId>) -> Gateway {
 }
 
 /// Nothing where no slot has an uplink.
-fn selection(entry: &SelectionEntry) -> Option<Selection> {
+pub(super) fn selection(entry: &SelectionEntry) -> Option<Selection> {
     if entry.table.is_empty() {
         return None;
     }

@@ -17,6 +17,7 @@ use super::object::EMBEDDED;
 use super::pins::{PinError, Pins, unlink};
 use super::program::Point;
 use super::publish::PublishError;
+use super::rules::Written;
 use super::support::{self, Unsupported};
 use super::traffic;
 use crate::dataplane::{Steering, TrafficSource};
@@ -70,6 +71,8 @@ pub struct Ebpf {
     attached: BTreeMap<(InterfaceIndex, Point), (Place, Hook)>,
     /// What was last published, while nobody else is known to have touched it.
     published: Option<DataPlane>,
+    /// What is known of the rules in the maps.
+    rules: Written,
     /// Uplinks that teach nothing for the moment, with the states that they are in.
     deaf: BTreeMap<(UplinkId, Family), UplinkState>,
     /// Somebody may have taken programs off interfaces.
@@ -141,6 +144,7 @@ impl Ebpf {
             made,
             attached: BTreeMap::new(),
             published: None,
+            rules: Written::default(),
             deaf: BTreeMap::new(),
             suspect: true,
             superseded: false,
@@ -368,7 +372,7 @@ impl Steering for Ebpf {
             return Ok(());
         }
         self.published = None;
-        self.programs.publish(wanted)?;
+        self.programs.publish(wanted, &mut self.rules)?;
         self.deaf.clear();
         self.published = Some(wanted.clone());
         Ok(())
@@ -393,6 +397,7 @@ impl Steering for Ebpf {
         if !std::mem::replace(&mut self.superseded, true) {
             self.supersede().await;
         }
+        errors.extend(self.programs.tidy_rules(&mut self.rules).err().map(Into::into));
         if errors.is_empty() {
             self.suspect = false;
             self.told.clear();
