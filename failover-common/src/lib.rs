@@ -64,8 +64,7 @@ pub mod maps {
     /// Far more than anybody has; memory is taken only for those that are there.
     pub const CONDITION_CAPACITY: u32 = 1 << 22;
     /// One for each rule of each generation.
-    pub const ACTION_CAPACITY: u32 =
-        super::rules::GENERATIONS * super::rules::MOST_RULES as u32;
+    pub const ACTION_CAPACITY: u32 = super::rules::GENERATIONS * super::rules::MOST_RULES as u32;
     /// Downlinks and uplinks together.
     pub const INTERFACE_CAPACITY: u32 = 1024;
     /// One gateway for each uplink and family.

@@ -28,6 +28,9 @@ const WEIGHTS: RangeInclusive<u16> = 1..=256;
 /// ([`failover_common::rules::MOST_RULES`]).
 const MOST_RULES: usize = failover_common::rules::MOST_RULES as usize;
 
+/// How many different masks of marks there may be.
+const MOST_MASKS: usize = failover_common::rules::MOST_MASKS;
+
 /// The longest path of a file.
 const LONGEST_PATH: usize = 3840;
 
@@ -94,6 +97,15 @@ pub(super) fn rules(value: &Value<'_>, known: &Known<'_>) -> Read<Vec<RuleConfig
         return Err(value
             .problem_with(found, format!("at most {MOST_RULES} rules"))
             .into());
+    }
+    let masks: BTreeSet<u32> = rules
+        .iter()
+        .flat_map(|(rule, _)| rule.matching.marks.iter().flatten().map(|mark| mark.mask))
+        .collect();
+    if masks.len() > MOST_MASKS {
+        let found = format!("{} different masks of marks", masks.len());
+        let allowed = format!("at most {MOST_MASKS} different masks in all rules");
+        return Err(value.problem_with(found, allowed).into());
     }
     let mut seen = BTreeMap::new();
     let again: Vec<Problem> = rules

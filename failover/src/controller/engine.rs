@@ -14,6 +14,7 @@ mod draining;
 mod gateway_macs;
 mod metering;
 mod pacing;
+mod policies;
 mod recording;
 mod situation;
 mod traffic;
@@ -35,7 +36,8 @@ use crate::flows::{Surroundings, Uplinks};
 use crate::health::{Blame, Blamed, Round, Transition};
 use crate::interface::{InterfaceIndex, InterfaceName};
 use crate::network::{Link, NetworkView};
-use crate::policy::{Policy, SetSource, Sets};
+use crate::policy::loading::LoadedSets;
+use crate::policy::{Policy, Sets};
 use crate::probe::ProbePlan;
 use crate::select::{Candidate, Pool, select};
 use crate::state::RememberedHealth;
@@ -77,6 +79,8 @@ pub struct Engine {
     pub(super) uplinks: BTreeMap<UplinkId, Uplink>,
     pools: PerFamily<Pool>,
     pub(super) policy: Arc<Policy>,
+    /// Sets of addresses that come from files.
+    pub(super) files: LoadedSets,
     pub(super) owed: BTreeSet<(UplinkId, Family)>,
     /// Addresses that uplinks had, and whose flows are not forgotten yet.
     pub(super) former: BTreeSet<(UplinkId, IpAddr)>,
@@ -116,7 +120,8 @@ impl Engine {
             })
             .collect();
         let mut engine = Self {
-            policy: policy(&config, &Sets::new()),
+            policy: Policy::of(&config, &Sets::new()),
+            files: LoadedSets::default(),
             config,
             picked_by,
             view: NetworkView::default(),
@@ -381,21 +386,6 @@ impl Engine {
             self.notices.extend(uplink.notices(now));
         }
     }
-}
-
-/// The rules with the addresses of these sets, and of those that the configuration has itself.
-pub(super) fn policy(config: &Config, files: &Sets) -> Arc<Policy> {
-    let inline = config
-        .sets
-        .iter()
-        .filter_map(|(name, source)| match source {
-            SetSource::Inline(set) => Some((name.clone(), Arc::clone(set))),
-            SetSource::File(_) => None,
-        });
-    let mut sets = files.clone();
-    sets.extend(inline);
-    let rules = config.rules.iter().map(|rule| rule.resolve(&sets));
-    Policy::new(rules.collect())
 }
 
 fn tracing_transition(id: UplinkId, family: Family, transition: Option<&Transition>) {

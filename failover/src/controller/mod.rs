@@ -18,6 +18,7 @@ mod reconfigure;
 mod reloading;
 pub mod remembered;
 pub mod run;
+pub mod set_files;
 pub mod start;
 mod timers;
 mod told;

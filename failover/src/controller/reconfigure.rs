@@ -14,6 +14,8 @@ use crate::discover::Gateways;
 use crate::family::{Family, PerFamily};
 use crate::health::Health;
 use crate::identity::Ids;
+use crate::policy::Sets;
+use crate::policy::loading::LoadedSets;
 use crate::reload::Current;
 use crate::uplink::UplinkId;
 
@@ -49,7 +51,11 @@ impl Engine {
 
     /// Follows a new configuration from now on. `ids` has an entry for each of its uplinks; one
     /// without is left out. What is fixed while the daemon runs is the same as before.
-    pub fn reconfigure(&mut self, config: Config, ids: &Ids, now: Moment) {
+    pub fn reconfigure(&mut self, config: Config, ids: &Ids, sets: Sets, now: Moment) {
+        self.files = LoadedSets {
+            sets,
+            problems: BTreeMap::new(),
+        };
         let mut meters = BTreeMap::new();
         for id in self.leaving(&config, ids) {
             if let Some(mut uplink) = self.uplinks.remove(&id) {
@@ -91,6 +97,7 @@ impl Engine {
         }
         self.uplinks = uplinks;
         self.config = config;
+        self.renew_policy();
         self.stale = true;
         self.network(self.view.clone(), now);
         self.spread_budgets(now);

@@ -19,7 +19,7 @@ impl Bench {
             .collect();
         let first = self.engine.retire(&config, &ids).then(|| self.decide());
         let now = self.now();
-        self.engine.reconfigure(config, &ids, now);
+        self.engine.reconfigure(config, &ids, Sets::new(), now);
         assert!(self.engine.is_stale());
         (first, self.decide())
     }
@@ -133,7 +133,7 @@ fn what_could_not_be_forgotten_of_a_removed_uplink_is_said_again() {
     assert!(bench.engine.retire(&config, &ids));
     let now = bench.now();
     bench.engine.decide(now);
-    bench.engine.reconfigure(config, &ids, now);
+    bench.engine.reconfigure(config, &ids, Sets::new(), now);
     for _ in 0..2 {
         assert_eq!(forgotten(&bench.engine.decide(now)), both(2));
     }

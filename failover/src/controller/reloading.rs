@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::config;
 use crate::control::{Answer, Reply};
@@ -16,6 +16,7 @@ use crate::controller::apply::Kernel;
 use crate::controller::run::{Daemon, moment};
 use crate::dataplane::Steering;
 use crate::journal::Event;
+use crate::policy::{conflicts, loading};
 use crate::reload::{Current, Plan, Refusal, ReloadError, Reloaded, plan};
 use crate::state::Store;
 
@@ -117,7 +118,11 @@ fn read_and_plan(
 ) -> Read {
     let config = config::load(file)?;
     let ids = store.ids()?;
-    let plan = plan(current, config, file.to_owned(), ids.clone())?;
+    let sets = loading::read_all(&config)?;
+    for conflict in conflicts::told(&config, &sets, file) {
+        warn!("{conflict}");
+    }
+    let plan = plan(current, config, file.to_owned(), ids.clone(), sets)?;
     if plan.remembered != ids && !too_late() {
         store.keep_ids(&plan.remembered)?;
     }
@@ -160,7 +165,9 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
             self.carry_out().await;
             self.prober.set_plans(self.engine.probe_plans());
         }
-        self.engine.reconfigure(plan.config, &plan.ids, moment());
+        self.engine
+            .reconfigure(plan.config, &plan.ids, plan.sets, moment());
+        self.set_files.follow(self.engine.config());
         // What nobody asked for until now, such as a new gateway's hardware address.
         self.look_soon();
         self.carry_out().await;

@@ -9,6 +9,7 @@
 //! | users' traffic | it is not answered, or is again | safe: a channel |
 //! | control socket | a question | safe: a channel |
 //! | the configuration | what is in the file, after it was asked for | safe: a channel |
+//! | the files of sets | one has changed | safe: a channel |
 //! | the counters of probes | what they say, after they were asked for | safe: a channel |
 //! | timers | a delayed look, a retry, a second deletion, an audit | safe: absolute moments |
 //! | signals | the end, or that the configuration is to be read again | safe |
@@ -28,7 +29,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use tokio::signal::unix::Signal;
 use tokio::sync::mpsc;
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 
 use crate::control::server::Question;
 use crate::controller::apply::{Applier, Kernel};
@@ -37,6 +38,7 @@ use crate::controller::engine::{Engine, Forget, Moment};
 use crate::controller::metering::{Metering, READ};
 use crate::controller::reloading::Reloading;
 use crate::controller::remembered::Remembered;
+use crate::controller::set_files::{SetFiles, SetNews};
 use crate::controller::timers::{Timers, due};
 use crate::dataplane::{Steering, TrafficReport};
 use crate::family::Family;
@@ -83,6 +85,7 @@ pub struct Daemon<K, S> {
     resets: Resets,
     store: Store,
     pub(super) reloading: Reloading,
+    pub(super) set_files: SetFiles,
     metering: Metering,
     remembered: Remembered,
     pub(super) journal: Journal,
@@ -118,6 +121,7 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
         resets: Resets,
         store: Store,
         reloading: Reloading,
+        set_files: SetFiles,
     ) -> Self {
         Self {
             traces: Traces::new(&engine.config().state_dir),
@@ -128,6 +132,7 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
             resets,
             store,
             reloading,
+            set_files,
             metering: Metering::nowhere(),
             remembered: Remembered::default(),
             journal: Journal::nowhere(),
@@ -237,6 +242,10 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
                     self.reload(read).await;
                     self.act().await;
                 }
+                Some(news) = self.set_files.read() => {
+                    self.take_set(news);
+                    self.act().await;
+                }
                 Some(counters) = self.metering.read() => {
                     self.metered(&counters);
                     self.act().await;
@@ -247,6 +256,32 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
                 }
             }
         }
+    }
+
+    /// Follows a set whose file changed, or says why it stays as it is.
+    fn take_set(&mut self, news: SetNews) {
+        let SetNews { name, file, read } = news;
+        let told = match &read {
+            Ok(set) => Ok(set.len()),
+            Err(error) => Err(error.to_string()),
+        };
+        if !self
+            .engine
+            .take_set(&name, read.map_err(|error| error.to_string()))
+        {
+            return;
+        }
+        let event = match told {
+            Ok(ranges) => {
+                info!(set = %name, file = %file.display(), ranges, "a set has other addresses now");
+                Event::SetReloaded { set: name, ranges }
+            }
+            Err(reason) => {
+                warn!(set = %name, "the set stays as it was: {reason}");
+                Event::SetRefused { set: name, reason }
+            }
+        };
+        self.journal.note(event);
     }
 
     /// Looks at the network anew, together with what changes next.

@@ -10,7 +10,7 @@ use thiserror::Error;
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::causes::in_one_line;
 use crate::config::Config;
@@ -22,6 +22,7 @@ use crate::controller::metering::Metering;
 use crate::controller::reloading::Reloading;
 use crate::controller::remembered::Remembered;
 use crate::controller::run::{Daemon, Inputs};
+use crate::controller::set_files::SetFiles;
 use crate::dataplane::ebpf::EbpfError;
 use crate::dataplane::{self, Steering};
 use crate::identity::{self, IdentityError};
@@ -35,6 +36,8 @@ use crate::kernel::routing::{NetlinkRouting, RoutingError};
 use crate::kernel::sysctl::ProcSys;
 use crate::kernel::watch::{self, Watch, WatchError};
 use crate::network::NetworkView;
+use crate::policy::conflicts;
+use crate::policy::loading::{self, NoSets};
 use crate::probe::Prober;
 use crate::resets::Resets;
 use crate::state::{LockError, StateLock, Store, StoreError};
@@ -64,6 +67,9 @@ pub enum StartError {
     /// What is kept over restarts cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A set of addresses cannot be had.
+    #[error(transparent)]
+    Sets(#[from] NoSets),
     /// Uplinks cannot be told apart.
     #[error(transparent)]
     Identity(#[from] IdentityError),
@@ -114,6 +120,10 @@ pub async fn start(config: Config, file: PathBuf) -> Result<(), StartError> {
     if identities.remembered != ids {
         store.keep_ids(&identities.remembered)?;
     }
+    let sets = loading::begin(&config, &store)?;
+    for conflict in conflicts::told(&config, &sets.sets, &file) {
+        warn!("{conflict}");
+    }
     let remembered = Remembered::load(&store);
 
     let mut kernel = open_kernel()?;
@@ -154,6 +164,7 @@ pub async fn start(config: Config, file: PathBuf) -> Result<(), StartError> {
         view,
         now,
     );
+    engine.take_sets(sets);
     engine.resume_damping(&remembered.damping, now);
     engine.resume_meters(&remembered.meters);
     engine.resume_drains(&remembered.drains, now);
@@ -162,12 +173,16 @@ pub async fn start(config: Config, file: PathBuf) -> Result<(), StartError> {
     let (reports_in, reports) = mpsc::channel(REPORTS);
     let (questions_in, questions) = mpsc::channel(QUESTIONS);
     let prober = Prober::new(reports_in, traffic.witness.clone());
+    let set_files = SetFiles::start(store.clone());
+    set_files.follow(engine.config());
     let reloading = Reloading::new(file, store.clone());
-    let daemon = Daemon::new(engine, applier, observer, prober, resets, store, reloading)
-        .having_kept(remembered)
-        .metering(metering)
-        .noting(journal.clone())
-        .asking(traffic.witness);
+    let daemon = Daemon::new(
+        engine, applier, observer, prober, resets, store, reloading, set_files,
+    )
+    .having_kept(remembered)
+    .metering(metering)
+    .noting(journal.clone())
+    .asking(traffic.witness);
     let inputs = Inputs {
         changes,
         reports,

@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::family::Family;
+use crate::policy::SetName;
 use crate::reload::Change;
 use crate::status::State;
 use crate::uplink::UplinkName;
@@ -116,6 +117,20 @@ pub enum Event {
     },
     /// The configuration could not be taken over.
     ReloadRefused {
+        /// Why.
+        reason: String,
+    },
+    /// The file of a set changed, and rules follow it.
+    SetReloaded {
+        /// The set.
+        set: SetName,
+        /// How many prefixes and ranges it has.
+        ranges: usize,
+    },
+    /// The file of a set changed to what is no set; its addresses are those of before.
+    SetRefused {
+        /// The set.
+        set: SetName,
         /// Why.
         reason: String,
     },
@@ -266,6 +281,7 @@ impl Event {
             Self::Fallback { reason }
             | Self::State { reason, .. }
             | Self::ReloadRefused { reason }
+            | Self::SetRefused { reason, .. }
             | Self::Repaired { reason }
             | Self::Problem { reason } => Some(reason),
             _ => None,

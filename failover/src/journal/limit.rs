@@ -126,6 +126,8 @@ fn sort(event: &Event) -> Option<Sort> {
         Event::Budget { .. } => "budget",
         Event::Reloaded { .. } => "reloaded",
         Event::ReloadRefused { .. } => "reload_refused",
+        Event::SetReloaded { .. } => "set_reloaded",
+        Event::SetRefused { .. } => "set_refused",
         Event::Repaired { .. } => "repaired",
         Event::Problem { .. } => "problem",
         Event::Solved => "solved",
@@ -147,6 +149,7 @@ fn repeated(sort: &Sort, last: Event, count: u64, since: Timestamp, until: Times
             from, to, reason, ..
         } => (Some(from), Some(to), Some(reason)),
         Event::ReloadRefused { reason }
+        | Event::SetRefused { reason, .. }
         | Event::Repaired { reason }
         | Event::Problem { reason } => (None, None, Some(reason)),
         Event::Target { target, aside, .. } => {

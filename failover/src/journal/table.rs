@@ -258,6 +258,15 @@ fn words(event: &Event, zone: &TimeZone) -> (String, String, Option<State>) {
             reason.clone(),
             Some(State::Degraded),
         ),
+        Event::SetReloaded { set, ranges } => plain(
+            "set reloaded",
+            format!("{set} has {ranges} prefixes and ranges now"),
+        ),
+        Event::SetRefused { set, reason } => (
+            "set not reloaded".to_owned(),
+            format!("{set} stays as it was: {reason}"),
+            Some(State::Degraded),
+        ),
         Event::Repaired { reason } => {
             plain("repaired", format!("{reason}; it is as it should be again"))
         }

@@ -1,15 +1,18 @@
 //! Policy: which uplinks a new flow may use, and why.
 //!
-//! The user's rules ([`rule`]) are tried in their order on a flow's first packet ([`matching`]). Their
-//! addresses come from the configuration and from files ([`addresses`], [`sets`], [`set_file`]).
-//! What the uplinks of a rule are at the moment is said by [`pools`]. [`conflicts`] finds rules that
+//! The user's rules (`rule`) are tried in their order on a flow's first packet (`matching`). Their
+//! addresses come from the configuration and from files (`addresses`, `sets`, [`set_file`]).
+//! What the uplinks of a rule are at the moment is said by `pools`. [`conflicts`] finds rules that
 //! cannot mean what they say.
 
 mod addresses;
+pub mod conflicts;
+pub mod loading;
 mod matching;
 mod pools;
 mod ports;
 mod rule;
+pub mod set_file;
 mod sets;
 
 pub use addresses::{AddressRange, AddressSet, InvalidAddresses, prefixes_of};
@@ -17,4 +20,5 @@ pub use matching::{Facts, first_match};
 pub use pools::{Destination, Offered, Policy, RulePool, select_via};
 pub use ports::{PortRange, PortSet};
 pub use rule::{Dscp, Group, InvalidDscp, MarkMatch, Matching, Otherwise, Rule, Via};
+pub use set_file::SetFileError;
 pub use sets::{InvalidSetName, SetName, SetSource, Sets};

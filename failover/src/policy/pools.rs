@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::rule::{Group, Otherwise, Rule, Via};
-use crate::config::Affinity;
+use super::sets::{SetSource, Sets};
+use crate::config::{Affinity, Config};
 use crate::family::{Family, PerFamily};
 use crate::select::{Candidate, Pool, Standing, select};
 use crate::uplink::{UplinkId, UplinkName};
@@ -26,6 +27,22 @@ pub struct Policy {
 }
 
 impl Policy {
+    /// The policy of a configuration, whose sets in files have these addresses.
+    #[must_use]
+    pub fn of(config: &Config, files: &Sets) -> Arc<Self> {
+        let inline = config
+            .sets
+            .iter()
+            .filter_map(|(name, source)| match source {
+                SetSource::Inline(set) => Some((name.clone(), Arc::clone(set))),
+                SetSource::File(_) => None,
+            });
+        let mut sets = files.clone();
+        sets.extend(inline);
+        let rules = config.rules.iter().map(|rule| rule.resolve(&sets));
+        Self::new(rules.collect())
+    }
+
     /// The policy of these rules.
     #[must_use]
     pub fn new(rules: Vec<Rule>) -> Arc<Self> {

@@ -17,6 +17,8 @@ pub use changes::{Change, Reloaded};
 use crate::causes::in_one_line;
 use crate::config::{Config, ConfigError};
 use crate::identity::{self, IdentityError, Ids};
+use crate::policy::Sets;
+use crate::policy::loading::NoSets;
 use crate::state::StoreError;
 use crate::uplink::{UplinkId, UplinkName};
 use crate::wanted::PickedBy;
@@ -42,6 +44,8 @@ pub struct Plan {
     pub ids: Ids,
     /// The ids to remember, those of uplinks that went too.
     pub remembered: Ids,
+    /// The sets that it takes from files.
+    pub sets: Sets,
     /// All that differs.
     pub changes: Vec<Change>,
 }
@@ -52,6 +56,9 @@ pub enum ReloadError {
     /// The file cannot be read or is wrong.
     #[error(transparent)]
     File(#[from] ConfigError),
+    /// The file of a set cannot be read or is wrong.
+    #[error("{0}")]
+    Sets(#[from] NoSets),
     /// Something differs that cannot change while the daemon runs.
     #[error(
         "{}: {} cannot change while the daemon runs: restart it, or undo that; nothing was reloaded",
@@ -111,7 +118,9 @@ impl From<&ReloadError> for Refusal {
     fn from(error: &ReloadError) -> Self {
         let text = in_one_line(error);
         match error {
-            ReloadError::File(ConfigError::Rejected(_)) => Self::Rejected(text),
+            ReloadError::File(ConfigError::Rejected(_)) | ReloadError::Sets(_) => {
+                Self::Rejected(text)
+            }
             _ => Self::Other(text),
         }
     }
@@ -127,6 +136,7 @@ pub fn plan(
     config: Config,
     file: PathBuf,
     remembered: Ids,
+    sets: Sets,
 ) -> Result<Plan, ReloadError> {
     let given = config.given_ids();
     // Those in use count, whatever became of the file in which they are remembered.
@@ -170,6 +180,7 @@ pub fn plan(
         config,
         ids: identities.ids,
         remembered: identities.remembered,
+        sets,
         changes,
     })
 }

@@ -35,7 +35,13 @@ fn running(yaml: &str, picked_by: PickedBy) -> Current {
 }
 
 fn plan_of(current: &Current, yaml: &str) -> Result<Plan, ReloadError> {
-    plan(current, config(yaml), FILE.into(), current.ids.clone())
+    plan(
+        current,
+        config(yaml),
+        FILE.into(),
+        current.ids.clone(),
+        Sets::new(),
+    )
 }
 
 fn changes(old: &str, new: &str) -> Vec<String> {
@@ -233,7 +239,14 @@ fn an_uplink_that_went_gets_its_id_back() {
         ids: gone.ids,
         picked_by: PickedBy::Nftables,
     };
-    let back = plan(&current, config(YAML), FILE.into(), gone.remembered).unwrap();
+    let back = plan(
+        &current,
+        config(YAML),
+        FILE.into(),
+        gone.remembered,
+        Sets::new(),
+    )
+    .unwrap();
     assert_eq!(
         back.ids["fiber".parse::<UplinkName>().as_ref().unwrap()],
         id(1)
@@ -263,7 +276,7 @@ fn ids_in_use_count_even_if_nobody_remembers_them() {
     let old = "uplinks: {b: {interface: wan2}, c: {interface: wan3}}";
     let new = "uplinks: {a: {interface: wan1}, b: {interface: wan2}, c: {interface: wan3}}";
     let current = running(old, PickedBy::Tc);
-    let plan = plan(&current, config(new), FILE.into(), Ids::new()).unwrap();
+    let plan = plan(&current, config(new), FILE.into(), Ids::new(), Sets::new()).unwrap();
     for (name, id) in &current.ids {
         assert_eq!(plan.ids[name], *id);
     }

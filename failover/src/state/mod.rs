@@ -2,6 +2,7 @@
 //! known to take everything out of the kernel again.
 
 mod lock;
+mod sets;
 mod store;
 
 pub use lock::{LockError, StateLock};

@@ -135,7 +135,7 @@ enum Durability {
 /// The state folder's files.
 #[derive(Clone, Debug)]
 pub struct Store {
-    folder: PathBuf,
+    pub(super) folder: PathBuf,
 }
 
 impl Store {

@@ -45,21 +45,21 @@ pub(crate) const TABLE: &[Row] = &[
         "empty-file",
         "",
         &[
-            "1:1: found nothing, allowed: a map with the keys uplinks, downlinks, mode, nat, probe, flows, marks, tables, rule_priority, control, state_dir, bpffs",
+            "1:1: found nothing, allowed: a map with the keys uplinks, downlinks, sets, rules, mode, nat, probe, flows, marks, tables, rule_priority, control, state_dir, bpffs",
         ],
     ),
     row(
         "only-comments",
         "# uplinks:\n",
         &[
-            "2:1: found nothing, allowed: a map with the keys uplinks, downlinks, mode, nat, probe, flows, marks, tables, rule_priority, control, state_dir, bpffs",
+            "2:1: found nothing, allowed: a map with the keys uplinks, downlinks, sets, rules, mode, nat, probe, flows, marks, tables, rule_priority, control, state_dir, bpffs",
         ],
     ),
     row(
         "a-word",
         "uplinks\n",
         &[
-            "1:1: found `uplinks`, allowed: a map with the keys uplinks, downlinks, mode, nat, probe, flows, marks, tables, rule_priority, control, state_dir, bpffs",
+            "1:1: found `uplinks`, allowed: a map with the keys uplinks, downlinks, sets, rules, mode, nat, probe, flows, marks, tables, rule_priority, control, state_dir, bpffs",
         ],
     ),
     row(
@@ -108,7 +108,7 @@ pub(crate) const TABLE: &[Row] = &[
         "unknown-key-at-the-top",
         "uplinks:\n  fiber: {interface: eth1}\ndownlink: [eth0]\n",
         &[
-            "3:1: key `downlink`: found an unknown key, allowed: the keys uplinks, downlinks, mode, nat, probe, flows, marks, tables, rule_priority, control, state_dir, bpffs; did you mean `downlinks`?",
+            "3:1: key `downlink`: found an unknown key, allowed: the keys uplinks, downlinks, sets, rules, mode, nat, probe, flows, marks, tables, rule_priority, control, state_dir, bpffs; did you mean `downlinks`?",
         ],
     ),
     row(
@@ -134,9 +134,109 @@ pub(crate) const TABLE: &[Row] = &[
     ),
     row(
         "keys-of-other-versions",
-        "uplinks:\n  fiber: {interface: eth1}\nrules: []\n",
+        "uplinks:\n  fiber: {interface: eth1}\nrules:\n  - {via: [fiber], strategy: overflow}\n",
         &[
-            "3:1: key `rules`: found a key that is not supported by this version, allowed: the keys uplinks, downlinks, mode, nat, probe, flows, marks, tables, rule_priority, control, state_dir, bpffs",
+            "4:20: key `rules[0].strategy`: found a key that is not supported by this version, allowed: the keys name, match, via, affinity, otherwise",
+        ],
+    ),
+    row(
+        "rules-are-no-list",
+        "uplinks:\n  fiber: {interface: eth1}\n  lte: {interface: wwan0}\ndownlinks: [lan0]\nrules: {via: fiber}\n",
+        &[
+            "5:8: key `rules`: found a map, allowed: a list of rules, such as [{name: mail, match: {protocol: tcp, ports: [25]}, via: [fiber]}]",
+        ],
+    ),
+    row(
+        "rule-without-via",
+        "uplinks:\n  fiber: {interface: eth1}\n  lte: {interface: wwan0}\ndownlinks: [lan0]\nrules:\n  - {name: mail, match: {protocol: tcp}}\n",
+        &[
+            "6:5: key `rules[0].via`: found nothing, allowed: a list of uplinks in the order of their use, such as [fiber, lte], or a pool with weights, such as {fiber: 3, lte: 1}, or a list of both",
+        ],
+    ),
+    row(
+        "rule-via-nobody",
+        "uplinks:\n  fiber: {interface: eth1}\n  lte: {interface: wwan0}\ndownlinks: [lan0]\nrules:\n  - {via: []}\n  - {via: {}}\n",
+        &[
+            "6:11: key `rules[0].via`: found an empty list, allowed: a list of uplinks in the order of their use, such as [fiber, lte], or a pool with weights, such as {fiber: 3, lte: 1}, or a list of both",
+            "7:11: key `rules[1].via`: found an empty map, allowed: a list of uplinks in the order of their use, such as [fiber, lte], or a pool with weights, such as {fiber: 3, lte: 1}, or a list of both",
+        ],
+    ),
+    row(
+        "rule-via-unknown-uplink",
+        "uplinks:\n  fiber: {interface: eth1}\n  lte: {interface: wwan0}\ndownlinks: [lan0]\nrules:\n  - {via: [fibre]}\n  - {via: {lte: 0, dsl: 1}}\n",
+        &[
+            "6:12: key `rules[0].via[0]`: found `fibre`, allowed: the name of an uplink: fiber, lte; did you mean `fiber`?",
+            "7:17: key `rules[1].via.lte`: found `0`, allowed: 1 to 256",
+            "7:20: key `rules[1].via.dsl`: found `dsl`, allowed: the name of an uplink: fiber, lte",
+        ],
+    ),
+    row(
+        "rule-via-twice",
+        "uplinks:\n  fiber: {interface: eth1}\n  lte: {interface: wwan0}\ndownlinks: [lan0]\nrules:\n  - {via: [fiber, {lte: 1, fiber: 2}]}\n",
+        &["6:19: key `rules[0].via[1]`: found `fiber` again, allowed: each uplink once"],
+    ),
+    row(
+        "rule-with-unknown-key",
+        "uplinks:\n  fiber: {interface: eth1}\n  lte: {interface: wwan0}\ndownlinks: [lan0]\nrules:\n  - {vai: [fiber], via: [fiber], match: {port: 25}}\n",
+        &[
+            "6:6: key `rules[0].vai`: found an unknown key, allowed: the keys name, match, via, affinity, otherwise; did you mean `via`?",
+            "6:42: key `rules[0].match.port`: found an unknown key, allowed: the keys interface, source, destination, protocol, ports, source_ports, dscp, mark, mac; did you mean `ports`?",
+        ],
+    ),
+    row(
+        "rule-names-twice",
+        "uplinks:\n  fiber: {interface: eth1}\n  lte: {interface: wwan0}\ndownlinks: [lan0]\nrules:\n  - {name: a, via: fiber}\n  - {name: a, via: lte}\n",
+        &[
+            "7:5: key `rules[1]`: found a rule named `a` again, allowed: a name that no other rule has; the other one is at 6:5",
+        ],
+    ),
+    row(
+        "rule-match-wrong-values",
+        "uplinks:\n  fiber: {interface: eth1}\n  lte: {interface: wwan0}\ndownlinks: [lan0]\nrules:\n  - name: a\n    via: fiber\n    match:\n      interface: lan1\n      source: [10.0.0.1/24, 10.0.0.9-10.0.0.1, lists, 10.0.0.0/33]\n      destination: []\n      protocol: [tcp, tpc]\n      ports: [0, 80-70, http]\n      dscp: 64\n      mark: 0x01000000\n      mac: 02:00:5e:10:00\n",
+        &[
+            "9:18: key `rules[0].match.interface`: found `lan1`, allowed: one of `downlinks`: lan0; did you mean `lan0`?",
+            "10:16: key `rules[0].match.source[0]`: found `10.0.0.1/24`, allowed: a prefix with no bits set behind it: 10.0.0.0/24",
+            "10:29: key `rules[0].match.source[1]`: found `10.0.0.9-10.0.0.1`, allowed: a range whose first address is not behind its last one",
+            "10:48: key `rules[0].match.source[2]`: found `lists`, allowed: an address, a prefix or a range, or the name of one of `sets`, which has none",
+            "10:55: key `rules[0].match.source[3]`: found `10.0.0.0/33`, allowed: an address (192.0.2.1), a prefix (192.0.2.0/24) or a range (192.0.2.10-192.0.2.19), of IPv4 or IPv6",
+            "11:20: key `rules[0].match.destination`: found an empty list, allowed: one value or more; without the key, any",
+            "12:23: key `rules[0].match.protocol[1]`: found `tpc`, allowed: a protocol by its name, such as tcp, udp or icmp, or by its number, 0 to 255",
+            "13:15: key `rules[0].match.ports[0]`: found `0`, allowed: a port, 1 to 65535, or a range of ports, such as 5000-5999",
+            "13:18: key `rules[0].match.ports[1]`: found `80-70`, allowed: a port, 1 to 65535, or a range of ports, such as 5000-5999",
+            "13:25: key `rules[0].match.ports[2]`: found `http`, allowed: a port, 1 to 65535, or a range of ports, such as 5000-5999",
+            "14:13: key `rules[0].match.dscp`: found `64`, allowed: a DSCP by its name, such as ef, af41 or cs1, or by its number, 0 to 63",
+            "15:13: key `rules[0].match.mark`: found `0x01000000`, allowed: a mark, such as 0x10, or a mark and the bits that count, such as 0x10/0xff; none of the bits of `marks.mask` 0xff000000",
+            "16:12: key `rules[0].match.mac`: found `02:00:5e:10:00`, allowed: a hardware address, such as 02:00:5e:10:00:01",
+        ],
+    ),
+    row(
+        "rule-ports-of-icmp",
+        "uplinks:\n  fiber: {interface: eth1}\n  lte: {interface: wwan0}\ndownlinks: [lan0]\nrules:\n  - {via: fiber, match: {protocol: icmp, ports: [8]}}\n",
+        &[
+            "6:25: key `rules[0].match`: found ports, and the protocol icmp, which has none, allowed: ports of tcp, udp, udplite, sctp and dccp only",
+        ],
+    ),
+    row(
+        "rule-otherwise",
+        "uplinks:\n  fiber: {interface: eth1}\n  lte: {interface: wwan0}\ndownlinks: [lan0]\nrules:\n  - {via: fiber, otherwise: dorp}\n",
+        &[
+            "6:29: key `rules[0].otherwise`: found `dorp`, allowed: any or drop; did you mean `drop`?",
+        ],
+    ),
+    row(
+        "rules-too-many-masks",
+        "uplinks:\n  fiber: {interface: eth1}\n  lte: {interface: wwan0}\ndownlinks: [lan0]\nrules:\n  - {via: fiber, match: {mark: [0x1/0x1, 0x2/0x2, 0x4/0x4, 0x8/0x8, 0x10/0x10]}}\n",
+        &[
+            "6:3: key `rules`: found 5 different masks of marks, allowed: at most 4 different masks in all rules",
+        ],
+    ),
+    row(
+        "sets-wrong",
+        "uplinks:\n  fiber: {interface: eth1}\n  lte: {interface: wwan0}\ndownlinks: [lan0]\nsets:\n  1st: [192.0.2.0/24]\n  list: list.txt\n  nets: [192.0.2.0/24, example.org]\n",
+        &[
+            "6:3: key `sets.1st`: found `1st`, allowed: a name of 1 to 32 of the characters a-z A-Z 0-9 _ -, the first a letter",
+            "7:9: key `sets.list`: found `list.txt`, allowed: a list of addresses, prefixes and ranges, or the absolute path of a file with one in each line",
+            "8:24: key `sets.nets[1]`: found `example.org`, allowed: an address (192.0.2.1), a prefix (192.0.2.0/24) or a range (192.0.2.10-192.0.2.19), of IPv4 or IPv6",
         ],
     ),
     row(

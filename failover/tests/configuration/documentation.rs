@@ -65,6 +65,7 @@ fn every_key_has_its_row() {
     for (prefix, text) in [
         ("", "nothing: 1"),
         ("uplinks.NAME.", "uplinks: {a: {nothing: 1}}"),
+        ("rules[].", "rules: [{nothing: 1}]"),
         ("probe.", "probe: {nothing: 1}"),
         ("flows.", "flows: {nothing: 1}"),
         ("marks.", "marks: {nothing: 1}"),

@@ -1,6 +1,6 @@
 //! Good configurations mean what they say, and defaults are those that are documented.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -82,6 +82,8 @@ fn the_smallest_useful_file_has_every_default() {
         ]
         .into(),
         downlinks: BTreeSet::from(["eth0".parse().unwrap()]),
+        sets: BTreeMap::new(),
+        rules: Vec::new(),
         mode: ModeSetting::Auto,
         affinity: Affinity::Flow,
         mss: Mss::Auto,
@@ -203,6 +205,8 @@ bpffs: /sys/fs/bpf/f
         ]
         .into(),
         downlinks: BTreeSet::from(["lan0".parse().unwrap(), "lan1".parse().unwrap()]),
+        sets: BTreeMap::new(),
+        rules: Vec::new(),
         mode: ModeSetting::Classic,
         affinity: Affinity::Pair,
         mss: Mss::Off,

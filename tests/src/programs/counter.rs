@@ -50,7 +50,7 @@ impl Counter {
         let known = Interface {
             role: Role::Uplink,
             uplink: UPLINK,
-            reserved: [0; 2],
+            downlink: 0,
         };
         let mut bytes = [0; LENGTH];
         bytes.copy_from_slice(bytemuck::bytes_of(&known));

@@ -137,10 +137,7 @@ impl Loaded {
             reserved: [0; 3],
         };
         let key: Bytes<{ size_of::<GatewayKey>() }> = bytemuck::cast(*key);
-        let map = self
-            .ebpf
-            .map_mut(maps::GATEWAYS)
-            .ok_or_else(|| ProgramsError::Missing(format!("map {}", maps::GATEWAYS)))?;
+        let map = self.map_mut(maps::GATEWAYS)?;
         insert::<_, { size_of::<Gateway>() }>(map, &key, bytemuck::bytes_of(&gateway))
             .map_err(failed(maps::GATEWAYS))
     }
@@ -271,16 +268,19 @@ impl Loaded {
             .ok_or_else(|| ProgramsError::Missing(format!("map {name}")))
     }
 
+    pub(super) fn map_mut(&mut self, name: &str) -> Result<&mut aya::maps::Map, ProgramsError> {
+        self.ebpf
+            .map_mut(name)
+            .ok_or_else(|| ProgramsError::Missing(format!("map {name}")))
+    }
+
     fn put<const KEY: usize, V: NoUninit>(
         &mut self,
         name: &str,
         key: &Bytes<KEY>,
         value: &V,
     ) -> Result<(), ProgramsError> {
-        let map = self
-            .ebpf
-            .map_mut(name)
-            .ok_or_else(|| ProgramsError::Missing(format!("map {name}")))?;
+        let map = self.map_mut(name)?;
         let value = bytemuck::bytes_of(value);
         match value.len() {
             UPLINK => insert::<KEY, UPLINK>(map, key, value),
@@ -311,10 +311,7 @@ impl Loaded {
         name: &str,
         key: &Bytes<KEY>,
     ) -> Result<(), ProgramsError> {
-        let map = self
-            .ebpf
-            .map_mut(name)
-            .ok_or_else(|| ProgramsError::Missing(format!("map {name}")))?;
+        let map = self.map_mut(name)?;
         let mut map: HashMap<&mut MapData, Bytes<KEY>, Bytes<VALUE>> =
             HashMap::try_from(map).map_err(failed(name))?;
         map.remove(key).map_err(failed(name))

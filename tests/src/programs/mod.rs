@@ -6,6 +6,7 @@ mod attach;
 mod counter;
 mod loaded;
 mod pinned;
+mod rules;
 mod run;
 mod stand;
 mod traffic;

@@ -122,7 +122,7 @@ fn wire(loaded: &mut Loaded, wiring: &Wiring) -> Result<(), ProgramsError> {
     let interface = |role, uplink| Interface {
         role,
         uplink,
-        reserved: [0; 2],
+        downlink: 0,
     };
     loaded.set_interface(wiring.lan, &interface(Role::Downlink, 0))?;
     let up = UplinkFamily {

@@ -320,7 +320,7 @@ impl Gateway<'_> {
         let interface = Interface {
             role,
             uplink,
-            reserved: [0; 2],
+            downlink: 0,
         };
         Ok(self.programs.set_interface(index, &interface)?)
     }

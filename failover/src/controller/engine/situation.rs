@@ -12,8 +12,6 @@ use crate::controller::uplink::Uplink;
 use crate::discover::{Path, addresses_of, own_prefixes6};
 use crate::family::{Family, PerFamily};
 use crate::interface::InterfaceName;
-use crate::policy::{Offered, RulePool, select_via};
-use crate::uplink::UplinkName;
 use crate::wanted::narrow::{Narrow, narrow};
 use crate::wanted::{LinkSituation, Numbers, Situation, UplinkSituation};
 
@@ -62,28 +60,6 @@ impl Engine {
             rule_pools: self.rule_pools(),
             picked_by: self.picked_by,
         }
-    }
-
-    /// Who the flows of rules go to.
-    fn rule_pools(&self) -> Vec<RulePool> {
-        let vias = self.policy.vias.iter();
-        vias.map(|via| RulePool {
-            affinity: via.affinity.unwrap_or(self.config.affinity),
-            pools: PerFamily::from_fn(|family| select_via(via, &|name| self.offered(name, family))),
-        })
-        .collect()
-    }
-
-    fn offered(&self, name: &UplinkName, family: Family) -> Option<Offered> {
-        let (&id, uplink) = self
-            .uplinks
-            .iter()
-            .find(|(_, uplink)| uplink.name == *name)?;
-        Some(Offered {
-            id,
-            takes_new_flows: true,
-            standing: uplink.families.get(family).standing(),
-        })
     }
 
     /// Where several uplinks share an interface nothing tells whose its prefixes are: each translates

@@ -65,7 +65,11 @@ impl Conditions {
             table.values(kind::DOWNLINK, |rule| {
                 let names = rule.interfaces.as_ref()?;
                 let numbers = names.iter().filter_map(|name| downlinks.get(name));
-                Some(numbers.map(|number| (0, number.to_be_bytes().to_vec())).collect())
+                Some(
+                    numbers
+                        .map(|number| (0, number.to_be_bytes().to_vec()))
+                        .collect(),
+                )
             });
             table.values(kind::DSCP, |rule| {
                 let points = rule.dscp.as_ref()?;
@@ -78,7 +82,10 @@ impl Conditions {
             table.values(kind::MARK, |rule| {
                 let marks = rule.marks.as_ref()?.iter();
                 let value = |position: usize, value: u32| {
-                    (u8::try_from(position).unwrap_or(0), value.to_be_bytes().to_vec())
+                    (
+                        u8::try_from(position).unwrap_or(0),
+                        value.to_be_bytes().to_vec(),
+                    )
                 };
                 let looked_at = marks.filter_map(|mark| {
                     let position = masks.iter().position(|mask| *mask == mark.mask)?;
@@ -252,13 +259,7 @@ impl Table<'_> {
         self.ports(kind::SOURCE_PORT, 0, ranges.collect(), without);
     }
 
-    fn ports(
-        &mut self,
-        kind: u8,
-        selector: u8,
-        ranges: Vec<(PortRange, usize)>,
-        without: Bitmap,
-    ) {
+    fn ports(&mut self, kind: u8, selector: u8, ranges: Vec<(PortRange, usize)>, without: Bitmap) {
         let ranges = ranges.into_iter().map(|(range, position)| {
             let only = bitmap([position]);
             (u128::from(range.first), u128::from(range.last), only)

@@ -257,7 +257,13 @@ fn shapes(flow_capacity: u32) -> [Shape; 12] {
             size_of::<UplinkConnections>(),
             maps::UPLINK_CAPACITY + 1,
         ),
-        shape(maps::RULE_SET, MapType::Hash, INDEX, size_of::<RuleSet>(), 1),
+        shape(
+            maps::RULE_SET,
+            MapType::Hash,
+            INDEX,
+            size_of::<RuleSet>(),
+            1,
+        ),
         shape(
             maps::CONDITIONS,
             MapType::LpmTrie,

@@ -10,8 +10,8 @@ use failover_common::{
 use thiserror::Error;
 
 use super::load::{LoadError, Programs};
-use super::rules::Written;
 use super::maps::{MapAccessError, Table};
+use super::rules::Written;
 use crate::config;
 use crate::family::Family;
 use crate::status::State;

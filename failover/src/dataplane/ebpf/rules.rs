@@ -73,7 +73,8 @@ impl Programs {
         let rules_before = found.is_some_and(|found| found.words != 0);
         if wanted.policy.rules.is_empty() && !rules_before {
             Ok(self.selections()?.set(common).map(drop)?)
-        } else if let Some(found) = found.filter(|found| *found == conditions.rule_set(found.generation))
+        } else if let Some(found) =
+            found.filter(|found| *found == conditions.rule_set(found.generation))
         {
             self.write_actions(found.generation, wanted)?;
             let mut selections = of_pools(wanted, found.generation);
@@ -120,7 +121,10 @@ impl Programs {
     }
 
     fn selections(&mut self) -> Result<Selections<'_>, PublishError> {
-        Ok(Selections::new(maps::SELECTION, self.map_mut(maps::SELECTION)?)?)
+        Ok(Selections::new(
+            maps::SELECTION,
+            self.map_mut(maps::SELECTION)?,
+        )?)
     }
 
     fn write_conditions(
@@ -147,7 +151,9 @@ impl Programs {
         let mut trie = trie(self.map_mut(maps::CONDITIONS)?)?;
         let keys: Result<Vec<Key<[u8; KEY]>>, MapError> = trie.keys().collect();
         let keys = keys.map_err(failed("read", maps::CONDITIONS))?;
-        let stale = keys.iter().filter(|key| key.data().first() == Some(&generation));
+        let stale = keys
+            .iter()
+            .filter(|key| key.data().first() == Some(&generation));
         let mut removed = 0;
         for key in stale {
             match trie.remove(key) {
@@ -156,14 +162,16 @@ impl Programs {
                 Err(error) => return Err(failed("write", maps::CONDITIONS)(error).into()),
             }
         }
-        debug!(removed, generation, "removed conditions of rules that were replaced");
+        debug!(
+            removed,
+            generation, "removed conditions of rules that were replaced"
+        );
         Ok(())
     }
 
     fn write_actions(&mut self, generation: u8, wanted: &RuleTable) -> Result<(), PublishError> {
         let map = self.map_mut(maps::RULE_ACTIONS)?;
-        let mut actions =
-            Actions::try_from(map).map_err(failed("use", maps::RULE_ACTIONS))?;
+        let mut actions = Actions::try_from(map).map_err(failed("use", maps::RULE_ACTIONS))?;
         for (number, (rule, pool)) in (0..MOST_RULES).zip(wanted.policy.iter()) {
             let action = Action {
                 pool: pool_number(pool),

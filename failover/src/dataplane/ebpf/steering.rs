@@ -397,7 +397,12 @@ impl Steering for Ebpf {
         if !std::mem::replace(&mut self.superseded, true) {
             self.supersede().await;
         }
-        errors.extend(self.programs.tidy_rules(&mut self.rules).err().map(Into::into));
+        errors.extend(
+            self.programs
+                .tidy_rules(&mut self.rules)
+                .err()
+                .map(Into::into),
+        );
         if errors.is_empty() {
             self.suspect = false;
             self.told.clear();

@@ -102,7 +102,7 @@ impl Attached {
         let known = Interface {
             role,
             uplink,
-            reserved: [0; 2],
+            downlink: 0,
         };
         Ok(self.programs.set_interface(index, &known)?)
     }

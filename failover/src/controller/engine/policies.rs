@@ -1,0 +1,74 @@
+//! The user's rules with the addresses of their sets, and who their flows go to.
+
+use std::sync::Arc;
+
+use super::Engine;
+use crate::family::{Family, PerFamily};
+use crate::policy::loading::LoadedSets;
+use crate::policy::{AddressSet, Offered, Policy, RulePool, SetName, select_via};
+use crate::uplink::UplinkName;
+
+impl Engine {
+    /// The user's rules.
+    #[must_use]
+    pub fn policy(&self) -> &Arc<Policy> {
+        &self.policy
+    }
+
+    /// Takes in all sets that come from files.
+    pub fn take_sets(&mut self, files: LoadedSets) {
+        self.files = files;
+        self.renew_policy();
+    }
+
+    /// Takes in the addresses of a set whose file changed, or what is wrong with it: then the set
+    /// stays as it is. Returns whether anything is another than before.
+    pub fn take_set(&mut self, name: &SetName, read: Result<Arc<AddressSet>, String>) -> bool {
+        match read {
+            Ok(set) => {
+                let mended = self.files.problems.remove(name).is_some();
+                let before = self.files.sets.insert(name.clone(), Arc::clone(&set));
+                let differs = before != Some(set);
+                if differs {
+                    self.renew_policy();
+                }
+                mended || differs
+            }
+            Err(problem) => {
+                let before = self.files.problems.insert(name.clone(), problem.clone());
+                before != Some(problem)
+            }
+        }
+    }
+
+    /// What is wrong with the files of sets.
+    pub fn set_problems(&self) -> impl Iterator<Item = (&SetName, &str)> {
+        let problems = self.files.problems.iter();
+        problems.map(|(name, problem)| (name, problem.as_str()))
+    }
+
+    pub(in crate::controller) fn renew_policy(&mut self) {
+        self.policy = Policy::of(&self.config, &self.files.sets);
+        self.stale = true;
+    }
+
+    /// Who the flows of rules go to.
+    pub(super) fn rule_pools(&self) -> Vec<RulePool> {
+        let vias = self.policy.vias.iter();
+        vias.map(|via| RulePool {
+            affinity: via.affinity.unwrap_or(self.config.affinity),
+            pools: PerFamily::from_fn(|family| select_via(via, &|name| self.offered(name, family))),
+        })
+        .collect()
+    }
+
+    fn offered(&self, name: &UplinkName, family: Family) -> Option<Offered> {
+        let mut uplinks = self.uplinks.iter();
+        let (&id, uplink) = uplinks.find(|(_, uplink)| uplink.name == *name)?;
+        Some(Offered {
+            id,
+            takes_new_flows: true,
+            standing: uplink.families.get(family).standing(),
+        })
+    }
+}

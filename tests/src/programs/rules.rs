@@ -1,0 +1,117 @@
+//! The user's rules in the maps of loaded programs.
+
+use aya::maps::lpm_trie::{Key, LpmTrie};
+use aya::maps::{Array, HashMap, MapData};
+use failover::dataplane::ebpf::conditions::Conditions;
+use failover::policy::{Otherwise, Policy};
+use failover::wanted::dataplane::DownlinkNumbers;
+use failover_common::rules::{
+    Action, Bitmap, Condition, MOST_RULES, Otherwise as LayoutOtherwise, RuleSet, action_index,
+};
+use failover_common::{Affinity, Family, SLOTS, Selection, SelectionKey, maps};
+
+use super::ProgramsError;
+use super::loaded::{Loaded, failed};
+
+const CONDITION: usize = size_of::<Condition>();
+const BITMAP: usize = size_of::<Bitmap>();
+const ACTION: usize = size_of::<Action>();
+const RULE_SET: usize = size_of::<RuleSet>();
+const SELECTION_KEY: usize = size_of::<SelectionKey>();
+const SELECTION: usize = size_of::<Selection>();
+
+impl Loaded {
+    /// Has rules decide, under a generation, 0 or 1. The pool of each is numbered by its position,
+    /// from 1 on.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn set_rules(
+        &mut self,
+        policy: &Policy,
+        downlinks: &DownlinkNumbers,
+        generation: u8,
+    ) -> Result<(), ProgramsError> {
+        let conditions = Conditions::new(policy, downlinks);
+        let map = self.map_mut(maps::CONDITIONS)?;
+        let mut trie: LpmTrie<&mut MapData, [u8; CONDITION], [u8; BITMAP]> =
+            LpmTrie::try_from(map).map_err(failed(maps::CONDITIONS))?;
+        for ((bits, condition), holds) in &conditions.entries {
+            let condition = Condition {
+                generation,
+                ..*condition
+            };
+            let key = Key::new(*bits, bytemuck::cast::<_, [u8; CONDITION]>(condition));
+            trie.insert(&key, bytemuck::cast::<_, [u8; BITMAP]>(*holds), 0)
+                .map_err(failed(maps::CONDITIONS))?;
+        }
+        let map = self.map_mut(maps::RULE_ACTIONS)?;
+        let mut actions: Array<&mut MapData, [u8; ACTION]> =
+            Array::try_from(map).map_err(failed(maps::RULE_ACTIONS))?;
+        for (number, (rule, pool)) in (0..MOST_RULES).zip(policy.iter()) {
+            let action = Action {
+                pool: u16::try_from(pool + 1).unwrap_or(u16::MAX),
+                otherwise: match rule.otherwise {
+                    Otherwise::Any => LayoutOtherwise::Any,
+                    Otherwise::Drop => LayoutOtherwise::Drop,
+                },
+                reserved: 0,
+            };
+            let bytes: [u8; ACTION] = bytemuck::cast(action);
+            actions
+                .set(action_index(generation, number), bytes, 0)
+                .map_err(failed(maps::RULE_ACTIONS))?;
+        }
+        let map = self.map_mut(maps::RULE_SET)?;
+        let mut deciding: HashMap<&mut MapData, [u8; 4], [u8; RULE_SET]> =
+            HashMap::try_from(map).map_err(failed(maps::RULE_SET))?;
+        let bytes: [u8; RULE_SET] = bytemuck::cast(conditions.rule_set(generation));
+        deciding
+            .insert([0; 4], bytes, 0)
+            .map_err(failed(maps::RULE_SET))
+    }
+
+    /// Sets who the flows of a rule's pool go to: slot by slot these uplinks, again and again; nobody
+    /// where there is none.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn select_for_rules(
+        &mut self,
+        (pool, generation): (u16, u8),
+        family: Family,
+        affinity: Affinity,
+        uplinks: &[u8],
+    ) -> Result<(), ProgramsError> {
+        let key = SelectionKey {
+            pool,
+            family,
+            generation,
+        };
+        let key: [u8; SELECTION_KEY] = bytemuck::cast(key);
+        let map = self.map_mut(maps::SELECTION)?;
+        let mut selections: HashMap<&mut MapData, [u8; SELECTION_KEY], [u8; SELECTION]> =
+            HashMap::try_from(map).map_err(failed(maps::SELECTION))?;
+        if uplinks.is_empty() {
+            return match selections.remove(&key) {
+                Err(error) if !matches!(error, aya::maps::MapError::KeyNotFound) => {
+                    Err(failed(maps::SELECTION)(error))
+                }
+                _ => Ok(()),
+            };
+        }
+        let mut slots = [0; SLOTS as usize];
+        for (slot, uplink) in slots.iter_mut().zip(uplinks.iter().cycle()) {
+            *slot = *uplink;
+        }
+        let selection = Selection {
+            affinity,
+            reserved: [0; 2],
+            slots,
+        };
+        let bytes: [u8; SELECTION] = bytemuck::cast(selection);
+        selections
+            .insert(key, bytes, 0)
+            .map_err(failed(maps::SELECTION))
+    }
+}
