@@ -32,6 +32,22 @@ impl Chance {
         value ^ (value >> 31)
     }
 
+    /// A number below `limit`; 0 if that is 0.
+    pub fn below(&mut self, limit: u64) -> u64 {
+        self.number().checked_rem(limit).unwrap_or_default()
+    }
+
+    /// Whether something happens that does in so many of a hundred cases.
+    pub fn percent(&mut self, cases: u64) -> bool {
+        self.below(100) < cases
+    }
+
+    /// A reference to one of the things given; `None` if there are none.
+    pub fn pick<'t, T>(&mut self, things: &'t [T]) -> Option<&'t T> {
+        let index = self.below(u64::try_from(things.len()).ok()?);
+        things.get(usize::try_from(index).ok()?)
+    }
+
     /// One of the things given; `None` if there are none.
     pub fn one_of<T: Copy>(&mut self, things: &[T]) -> Option<T> {
         let count = u64::try_from(things.len()).ok()?;

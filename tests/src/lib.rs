@@ -51,6 +51,7 @@ pub mod lab;
 pub mod node;
 pub mod programs;
 pub mod restarts;
+pub mod rules;
 pub mod snapshot;
 pub mod soak;
 mod sys;
