@@ -10,6 +10,7 @@ pub mod control;
 pub mod controller;
 pub mod dataplane;
 pub mod discover;
+pub mod explain;
 pub mod family;
 pub mod flows;
 pub mod health;

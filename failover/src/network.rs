@@ -7,6 +7,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::family::{Family, PerFamily};
@@ -32,7 +33,8 @@ pub struct NetworkView {
 pub type Neighbours = BTreeMap<(InterfaceIndex, IpAddr), MacAddress>;
 
 /// The hardware address of an Ethernet interface.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct MacAddress(pub [u8; 6]);
 
 /// A text is no hardware address.
@@ -55,6 +57,20 @@ impl FromStr for MacAddress {
             .and_then(|parts| parts.try_into().ok())
             .map(Self)
             .ok_or_else(|| InvalidMacAddress(text.to_owned()))
+    }
+}
+
+impl TryFrom<String> for MacAddress {
+    type Error = InvalidMacAddress;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<MacAddress> for String {
+    fn from(address: MacAddress) -> Self {
+        address.to_string()
     }
 }
 

@@ -1,12 +1,19 @@
 //! What can be typed.
 
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use thiserror::Error;
 use tracing::level_filters::LevelFilter;
 
+use crate::flows::Protocol;
+use crate::interface::InterfaceName;
 use crate::journal::Since;
+use crate::network::MacAddress;
+use crate::policy::Dscp;
 use crate::uplink::UplinkName;
 
 /// Where the configuration is by default.
@@ -106,6 +113,17 @@ pub enum Command {
     )]
     Events(EventsArgs),
 
+    /// Says by which uplink a flow goes, and why; nothing is sent.
+    ///
+    /// Rule, pool and slot are those of a flow that began now; what the flow table and connection
+    /// tracking hold for this very flow is told, too, and decides where it is there. At the end it says
+    /// what would become of it without single uplinks. Without the port that it comes from, a pool of
+    /// several uplinks gives shares. In JSON, `fate` says where it goes and `decided_by` why.
+    #[command(
+        after_help = "Example:\n  failover explain --from 10.0.0.5:40000 --to 1.1.1.1:443 --proto tcp\n  failover explain --from 10.0.0.5 --to '[2606:4700:4700::1111]:53' --proto udp --json | jq .fate"
+    )]
+    Explain(ExplainArgs),
+
     /// Has the running daemon read its configuration again and follow it.
     ///
     /// The file is the one that the daemon was started with. It is checked whole first: when it is
@@ -181,6 +199,88 @@ pub struct StatusArgs {
     /// Which daemon is meant.
     #[command(flatten)]
     pub daemon: ControlArgs,
+}
+
+/// Which flow is meant.
+#[derive(Debug, Args)]
+pub struct ExplainArgs {
+    /// Where it comes from: ADDRESS, ADDRESS:PORT or [ADDRESS]:PORT; for ICMP the identifier stands for
+    /// the port.
+    #[arg(long, value_name = "ADDRESS[:PORT]")]
+    pub from: End,
+
+    /// Where it goes, likewise; a port is needed where the protocol has ports.
+    #[arg(long, value_name = "ADDRESS[:PORT]")]
+    pub to: End,
+
+    /// What it speaks, by name or number; by default tcp where --to has a port, else icmp.
+    #[arg(long, value_name = "PROTOCOL")]
+    pub proto: Option<Protocol>,
+
+    /// The downlink that it comes in by; by default that whose network has --from.
+    #[arg(long, value_name = "INTERFACE")]
+    pub iface: Option<InterfaceName>,
+
+    /// Its code point, such as ef or 46.
+    #[arg(long, value_name = "DSCP", default_value = "cs0")]
+    pub dscp: Dscp,
+
+    /// Its mark, in decimal or hexadecimal.
+    #[arg(long, value_name = "MARK", default_value = "0", value_parser = mark)]
+    pub mark: u32,
+
+    /// The hardware address that it comes from.
+    #[arg(long, value_name = "ADDRESS")]
+    pub mac: Option<MacAddress>,
+
+    /// Prints JSON, for scripts.
+    #[arg(long)]
+    pub json: bool,
+
+    /// Which daemon is meant.
+    #[command(flatten)]
+    pub daemon: ControlArgs,
+}
+
+/// An address, and maybe a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct End {
+    /// The address.
+    pub address: IpAddr,
+    /// The port.
+    pub port: Option<u16>,
+}
+
+/// A text is no address with or without port.
+#[derive(Debug, Error)]
+#[error(
+    "allowed: an address with or without a port, such as 10.0.0.5, 10.0.0.5:443 or [fd00::5]:443"
+)]
+pub struct InvalidEnd;
+
+impl FromStr for End {
+    type Err = InvalidEnd;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if let Ok(address) = text.parse() {
+            return Ok(Self {
+                address,
+                port: None,
+            });
+        }
+        let both: SocketAddr = text.parse().map_err(|_| InvalidEnd)?;
+        Ok(Self {
+            address: both.ip(),
+            port: Some(both.port()),
+        })
+    }
+}
+
+fn mark(text: &str) -> Result<u32, std::num::ParseIntError> {
+    match text.strip_prefix("0x") {
+        Some(digits) => u32::from_str_radix(digits, 16),
+        None => text.parse(),
+    }
 }
 
 /// Which events to show, and where they are.

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use crate::causes::in_one_line;
 use crate::config::ConfigError;
 use crate::control::client::AskError;
+use crate::policy::loading::NoSets;
 use crate::reload::Refusal;
 
 /// Why a command failed, with the cause and the exit code that scripts rely on.
@@ -19,6 +20,8 @@ pub(super) struct Failure {
 enum Kind {
     /// The answer is no, or the configuration or the kernel does not allow it.
     No = 1,
+    /// The command line is wrong.
+    Usage = 2,
     /// The daemon cannot be reached.
     Unreachable = 3,
     /// Not permitted.
@@ -30,6 +33,14 @@ impl Failure {
     pub(super) fn no(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self {
             kind: Kind::No,
+            cause: cause.into(),
+        }
+    }
+
+    /// The command line is wrong.
+    pub(super) fn usage(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self {
+            kind: Kind::Usage,
             cause: cause.into(),
         }
     }
@@ -68,7 +79,8 @@ pub(super) fn report(failure: &Failure) -> ExitCode {
     // Each problem of a file begins with the file's name, for editors that jump to it.
     let cause = &failure.cause;
     let of_the_file = matches!(cause.downcast_ref(), Some(ConfigError::Rejected(_)))
-        || matches!(cause.downcast_ref(), Some(Refusal::Rejected(_)));
+        || matches!(cause.downcast_ref(), Some(Refusal::Rejected(_)))
+        || cause.downcast_ref::<NoSets>().is_some();
     let program = if of_the_file { "" } else { "failover: " };
     let text = in_one_line(failure.cause.as_ref());
     eprintln!("{program}{text}");

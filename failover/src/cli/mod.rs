@@ -5,6 +5,7 @@ mod check;
 mod clean;
 mod events;
 mod exit;
+mod explain;
 mod flows;
 mod logging;
 mod output;
@@ -34,6 +35,7 @@ pub fn main() -> ExitCode {
         Command::Status(args) => status::status(args),
         Command::Flows(args) => flows::flows(args),
         Command::Events(args) => events::events(args),
+        Command::Explain(args) => explain::explain(args),
         Command::Reload(args) => reload::reload(args),
         Command::Trust(args) => trust::trust(args),
         Command::Trace(args) => trace::trace(args),

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::explain::{Explanation, Question};
 use crate::family::Family;
 use crate::flows::FlowEntry;
 use crate::reload::{Refusal, Reloaded};
@@ -31,6 +32,8 @@ pub enum Request {
         /// Only those of one uplink.
         uplink: Option<UplinkName>,
     },
+    /// Where a flow goes, and why.
+    Explain(Question),
     /// To read the configuration again and follow it.
     Reload,
     /// To trust an uplink that is held back, since it failed again and again.
@@ -75,6 +78,8 @@ pub enum Answer {
     Flows(Vec<FlowEntry>),
     /// Last: these were all.
     FlowsEnd,
+    /// To [`Request::Explain`].
+    Explained(Box<Explanation>),
     /// To [`Request::Reload`]: what changed.
     Reloaded(Reloaded),
     /// To [`Request::Reload`]: why nothing did.

@@ -11,6 +11,7 @@ mod blaming;
 mod damping;
 mod debts;
 mod draining;
+mod explaining;
 mod gateway_macs;
 mod metering;
 mod pacing;

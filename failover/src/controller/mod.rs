@@ -10,6 +10,7 @@ pub mod apply_error;
 mod asked;
 mod counts;
 pub mod engine;
+mod explaining;
 mod family_state;
 mod held_addresses;
 mod listing;

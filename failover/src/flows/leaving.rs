@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use failover_common::FlowKey;
 
-use super::{Surroundings, TrackedFlow};
+use super::{Protocol, Surroundings, TrackedFlow};
 use crate::family::Family;
 use crate::mark::{Mark, MarkMask};
 
@@ -47,20 +47,40 @@ impl Leaving {
 #[must_use]
 pub fn outbound_key(flow: &TrackedFlow) -> FlowKey {
     let asked = &flow.original;
-    let (inside_port, outside_port) = if flow.protocol.has_identifier() {
-        (asked.identifier, 0)
-    } else if flow.protocol.has_ports() {
-        (asked.source_port, asked.destination_port)
+    let from = if flow.protocol.has_identifier() {
+        asked.identifier
+    } else {
+        asked.source_port
+    };
+    let (from, to) = (
+        (asked.source, from),
+        (asked.destination, asked.destination_port),
+    );
+    key_of(flow.protocol, from, to)
+}
+
+/// How the TC programs know a flow from inside, by its ends there. Its port from inside is the
+/// identifier of an echo.
+#[must_use]
+pub fn key_of(
+    protocol: Protocol,
+    (source, source_port): (IpAddr, u16),
+    (destination, port): (IpAddr, u16),
+) -> FlowKey {
+    let (inside_port, outside_port) = if protocol.has_identifier() {
+        (source_port, 0)
+    } else if protocol.has_ports() {
+        (source_port, port)
     } else {
         (0, 0)
     };
     FlowKey {
-        inside: bytes(asked.source),
-        outside: bytes(asked.destination),
+        inside: bytes(source),
+        outside: bytes(destination),
         inside_port,
         outside_port,
-        protocol: flow.protocol.0,
-        family: match Family::of(asked.source) {
+        protocol: protocol.0,
+        family: match Family::of(source) {
             Family::Ipv4 => failover_common::Family::Ipv4,
             Family::Ipv6 => failover_common::Family::Ipv6,
         },

@@ -15,7 +15,7 @@ mod tracked;
 pub use entry::{FlowEntry, Phase, Why};
 pub use idle::Timeouts;
 pub use known::{Lives, entry_of};
-pub use leaving::{Leaving, outbound_key};
+pub use leaving::{Leaving, key_of, outbound_key};
 pub use lost::LostConnection;
 pub use protocol::Protocol;
 pub use surroundings::{Direction, Surroundings};

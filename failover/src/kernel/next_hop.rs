@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use failover_common::lifetime::protocol;
+use netlink_packet_core::DefaultNla;
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteType};
 
@@ -10,6 +12,7 @@ use super::network::gateway;
 use super::routing::route::address_family;
 use super::rtnetlink::{Rtnetlink, RtnetlinkError};
 use crate::family::Family;
+use crate::flows::Protocol;
 use crate::interface::InterfaceIndex;
 use crate::network::Neighbours;
 
@@ -21,6 +24,26 @@ pub struct Hop {
     /// The address that is asked for on the link: the gateway's, or that of the destination itself.
     pub address: IpAddr,
 }
+
+/// A packet that comes in by an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PassingPacket {
+    /// The interface.
+    pub interface: InterfaceIndex,
+    /// Where it comes from.
+    pub source: IpAddr,
+    /// Where it goes; of the same family.
+    pub destination: IpAddr,
+    /// What it speaks.
+    pub protocol: Protocol,
+    /// The ports that it comes from and goes to, where the protocol has any.
+    pub ports: Option<(u16, u16)>,
+}
+
+/// Attributes of a question (`include/uapi/linux/rtnetlink.h`).
+const RTA_IP_PROTO: u16 = 27;
+const RTA_SPORT: u16 = 28;
+const RTA_DPORT: u16 = 29;
 
 /// Asks the kernel. Changes nothing and needs no privilege.
 #[derive(Debug)]
@@ -40,21 +63,41 @@ impl NextHops {
     /// # Errors
     /// When the kernel does not answer.
     pub async fn to(&mut self, address: IpAddr) -> Result<Option<Hop>, RtnetlinkError> {
-        let mut question = RouteMessage::default();
-        question.header.address_family = address_family(Family::of(address));
-        let (whole, destination) = match address {
-            IpAddr::V4(address) => (32, RouteAddress::Inet(address)),
-            IpAddr::V6(address) => (128, RouteAddress::Inet6(address)),
-        };
-        question.header.destination_prefix_length = whole;
-        question
-            .attributes
-            .push(RouteAttribute::Destination(destination));
+        let question = question_about(address);
         let answer = self.0.ask(RouteNetlinkMessage::GetRoute(question)).await;
         match answer {
             Ok(RouteNetlinkMessage::NewRoute(route)) => Ok(hop(&route, address)),
             Ok(_) | Err(RtnetlinkError::Refused { .. }) => Ok(None),
             Err(error) => Err(error),
+        }
+    }
+
+    /// Where a packet of others would go that comes in without a mark. `None`: to this host itself.
+    ///
+    /// # Errors
+    /// When the kernel would not route it, which says why, or does not answer.
+    pub async fn through(&mut self, packet: &PassingPacket) -> Result<Option<Hop>, RtnetlinkError> {
+        let mut question = question_about(packet.destination);
+        let (whole, source) = whole(packet.source);
+        question.header.source_prefix_length = whole;
+        question.attributes.push(RouteAttribute::Source(source));
+        question
+            .attributes
+            .push(RouteAttribute::Iif(packet.interface.0));
+        // Rules by port know the ports of these protocols, and of no others.
+        if let (Some((from, to)), Protocol(protocol::TCP | protocol::UDP)) =
+            (packet.ports, packet.protocol)
+        {
+            let other = |kind, value| RouteAttribute::Other(DefaultNla::new(kind, value));
+            question.attributes.extend([
+                other(RTA_IP_PROTO, vec![packet.protocol.0]),
+                other(RTA_SPORT, from.to_be_bytes().to_vec()),
+                other(RTA_DPORT, to.to_be_bytes().to_vec()),
+            ]);
+        }
+        match self.0.ask(RouteNetlinkMessage::GetRoute(question)).await? {
+            RouteNetlinkMessage::NewRoute(route) => Ok(hop(&route, packet.destination)),
+            _ => Ok(None),
         }
     }
 
@@ -64,6 +107,25 @@ impl NextHops {
     /// When the kernel does not answer.
     pub async fn neighbours(&mut self) -> Result<Neighbours, RtnetlinkError> {
         neighbours::read(&mut self.0, None).await
+    }
+}
+
+fn question_about(destination: IpAddr) -> RouteMessage {
+    let mut question = RouteMessage::default();
+    question.header.address_family = address_family(Family::of(destination));
+    let (whole, destination) = whole(destination);
+    question.header.destination_prefix_length = whole;
+    question
+        .attributes
+        .push(RouteAttribute::Destination(destination));
+    question
+}
+
+/// An address as a prefix of its whole length.
+const fn whole(address: IpAddr) -> (u8, RouteAddress) {
+    match address {
+        IpAddr::V4(address) => (32, RouteAddress::Inet(address)),
+        IpAddr::V6(address) => (128, RouteAddress::Inet6(address)),
     }
 }
 

@@ -5,6 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::addresses::AddressSet;
@@ -52,7 +53,10 @@ pub struct Matching {
 }
 
 /// A differentiated services code point, 0 to 63 (RFC 2474).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(try_from = "u8", into = "u8")]
 pub struct Dscp(u8);
 
 impl Dscp {
@@ -120,6 +124,20 @@ impl FromStr for Dscp {
             .or_else(|| text.parse().ok())
             .and_then(Self::new)
             .ok_or(InvalidDscp)
+    }
+}
+
+impl TryFrom<u8> for Dscp {
+    type Error = InvalidDscp;
+
+    fn try_from(number: u8) -> Result<Self, Self::Error> {
+        Self::new(number).ok_or(InvalidDscp)
+    }
+}
+
+impl From<Dscp> for u8 {
+    fn from(dscp: Dscp) -> Self {
+        dscp.0
     }
 }
 

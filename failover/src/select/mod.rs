@@ -1,5 +1,6 @@
 //! Which uplinks new flows use, and with which shares.
 
+pub mod jhash;
 pub mod maglev;
 mod pool;
 

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use super::Engine;
+use super::explaining::fallen;
 use crate::family::{Family, PerFamily};
 use crate::policy::loading::LoadedSets;
-use crate::policy::{AddressSet, Offered, Policy, RulePool, SetName, select_via};
-use crate::uplink::UplinkName;
+use crate::policy::{AddressSet, Offered, Policy, RulePool, SetName, Via, select_via};
+use crate::uplink::{UplinkId, UplinkName};
 
 impl Engine {
     /// The user's rules.
@@ -55,11 +56,22 @@ impl Engine {
     /// Who the flows of rules go to.
     pub(super) fn rule_pools(&self) -> Vec<RulePool> {
         let vias = self.policy.vias.iter();
-        vias.map(|via| RulePool {
+        vias.map(|via| self.rule_pool(via, None)).collect()
+    }
+
+    /// Who the flows go to of rules that name uplinks so, `without` an uplink or with all as they are.
+    pub(super) fn rule_pool(&self, via: &Via, without: Option<UplinkId>) -> RulePool {
+        let offered = |name: &UplinkName, family| {
+            let mut offered = self.offered(name, family)?;
+            if Some(offered.id) == without {
+                offered.standing = fallen(offered.standing);
+            }
+            Some(offered)
+        };
+        RulePool {
             affinity: via.affinity.unwrap_or(self.config.affinity),
-            pools: PerFamily::from_fn(|family| select_via(via, &|name| self.offered(name, family))),
-        })
-        .collect()
+            pools: PerFamily::from_fn(|family| select_via(via, &|name| offered(name, family))),
+        }
     }
 
     fn offered(&self, name: &UplinkName, family: Family) -> Option<Offered> {

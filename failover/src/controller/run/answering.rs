@@ -45,6 +45,16 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
                 };
                 tokio::spawn(listing.send(uplink, question.reply));
             }
+            Request::Explain(asked) => match self.engine.explain(asked, self.flow_table()) {
+                Ok(explaining) => {
+                    tokio::spawn(explaining.send(question.reply));
+                }
+                Err(reason) => {
+                    tokio::spawn(
+                        async move { question.reply.finish(&Answer::Error(reason)).await },
+                    );
+                }
+            },
             Request::Trust { uplink } => {
                 let known = NoSuchUplink::unless_among(&self.engine.names(), &uplink);
                 let answer = match known {

@@ -8,7 +8,7 @@ use std::io;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use aya::maps::{Map, MapData, MapError, PerCpuArray};
+use aya::maps::{HashMap, Map, MapData, MapError, PerCpuArray};
 use bytemuck::checked::{CheckedBitPattern, try_pod_read_unaligned};
 use failover_common::{Flow, FlowKey, Totals, Uplink, UplinkConnections, maps};
 use nix::time::ClockId;
@@ -80,6 +80,30 @@ impl FlowTable {
         let pins = Pins::new(bpffs);
         let flows = open::<FlowKey, Flow>(&pins.map(maps::FLOWS))?;
         Ok(Self { flows, pins })
+    }
+
+    /// What the programs know of one flow.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn flow(&self, key: &FlowKey) -> Result<Option<Flow>, TableError> {
+        const KEY: usize = size_of::<FlowKey>();
+        let path = self.pins.map(maps::FLOWS);
+        let failed = |source| TableError::Open {
+            path: path.clone(),
+            source,
+        };
+        let map = MapData::from_pin(&path).and_then(Map::from_map_data);
+        let map = map.map_err(failed)?;
+        let table = HashMap::<_, [u8; KEY], [u8; size_of::<Flow>()]>::try_from(map);
+        match table.map_err(failed)?.get(&bytemuck::cast(*key), 0) {
+            Ok(value) => match try_pod_read_unaligned(&value) {
+                Ok(flow) => Ok(Some(flow)),
+                Err(_) => Err(TableError::Layout { path }),
+            },
+            Err(MapError::KeyNotFound) => Ok(None),
+            Err(source) => Err(failed(source)),
+        }
     }
 
     /// How many entries fit.

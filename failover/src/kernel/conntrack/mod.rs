@@ -4,10 +4,13 @@
 //! and the daemon has other things to notice meanwhile. `CTA_FILTER` is never used: with IPv6
 //! addresses the kernel's comparison is inverted, and everyone else's entries are deleted.
 
+mod asking;
 mod leaving;
 mod message;
 mod session;
 mod tracked;
+
+pub use asking::{FirstPacket, entry_of};
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -75,6 +75,36 @@ impl Session {
         self.flush(&mut batch).map(|_| ())
     }
 
+    /// Asks for the entry that has these attributes, and reads it; `None` when there is none.
+    pub(super) fn ask<T>(
+        &mut self,
+        family: NetfilterProtoFamily,
+        key: Vec<ConntrackAttribute>,
+        read: impl Fn(&Entry<'_>) -> Option<T>,
+    ) -> io::Result<Option<T>> {
+        let asked = self.next_sequence();
+        let mut question = Vec::new();
+        let message = ConntrackMessage::Get(key);
+        append(&mut question, message, family, NLM_F_REQUEST, asked);
+        send_all(&self.lister, &question)?;
+        let mut buffer = vec![0; DATAGRAM];
+        loop {
+            for message in messages(receive(&self.lister, &mut buffer)?) {
+                if message.sequence_number() != asked {
+                    continue;
+                }
+                if message.message_type() != NLMSG_ERROR {
+                    return Ok(Entry::parse(message.payload()).and_then(|entry| read(&entry)));
+                }
+                let error = error_code(message.payload());
+                return match error.raw_os_error() {
+                    Some(errno) if errno == Errno::ENOENT as i32 => Ok(None),
+                    _ => Err(error),
+                };
+            }
+        }
+    }
+
     /// Lists the entries of a family that fit `filter` and does with each what `decide` says.
     /// Returns how many were changed; those that vanish meanwhile do not count.
     pub(super) fn each(

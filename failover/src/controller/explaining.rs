@@ -1,0 +1,373 @@
+//! Explains where a flow goes: what is chosen is computed in the loop, what the kernel knows is looked
+//! up beside it.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use failover_common::selection::slot;
+use ipnet::IpNet;
+use tracing::warn;
+
+use crate::causes::in_one_line;
+use crate::config::Affinity;
+use crate::control::{Answer, Reply};
+use crate::controller::engine::Engine;
+use crate::dataplane::ebpf::table::{FlowTable, TableError};
+use crate::explain::{Choice, Decider, Explanation, Fate, Question, RouteAnswer, TrackedAs};
+use crate::flows::{FlowEntry, Uplinks, entry_of, key_of};
+use crate::interface::{InterfaceIndex, InterfaceName};
+use crate::kernel::conntrack::{FirstPacket, entry_of as entry_of_connection};
+use crate::kernel::next_hop::{NextHops, PassingPacket};
+use crate::mark::MarkMask;
+use crate::policy::Facts;
+use crate::select::jhash::Hashed;
+use crate::uplink::{UplinkId, UplinkName};
+use crate::wanted::PickedBy;
+
+/// A question on its way to an answer.
+#[derive(Debug)]
+pub(super) struct Explaining {
+    question: Question,
+    picked_by: PickedBy,
+    new_flow: Choice,
+    /// What a new flow would get without single uplinks.
+    without: BTreeMap<UplinkId, Fate>,
+    /// Uplinks whose flows move when they go down.
+    moving: BTreeMap<UplinkId, bool>,
+    uplinks: Uplinks,
+    marks: MarkMask,
+    table: Option<PathBuf>,
+    /// The downlink.
+    downlink: Option<InterfaceIndex>,
+    /// The interfaces that exist.
+    interfaces: BTreeMap<InterfaceIndex, InterfaceName>,
+    /// Those of uplinks; whether users are behind them, too.
+    outward: BTreeMap<InterfaceName, bool>,
+}
+
+impl Engine {
+    /// Chooses as for the first packet of such a flow. `table` is where the flow table is pinned.
+    ///
+    /// # Errors
+    /// When nothing says by which downlink it comes in, in words.
+    pub(super) fn explain(
+        &self,
+        mut question: Question,
+        table: Option<PathBuf>,
+    ) -> Result<Explaining, String> {
+        let downlink = self.downlink_of(&question)?;
+        question.interface = Some(downlink.clone());
+        let facts = Facts {
+            interface: Some(downlink.clone()),
+            source: question.source,
+            destination: question.destination,
+            protocol: question.protocol,
+            source_port: question.source_port.unwrap_or(0),
+            port: question.port.unwrap_or(0),
+            dscp: question.dscp,
+            mark: question.mark & self.config.marks.others(),
+            mac: question.mac,
+        };
+        let picked_by = self.picked_by();
+        let slot_of = |affinity| slot_of(&question, picked_by, affinity);
+        let new_flow = self.choice(&facts, &slot_of, None);
+        let ids = self.uplinks.keys();
+        let without = ids.map(|id| (*id, self.choice(&facts, &slot_of, Some(*id)).fate));
+        let moving = self.uplinks.iter().map(|(id, uplink)| {
+            let resets = uplink.config.on_down == crate::config::OnDown::Reset;
+            (*id, resets)
+        });
+        let links = &self.view.links;
+        Ok(Explaining {
+            picked_by,
+            new_flow,
+            without: without.collect(),
+            moving: moving.collect(),
+            uplinks: self.names(),
+            marks: self.config.marks,
+            table,
+            downlink: links.get(&downlink).map(|link| link.index),
+            interfaces: links
+                .iter()
+                .map(|(name, link)| (link.index, name.clone()))
+                .collect(),
+            outward: self
+                .interfaces()
+                .map(|name| (name.clone(), self.config.downlinks.contains(name)))
+                .collect(),
+            question,
+        })
+    }
+
+    /// The downlink that was named, or the one behind which the source is.
+    fn downlink_of(&self, question: &Question) -> Result<InterfaceName, String> {
+        let downlinks = &self.config.downlinks;
+        let names: Vec<&str> = downlinks.iter().map(InterfaceName::as_str).collect();
+        let names = names.join(", ");
+        if let Some(name) = &question.interface {
+            return if downlinks.contains(name) {
+                Ok(name.clone())
+            } else {
+                Err(format!(
+                    "{name} is none of the downlinks, which are {names}: rules are for what comes in by these"
+                ))
+            };
+        }
+        let mut all = downlinks.iter();
+        if let (Some(only), None) = (all.next(), all.next()) {
+            return Ok(only.clone());
+        }
+        let behind = |name: &&InterfaceName| {
+            let Some(link) = self.view.links.get(*name) else {
+                return false;
+            };
+            let mut own = self.view.addresses.iter();
+            own.any(|own| {
+                own.interface == link.index
+                    && IpNet::new(own.address, own.prefix_len)
+                        .is_ok_and(|net| net.contains(&question.source))
+            })
+        };
+        downlinks.iter().find(behind).cloned().ok_or_else(|| {
+            format!(
+                "no downlink's network has {}: name the downlink by --iface, one of {names}",
+                question.source
+            )
+        })
+    }
+}
+
+/// The slot of a flow; `None` where the port that it comes from would have to be known.
+fn slot_of(question: &Question, picked_by: PickedBy, affinity: Affinity) -> Option<u16> {
+    let protocol = question.protocol;
+    let by_port = protocol.has_ports() || protocol.has_identifier();
+    let source_port = match question.source_port {
+        None if affinity == Affinity::Flow && by_port => return None,
+        port => port.unwrap_or(0),
+    };
+    let port = question.port.unwrap_or(0);
+    match picked_by {
+        PickedBy::Tc => {
+            let affinity = match affinity {
+                Affinity::Flow => failover_common::Affinity::Flow,
+                Affinity::Pair => failover_common::Affinity::Pair,
+                Affinity::Source => failover_common::Affinity::Source,
+            };
+            let ends = (question.source, source_port);
+            let key = key_of(protocol, ends, (question.destination, port));
+            u16::try_from(slot(&key, affinity)).ok()
+        }
+        PickedBy::Nftables => {
+            let hashed = Hashed {
+                source: question.source,
+                destination: question.destination,
+                protocol,
+                source_port,
+                port,
+            };
+            Some(hashed.slot(affinity))
+        }
+    }
+}
+
+impl Explaining {
+    /// Looks up what the kernel knows, and answers.
+    pub(super) async fn send(self, reply: Reply) {
+        let route = self.route().await;
+        tokio::task::spawn_blocking(move || {
+            let flow = self.table.as_deref().and_then(|bpffs| self.known(bpffs));
+            let tracked = self.tracked();
+            let explanation = self.join(route, flow, tracked);
+            // Who asked may be gone.
+            reply
+                .send_blocking(&Answer::Explained(Box::new(explanation)))
+                .ok();
+        });
+    }
+
+    /// What the kernel would do with its first packet, were nobody there to steer it.
+    async fn route(&self) -> RouteAnswer {
+        let Some(interface) = self.downlink else {
+            return RouteAnswer {
+                problem: Some("the downlink does not exist".to_owned()),
+                ..RouteAnswer::default()
+            };
+        };
+        let Question {
+            source,
+            destination,
+            protocol,
+            source_port,
+            port,
+            ..
+        } = self.question;
+        let packet = PassingPacket {
+            interface,
+            source,
+            destination,
+            protocol,
+            ports: protocol
+                .has_ports()
+                .then(|| (source_port.unwrap_or(0), port.unwrap_or(0))),
+        };
+        let found = match NextHops::open() {
+            Ok(mut asked) => asked.through(&packet).await,
+            Err(error) => Err(error),
+        };
+        match found {
+            Ok(None) => RouteAnswer {
+                problem: Some("it is for this host itself".to_owned()),
+                ..RouteAnswer::default()
+            },
+            Ok(Some(hop)) => {
+                let interface = self.interfaces.get(&hop.interface).cloned();
+                let outward = interface.as_ref().and_then(|name| self.outward.get(name));
+                RouteAnswer {
+                    // Behind one arm are users, too: only what goes to a router leaves by an uplink.
+                    is_uplink: outward
+                        .is_some_and(|one_arm| !one_arm || hop.address != destination),
+                    interface,
+                    problem: None,
+                }
+            }
+            Err(error) => RouteAnswer {
+                problem: Some(error.to_string()),
+                ..RouteAnswer::default()
+            },
+        }
+    }
+
+    /// What the programs know of the flow.
+    fn known(&self, bpffs: &Path) -> Option<FlowEntry> {
+        let Question {
+            source,
+            destination,
+            protocol,
+            port,
+            ..
+        } = self.question;
+        let source_port = match self.question.source_port {
+            None if protocol.has_ports() || protocol.has_identifier() => return None,
+            port => port.unwrap_or(0),
+        };
+        let key = key_of(
+            protocol,
+            (source, source_port),
+            (destination, port.unwrap_or(0)),
+        );
+        let look = || -> Result<Option<FlowEntry>, TableError> {
+            let table = FlowTable::open(bpffs)?;
+            let lives = table.lives()?;
+            let flow = table.flow(&key)?.filter(|flow| lives.lives(&key, flow));
+            Ok(flow.and_then(|flow| entry_of(&key, &flow, &self.uplinks, lives.now_ns)))
+        };
+        look()
+            .inspect_err(
+                |error| warn!(error = %in_one_line(error), "cannot look into the flow table"),
+            )
+            .ok()
+            .flatten()
+    }
+
+    /// What connection tracking knows of the flow.
+    fn tracked(&self) -> Option<TrackedAs> {
+        let Question {
+            source,
+            destination,
+            protocol,
+            source_port,
+            port,
+            ..
+        } = self.question;
+        let by_port = protocol.has_ports() || protocol.has_identifier();
+        if by_port && source_port.is_none() {
+            return None;
+        }
+        let packet = FirstPacket {
+            protocol,
+            source,
+            destination,
+            source_port: source_port.unwrap_or(0),
+            port: port.unwrap_or(0),
+        };
+        let found = entry_of_connection(&packet)
+            .inspect_err(
+                |error| warn!(error = %in_one_line(error), "cannot look into connection tracking"),
+            )
+            .ok()
+            .flatten()?;
+        let ours = found.mark.0 & self.marks.bits();
+        let uplink = self
+            .uplinks
+            .iter()
+            .find(|(id, _)| self.marks.flow(**id).0 == ours)
+            .map(|(_, name)| name.clone());
+        Some(TrackedAs {
+            uplink,
+            mark: found.mark.0,
+            phase: found.phase(),
+            translated_to: found.reply.destination,
+        })
+    }
+
+    /// What decides, of all that is known.
+    fn join(
+        self,
+        route: RouteAnswer,
+        flow_table: Option<FlowEntry>,
+        conntrack: Option<TrackedAs>,
+    ) -> Explanation {
+        let marked = conntrack
+            .as_ref()
+            .and_then(|tracked| tracked.uplink.clone());
+        let entry = flow_table.as_ref();
+        let sure = entry.filter(|entry| entry.confirmed);
+        let (decided_by, fate) = if let Some(entry) = sure {
+            (Decider::FlowTable, Fate::Uplink(entry.uplink.clone()))
+        } else if let Some(uplink) = marked {
+            (Decider::Conntrack, Fate::Uplink(uplink))
+        } else if let Some(entry) = entry {
+            (Decider::FlowTable, Fate::Uplink(entry.uplink.clone()))
+        } else if !route.is_uplink || conntrack.is_some() {
+            (Decider::Routes, Fate::Routed)
+        } else if self.new_flow.rule.is_some() && self.new_flow.pool.of_rule {
+            (Decider::Rule, self.new_flow.fate.clone())
+        } else {
+            (Decider::Pool, self.new_flow.fate.clone())
+        };
+        let without = self.without_each(decided_by, &fate);
+        Explanation {
+            mode: self.picked_by.mode().to_owned(),
+            question: self.question,
+            fate,
+            decided_by,
+            flow_table,
+            conntrack,
+            route,
+            new_flow: self.new_flow,
+            without,
+        }
+    }
+
+    /// A flow that is on an uplink stays there, unless that is the one which goes down and its flows
+    /// are forgotten then.
+    fn without_each(&self, decided_by: Decider, fate: &Fate) -> BTreeMap<UplinkName, Fate> {
+        let fate_without = |id: &UplinkId, name: &UplinkName, chosen: &Fate| match decided_by {
+            Decider::Routes => fate.clone(),
+            Decider::Rule | Decider::Pool => chosen.clone(),
+            Decider::FlowTable | Decider::Conntrack => match fate {
+                Fate::Uplink(own) if own == name && self.moving.get(id) == Some(&true) => {
+                    chosen.clone()
+                }
+                stays => stays.clone(),
+            },
+        };
+        self.without
+            .iter()
+            .filter_map(|(id, chosen)| {
+                let name = self.uplinks.get(id)?;
+                Some((name.clone(), fate_without(id, name, chosen)))
+            })
+            .collect()
+    }
+}

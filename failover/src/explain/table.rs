@@ -1,0 +1,187 @@
+//! An explanation as people read it.
+
+use std::fmt::Write as _;
+
+use super::{Choice, Decider, Explanation, Fate, Question};
+use crate::uplink::UplinkName;
+
+/// The slots of a pool.
+const SLOTS: u16 = failover_common::SLOTS;
+
+/// The explanation in lines.
+#[must_use]
+pub fn table(explanation: &Explanation) -> String {
+    let mut text = String::new();
+    let mut line = |words: String| {
+        // Writing to a string does not fail.
+        writeln!(text, "{}", words.trim_end()).ok();
+    };
+    let Explanation {
+        question,
+        mode,
+        fate,
+        decided_by,
+        flow_table,
+        conntrack,
+        route,
+        new_flow,
+        without,
+    } = explanation;
+    line(asked(question));
+    line(format!(
+        "goes {}: {}",
+        where_to(fate),
+        because(*decided_by, new_flow)
+    ));
+    line(String::new());
+    if mode == "ebpf" {
+        let words = flow_table.as_ref().map_or_else(
+            || "nothing".to_owned(),
+            |entry| {
+                let sure = if entry.confirmed {
+                    "answered there"
+                } else {
+                    "not answered yet"
+                };
+                format!(
+                    "{}, {}, by {}, {sure}",
+                    entry.uplink,
+                    entry.phase.as_str(),
+                    entry.why.as_str()
+                )
+            },
+        );
+        line(format!("  flow table  {words}"));
+    }
+    let words = conntrack.as_ref().map_or_else(
+        || "nothing".to_owned(),
+        |tracked| {
+            let uplink = match &tracked.uplink {
+                Some(uplink) => uplink.to_string(),
+                None => "no uplink".to_owned(),
+            };
+            format!(
+                "{uplink} (mark {:#010x}), {}, answers go to {}",
+                tracked.mark,
+                tracked.phase.as_str(),
+                tracked.translated_to
+            )
+        },
+    );
+    line(format!("  conntrack   {words}"));
+    let words = match (&route.interface, &route.problem) {
+        (Some(interface), _) if route.is_uplink => format!("{interface}, an uplink's: we choose"),
+        (Some(interface), _) => format!("{interface}, no uplink's: none of ours"),
+        (None, Some(problem)) => format!("no answer: {problem}"),
+        (None, None) => "no answer".to_owned(),
+    };
+    line(format!("  routes      {words}"));
+    let words = new_flow.rule.as_ref().map_or_else(
+        || "none matches".to_owned(),
+        |rule| {
+            let usable = if rule.usable {
+                ""
+            } else {
+                ", none of which is usable"
+            };
+            format!(
+                "{} (the {} of the configuration, line {}): via {}{usable}",
+                rule.name,
+                ordinal(rule.position),
+                rule.line,
+                rule.via
+            )
+        },
+    );
+    line(format!("  rule        {words}"));
+    let pool = &new_flow.pool;
+    let members: Vec<String> = pool
+        .members
+        .iter()
+        .map(|(name, weight)| format!("{name}: {weight}"))
+        .collect();
+    let of = match (pool.of_rule, pool.priority) {
+        (true, _) => "of the rule".to_owned(),
+        (false, Some(priority)) => format!("of all flows, priority {priority}"),
+        (false, None) => "of all flows".to_owned(),
+    };
+    line(format!(
+        "  pool        {of}, {}: {{{}}}, by {}",
+        pool.tier.replace('_', " "),
+        members.join(", "),
+        pool.affinity
+    ));
+    let words = match new_flow.slot {
+        Some(slot) => format!("{slot} of {SLOTS}: {}", where_to(&new_flow.fate)),
+        None => format!("not known: {}", where_to(&new_flow.fate)),
+    };
+    line(format!("  slot        {words}"));
+    if !without.is_empty() {
+        line(String::new());
+        let width = without
+            .keys()
+            .map(|name| name.as_str().len())
+            .max()
+            .unwrap_or(0);
+        for (name, fate) in without {
+            line(format!("  without {name:width$}  {}", where_to(fate)));
+        }
+    }
+    text
+}
+
+fn asked(question: &Question) -> String {
+    let end = |address, port: Option<u16>| match (address, port) {
+        (address, None) => format!("{address}"),
+        (std::net::IpAddr::V6(address), Some(port)) => format!("[{address}]:{port}"),
+        (address, Some(port)) => format!("{address}:{port}"),
+    };
+    let mut words = format!(
+        "{} from {} to {}",
+        question.protocol,
+        end(question.source, question.source_port),
+        end(question.destination, question.port)
+    );
+    if let Some(interface) = &question.interface {
+        words = format!("{words} by {interface}");
+    }
+    words
+}
+
+fn where_to(fate: &Fate) -> String {
+    match fate {
+        Fate::Uplink(name) => format!("by {name}"),
+        Fate::OneOf(shares) => {
+            let shares: Vec<String> = shares
+                .iter()
+                .map(|(name, share): (&UplinkName, &f64)| format!("{name} {:.0} %", share * 100.0))
+                .collect();
+            format!("by one of {}", shares.join(", "))
+        }
+        Fate::Dropped => "nowhere".to_owned(),
+        Fate::Routed => "where the kernel's routes send it".to_owned(),
+    }
+}
+
+fn because(decider: Decider, choice: &Choice) -> String {
+    match decider {
+        Decider::FlowTable => "the programs know the flow".to_owned(),
+        Decider::Conntrack => "its connection's mark says so".to_owned(),
+        Decider::Routes => "it is none of ours".to_owned(),
+        Decider::Rule => match &choice.rule {
+            Some(rule) => format!("a new flow, rule {} decides", rule.name),
+            None => "a new flow, a rule decides".to_owned(),
+        },
+        Decider::Pool => "a new flow that may use all uplinks".to_owned(),
+    }
+}
+
+fn ordinal(position: usize) -> String {
+    let ending = match (position % 10, position % 100) {
+        (1, rest) if rest != 11 => "st",
+        (2, rest) if rest != 12 => "nd",
+        (3, rest) if rest != 13 => "rd",
+        _ => "th",
+    };
+    format!("{position}{ending}")
+}
