@@ -270,7 +270,8 @@ impl Nft {
     /// When `nft` cannot be run or refuses.
     pub async fn probe_bytes(&self) -> Result<BTreeMap<UplinkId, u64>, NftError> {
         let what = "list our counters";
-        let arguments = ["list", "counters", "table", "inet", TABLE];
+        // Otherwise the elements of all sets are read, too.
+        let arguments = ["--terse", "list", "counters", "table", "inet", TABLE];
         let output = run(&self.program, what, &arguments, None).await?;
         if output.status.success() {
             return Ok(counted(&String::from_utf8_lossy(&output.stdout)));

@@ -42,6 +42,22 @@ impl Part {
     }
 }
 
+/// A part of a table as it stands in a text.
+#[derive(Clone, Copy, Debug)]
+struct Piece<'t> {
+    part: Part,
+    /// All its lines.
+    text: &'t str,
+    /// Where it begins in the table's text.
+    at: usize,
+}
+
+impl Piece<'_> {
+    fn says(&self, other: &Self) -> bool {
+        self.part == other.part && self.text == other.text
+    }
+}
+
 /// How a table becomes another.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Refill {
@@ -63,7 +79,7 @@ impl Kept {
         };
         self.0.iter().all(|(name, text)| {
             let found = now.get(name.as_str());
-            found.is_some_and(|(_, now)| now == text)
+            found.is_some_and(|now| now.text == text)
         })
     }
 }
@@ -74,25 +90,26 @@ impl Kept {
 pub(super) fn refill(present: &str, in_place: Option<&str>, wanted: &str) -> Option<Refill> {
     let (found, next) = (parts(present)?, parts(wanted)?);
     let former = in_place.and_then(parts).unwrap_or_default();
-    let is_counter = |part: Option<&(Part, String)>| part.is_some_and(|(p, _)| *p == Part::Counter);
+    let is_counter = |piece: Option<&Piece<'_>>| piece.is_some_and(|p| p.part == Part::Counter);
+    let unchanged = |name: &str| {
+        let pieces = former.get(name).zip(next.get(name));
+        pieces.is_some_and(|(own, then)| own.says(then))
+    };
     let stays = |name: &str| {
         let (there, then) = (found.get(name), next.get(name));
-        is_counter(there) && is_counter(then)
-            || there.is_some() && former.get(name).is_some_and(|own| then == Some(own))
+        is_counter(there) && is_counter(then) || there.is_some() && unchanged(name)
     };
     let (mut batch, mut deletions) = (String::new(), String::new());
     let mut kept = BTreeMap::new();
     // Everything is emptied before anything is deleted: rules lead to sets, elements of maps to chains.
-    for (name, (part, text)) in &found {
+    for (name, Piece { part, text, .. }) in &found {
         if stays(name) {
-            kept.insert((*name).to_owned(), text.clone());
+            kept.insert((*name).to_owned(), (*text).to_owned());
             continue;
         }
-        let then = next.get(name).map(|(part, _)| *part);
+        let then = next.get(name).map(|then| then.part);
         let dynamic = matches!(part, Part::Dynamic(_));
-        let redeclared = former
-            .get(name)
-            .is_some_and(|own| next.get(name) != Some(own));
+        let redeclared = former.contains_key(name) && !unchanged(name);
         if dynamic && then == Some(*part) && !redeclared {
             continue;
         }
@@ -108,10 +125,11 @@ pub(super) fn refill(present: &str, in_place: Option<&str>, wanted: &str) -> Opt
     batch.push_str(&deletions);
     writeln!(batch, "table inet {TABLE} {{").ok()?;
     // In the order of the text: what comes first is what others refer to.
-    let mut new: Vec<_> = next.iter().filter(|(name, _)| !stays(name)).collect();
-    new.sort_by_key(|(name, (part, _))| wanted.find(&format!("{} {name} {{", part.word())));
-    for (_, (_, text)) in new {
-        batch.push_str(text);
+    let new = next.iter().filter(|(name, _)| !stays(name));
+    let mut new: Vec<&Piece<'_>> = new.map(|(_, piece)| piece).collect();
+    new.sort_unstable_by_key(|piece| piece.at);
+    for piece in new {
+        batch.push_str(piece.text);
     }
     batch.push_str("}\n");
     Some(Refill {
@@ -123,20 +141,35 @@ pub(super) fn refill(present: &str, in_place: Option<&str>, wanted: &str) -> Opt
 /// The named parts of a table with their text. The table is written with one step of indentation for
 /// them and two for what is in them, as `nft` lists it and as ours is written. `None` for anything
 /// else.
-fn parts(table: &str) -> Option<BTreeMap<&str, (Part, String)>> {
-    let mut parts: BTreeMap<&str, (Part, String)> = BTreeMap::new();
-    let mut open: Option<&str> = None;
-    let mut lines = table.lines().filter(|line| !line.trim().is_empty());
-    let head = lines.next()?.strip_prefix("table inet ")?;
-    if head.strip_suffix(" {") != Some(TABLE) {
-        return None;
-    }
-    for line in lines {
-        match (indentation(line), line.trim()) {
+fn parts(table: &str) -> Option<BTreeMap<&str, Piece<'_>>> {
+    let mut parts: BTreeMap<&str, Piece<'_>> = BTreeMap::new();
+    let mut open: Option<(&str, Part, usize)> = None;
+    let mut named = false;
+    let mut next = 0;
+    for line in table.split_inclusive('\n') {
+        let at = next;
+        next += line.len();
+        let words = line.trim();
+        if words.is_empty() {
+            continue;
+        }
+        if !named {
+            let head = line.trim_end().strip_prefix("table inet ")?;
+            if head.strip_suffix(" {") != Some(TABLE) {
+                return None;
+            }
+            named = true;
+            continue;
+        }
+        match (indentation(line), words) {
             (0, "}") => {}
             (0, _) => return None,
             (1, "}") => {
-                parts.get_mut(open.take()?)?.1.push_str("  }\n");
+                let (name, part, at) = open.take()?;
+                let text = table.get(at..next)?;
+                if parts.insert(name, Piece { part, text, at }).is_some() {
+                    return None;
+                }
             }
             (1, words) => {
                 let (kind, name) = words.strip_suffix(" {")?.split_once(' ')?;
@@ -147,15 +180,10 @@ fn parts(table: &str) -> Option<BTreeMap<&str, (Part, String)>> {
                     "map" => Part::Fixed(Kind::Map),
                     _ => return None,
                 };
-                if parts.insert(name, (part, format!("{line}\n"))).is_some() {
-                    return None;
-                }
-                open = Some(name);
+                open = Some((name, part, at));
             }
             (_, words) => {
-                let (part, text) = parts.get_mut(open?)?;
-                text.push_str(line);
-                text.push('\n');
+                let (_, part, _) = open.as_mut()?;
                 if let Some(flags) = words.strip_prefix("flags ")
                     && flags.split(',').any(|flag| flag.trim() == "dynamic")
                     && let Part::Fixed(kind) = *part
@@ -165,7 +193,7 @@ fn parts(table: &str) -> Option<BTreeMap<&str, (Part, String)>> {
             }
         }
     }
-    Some(parts)
+    named.then_some(parts)
 }
 
 /// In steps: a tab, or two spaces.
@@ -343,7 +371,7 @@ delete chain inet failover to_2
             situation.picked_by = picked_by;
             let text = ruleset::ruleset(&situation);
             let parts = parts(&text).expect("a table that is understood");
-            let part = |name: &str| parts.get(name).map(|(part, _)| *part);
+            let part = |name: &str| parts.get(name).map(|piece| piece.part);
             assert_eq!(part("asked4"), Some(Part::Dynamic(Kind::Map)));
             assert_eq!(part("prerouting"), Some(Part::Chain));
         }

@@ -6,7 +6,7 @@
 //! uplink from a rule that names it.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::rule::{Group, Otherwise, Rule, Via};
 use super::sets::{SetSource, Sets};
@@ -24,7 +24,21 @@ pub struct Policy {
     pub pool_of: Vec<usize>,
     /// Distinct ways in which rules name uplinks, and what makes flows go together there.
     pub vias: Vec<Via>,
+    written: Written,
 }
+
+/// What follows from the rules alone, and is written once: thousands of addresses must hold up no
+/// failover.
+#[derive(Clone, Debug, Default)]
+struct Written(OnceLock<String>);
+
+impl PartialEq for Written {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Written {}
 
 impl Policy {
     /// The policy of a configuration, whose sets in files have these addresses.
@@ -60,7 +74,20 @@ impl Policy {
             rules,
             pool_of,
             vias,
+            written: Written::default(),
         })
+    }
+
+    /// What follows from the rules alone, as it was written the first time: there is one who writes.
+    pub fn written(&self, write: impl FnOnce(&Self) -> String) -> &str {
+        let Written(text) = &self.written;
+        text.get_or_init(|| write(self))
+    }
+
+    /// Whether a rule has a condition on packet marks.
+    #[must_use]
+    pub fn asks_for_marks(&self) -> bool {
+        self.rules.iter().any(|rule| rule.matching.marks.is_some())
     }
 
     /// Each rule with the position of its pool.

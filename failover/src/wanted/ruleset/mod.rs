@@ -8,7 +8,8 @@
 //!   if the kernel's own answer for it is an uplink at all: what a VPN's or the user's rules send
 //!   elsewhere passes unmarked. Packets from uplinks get no mark: they are on their way in, and a
 //!   mark would send those for a VPN's or a container's peer out again.
-//!   In eBPF mode the TC programs have picked before, and the table says whether their pick holds.
+//!   The user's rules are tried first, where there are any. In eBPF mode the TC programs have picked
+//!   before, and the table says whether their pick holds.
 //! - `forward`, only in eBPF mode and where uplinks or users share an interface: the programs at a
 //!   downlink are told the uplink of what came in there.
 //! - `mss`, where an uplink's interface lets only smaller packets through than others send: what a
@@ -30,6 +31,7 @@ mod mss;
 mod picking;
 mod probes;
 mod programs;
+mod rules;
 mod translation;
 
 use std::collections::BTreeSet;
@@ -40,7 +42,7 @@ pub use probes::counted_uplink;
 
 use crate::family::Family;
 use crate::interface::InterfaceName;
-use crate::wanted::{PickedBy, Situation, UplinkSituation};
+use crate::wanted::{Situation, UplinkSituation};
 
 /// The own table's family and name.
 pub const TABLE: &str = "inet failover";
@@ -57,10 +59,10 @@ impl Display for Ruleset<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         writeln!(f, "table {TABLE} {{")?;
         self.probes(f)?;
-        let picks = self.0.picked_by == PickedBy::Nftables && !self.0.downlinks.is_empty();
+        let picks = !self.0.downlinks.is_empty() && (!self.by_tc() || self.tries_rules());
         if picks {
             for family in Family::ALL {
-                self.slots(f, family)?;
+                self.slots(f, slots_name(family), self.0.pools.get(family))?;
             }
         }
         for uplink in &self.0.uplinks {
@@ -71,12 +73,14 @@ impl Display for Ruleset<'_> {
         }
         self.adopt(f)?;
         if picks {
-            for family in Family::ALL {
-                self.pick(f, family)?;
+            self.common(f)?;
+            if self.tries_rules() {
+                self.vias(f)?;
+                f.write_str(self.0.policy.written(rules::written))?;
             }
             self.new_flow(f)?;
         }
-        self.prerouting(f, picks)?;
+        self.prerouting(f, picks && !self.by_tc())?;
         self.forward(f)?;
         self.mss(f)?;
         self.output(f)?;
@@ -125,6 +129,13 @@ const fn pick_name(family: Family) -> &'static str {
     }
 }
 
+const fn family_number(family: Family) -> u8 {
+    match family {
+        Family::Ipv4 => 4,
+        Family::Ipv6 => 6,
+    }
+}
+
 const fn nfproto(family: Family) -> &'static str {
     match family {
         Family::Ipv4 => "ipv4",
@@ -143,7 +154,7 @@ const fn address_keyword(address: IpAddr) -> &'static str {
 mod tests {
     use super::*;
     use crate::config::Nat;
-    use crate::wanted::fixture;
+    use crate::wanted::{PickedBy, fixture};
 
     #[test]
     fn a_family_that_an_uplink_does_not_speak_is_never_picked_for_it() {

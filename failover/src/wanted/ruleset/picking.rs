@@ -7,12 +7,13 @@ use failover_common::SLOTS;
 use super::{Ruleset, names, nfproto, pick_name, slots_name};
 use crate::config::Affinity;
 use crate::family::Family;
+use crate::select::Pool;
 
 impl Ruleset<'_> {
-    pub(super) fn slots(&self, f: &mut Formatter<'_>, family: Family) -> fmt::Result {
-        writeln!(f, "  map {} {{", slots_name(family))?;
+    pub(super) fn slots(&self, f: &mut Formatter<'_>, name: &str, pool: &Pool) -> fmt::Result {
+        writeln!(f, "  map {name} {{")?;
         writeln!(f, "    typeof numgen inc mod {SLOTS} : verdict")?;
-        let table = &self.0.pools.get(family).table;
+        let table = &pool.table;
         if !table.is_empty() {
             write!(f, "    elements = {{ ")?;
             for (slot, id) in table.iter() {
@@ -23,13 +24,21 @@ impl Ruleset<'_> {
         writeln!(f, "  }}")
     }
 
-    pub(super) fn pick(&self, f: &mut Formatter<'_>, family: Family) -> fmt::Result {
+    /// A chain that looks a new flow up in slots.
+    pub(super) fn pick(
+        &self,
+        f: &mut Formatter<'_>,
+        family: Family,
+        chain: &str,
+        affinity: Affinity,
+        slots: &str,
+    ) -> fmt::Result {
         let (ip, echo) = match family {
             Family::Ipv4 => ("ip", "icmp"),
             Family::Ipv6 => ("ip6", "icmpv6"),
         };
         let pair = format!("{ip} saddr . {ip} daddr");
-        let hashed: Vec<(String, String)> = match self.0.affinity {
+        let hashed: Vec<(String, String)> = match affinity {
             Affinity::Source => vec![(String::new(), format!("{ip} saddr"))],
             Affinity::Pair => vec![(String::new(), pair)],
             Affinity::Flow => vec![
@@ -44,8 +53,7 @@ impl Ruleset<'_> {
                 (String::new(), pair),
             ],
         };
-        let slots = slots_name(family);
-        writeln!(f, "  chain {} {{", pick_name(family))?;
+        writeln!(f, "  chain {chain} {{")?;
         for (matching, fields) in hashed {
             writeln!(
                 f,
@@ -53,6 +61,15 @@ impl Ruleset<'_> {
             )?;
         }
         writeln!(f, "  }}")
+    }
+
+    /// The chains of the uplinks that all flows use.
+    pub(super) fn common(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        for family in Family::ALL {
+            let (chain, slots) = (pick_name(family), slots_name(family));
+            self.pick(f, family, chain, self.0.affinity, slots)?;
+        }
+        Ok(())
     }
 
     pub(super) fn new_flow(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -65,7 +82,7 @@ impl Ruleset<'_> {
                 f,
                 "    meta nfproto {} goto {}",
                 nfproto(family),
-                pick_name(family)
+                self.tried_chain(family)
             )?;
         }
         writeln!(f, "  }}")

@@ -2,12 +2,14 @@
 //!
 //! A packet from a downlink carries the id of its flow's uplink. With the ask bit beside it, the
 //! flow is new to the programs, or none of its packets has come back yet: then its connection
-//! decides, if that has a mark. The ask bit is the one that says "probe" on the router's own packets;
+//! decides, if that has a mark. The ask bit alone says that a rule lets no uplink carry the flow: its
+//! packets are dropped, unless it has a connection. The ask bit is the one that says "probe" on the router's own packets;
 //! no rule knows it on forwarded ones.
 
 use std::fmt::{self, Formatter};
 
 use super::{Ruleset, names};
+use crate::policy::Otherwise;
 use crate::wanted::{PickedBy, UplinkSituation};
 
 impl Ruleset<'_> {
@@ -34,10 +36,18 @@ impl Ruleset<'_> {
             writeln!(f, "  }}")?;
             // The programs ask for the kernel's route without knowing others' marks.
             let uplinks = names(all.iter().map(|uplink| &uplink.interface));
-            writeln!(f, "  chain check_{id} {{")?;
-            writeln!(f, "    {}", self.set("meta", 0))?;
-            writeln!(f, "    fib daddr . mark oifname {uplinks} goto to_{id}")?;
-            writeln!(f, "  }}")?;
+            if !self.tries_rules() {
+                writeln!(f, "  chain check_{id} {{")?;
+                writeln!(f, "    {}", self.set("meta", 0))?;
+                writeln!(f, "    fib daddr . mark oifname {uplinks} goto to_{id}")?;
+                writeln!(f, "  }}")?;
+            }
+        }
+        if self.tries_rules() {
+            // The user's own rules have marked it behind the programs: what they picked is no more than
+            // a proposal.
+            writeln!(f, "  chain marked {{\n    {}", self.set("meta", 0))?;
+            writeln!(f, "    goto new_flow\n  }}")?;
         }
         let (mask, others) = (self.mask(), self.0.numbers.marks.others());
         writeln!(f, "  chain picked {{")?;
@@ -48,10 +58,20 @@ impl Ruleset<'_> {
             self.beginning(),
             self.set("meta", 0)
         )?;
-        for (matching, chain) in [
-            (format!("meta mark & {others:#010x} != 0 "), "check"),
-            (String::new(), "to"),
-        ] {
+        let marked = format!("meta mark & {others:#010x} != 0 ");
+        if self.tries_rules() {
+            writeln!(f, "    {marked}goto marked")?;
+        }
+        let denies = self.0.policy.rules.iter();
+        if denies
+            .into_iter()
+            .any(|rule| rule.otherwise == Otherwise::Drop)
+        {
+            let ask = self.0.numbers.marks.probe_bit();
+            writeln!(f, "    meta mark & {mask:#010x} == {ask:#010x} drop")?;
+        }
+        let checked = (!self.tries_rules()).then_some((marked, "check"));
+        for (matching, chain) in checked.into_iter().chain([(String::new(), "to")]) {
             let elements: Vec<String> = all
                 .iter()
                 .map(|uplink| format!("{:#010x} : goto {chain}_{}", self.ask(uplink), uplink.id))
