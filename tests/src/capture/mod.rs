@@ -179,7 +179,7 @@ impl Shared {
 }
 
 /// A socket that lets nothing in until a filter says what.
-fn open() -> io::Result<OwnedFd> {
+pub(crate) fn open() -> io::Result<OwnedFd> {
     let socket = socket(
         AddressFamily::Packet,
         SockType::Datagram,
@@ -206,7 +206,7 @@ const ANCILLARY_INTERFACE: u32 = ANCILLARY + 8;
 const OUTGOING: u32 = 4;
 
 /// Lets in the heads of packets that come in by an interface.
-fn incoming_on(index: u32) -> [SockFilter; 6] {
+pub(crate) fn incoming_on(index: u32) -> [SockFilter; 6] {
     [
         SockFilter::new(LOAD, 0, 0, ANCILLARY_INTERFACE),
         SockFilter::new(JUMP_IF_EQUAL, 0, 3, index),

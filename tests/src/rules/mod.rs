@@ -3,12 +3,16 @@
 //! [`RandomRules`] are a configuration's `sets` and `rules`, and the files of its sets. [`Packets`] are
 //! the first packets of flows, most of them at the edges of what the rules are for. What
 //! [`failover::policy::first_match`] says of them is what the TC programs and the own nftables table
-//! must do. [`space`] says which addresses occur.
+//! must do: [`Agreement`] has a real daemon do it and compares. [`space`] says which addresses occur.
 
+mod agreement;
 mod conditions;
+mod expected;
+pub mod frames;
 mod packets;
 mod sets;
 pub mod space;
+mod watch;
 
 use std::fmt::{self, Write as _};
 use std::path::Path;
@@ -20,6 +24,7 @@ use crate::chance::Chance;
 use conditions::Conditions;
 use sets::NamedSet;
 
+pub use agreement::{Agreement, Compared, Size};
 pub use packets::Packets;
 
 /// What rules are to be made.

@@ -1,0 +1,423 @@
+//! Whether packets leave as the rules say: a lab with a real daemon that has random rules, and packets
+//! that are counted where they leave.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use failover::config::Config;
+use failover::policy::{Facts, Rule};
+
+use super::expected::{Expected, Model};
+use super::watch::Watch;
+use super::{Packets, Parameters, RandomRules, frames, space};
+use crate::addressing::targets_in_yaml;
+use crate::daemon::{Daemon, Failover, Mode, State};
+use crate::error::LabError;
+use crate::eventually::patient;
+use crate::lab::Lab;
+use crate::node::{Layout, ProgramSpec};
+
+/// The uplinks, all but the last of the best priority.
+const UPLINKS: &str = "uplinks:
+  one: {interface: wan1, id: 1, weight: 3}
+  two: {interface: wan2, id: 2, weight: 2}
+  three: {interface: wan3, id: 3}
+  four: {interface: wan4, id: 4, priority: 2}
+downlinks: [lan0, lan1]
+";
+const NAMES: [&str; 4] = ["one", "two", "three", "four"];
+const DOWNLINKS: [&str; 2] = ["lan0", "lan1"];
+/// The interface of a client.
+const CLIENT: &str = "eth0";
+/// What a packet has that is given no mark; those behind it stand for marks.
+const HOP_LIMIT: u8 = 60;
+/// How many packets are under way at once: fewer than a processor's queue for received packets holds
+/// (`net.core.netdev_max_backlog`).
+const AT_ONCE: usize = 250;
+/// How long packets may take.
+const ARRIVED_WITHIN: Duration = Duration::from_secs(3);
+/// How long the daemon may take to see what befalls an uplink.
+const SEEN_WITHIN: Duration = Duration::from_secs(30);
+/// So many values of a configuration are in its own file.
+const INLINE: usize = 20_000;
+/// How many wrong packets are told.
+const TOLD: usize = 10;
+
+/// A lab with a daemon that has random rules.
+#[derive(Debug)]
+pub struct Agreement {
+    lab: Lab,
+    daemon: Daemon,
+    config: Config,
+    rules: Vec<Rule>,
+    watches: Vec<Watch>,
+    routers: BTreeMap<&'static str, [u8; 6]>,
+    ready_after: Duration,
+    down: Vec<u8>,
+    sent: u32,
+}
+
+/// How large the rules are.
+#[derive(Clone, Copy, Debug)]
+pub struct Size {
+    /// How many rules.
+    pub rules: usize,
+    /// How many prefixes.
+    pub prefixes: usize,
+    /// In how many named sets.
+    pub sets: usize,
+}
+
+/// What came of packets.
+#[derive(Clone, Debug, Default)]
+pub struct Compared {
+    /// How many were sent.
+    pub sent: usize,
+    /// By how many different rules they were decided.
+    pub rules: usize,
+    /// How many were decided by none.
+    pub unmatched: usize,
+    /// How many had to be dropped.
+    pub dropped: usize,
+    /// Those that went elsewhere than they may, a line each.
+    pub wrong: Vec<String>,
+}
+
+impl fmt::Display for Compared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            sent,
+            rules,
+            unmatched,
+            dropped,
+            wrong,
+        } = self;
+        write!(
+            f,
+            "{sent} packets, {rules} rules decided, {unmatched} of none, {dropped} dropped, {} wrong",
+            wrong.len()
+        )?;
+        wrong
+            .iter()
+            .take(TOLD)
+            .try_for_each(|line| write!(f, "\n  {line}"))
+    }
+}
+
+impl Agreement {
+    /// Builds the lab and starts the daemon with the rules of a seed; all uplinks are up.
+    ///
+    /// # Errors
+    /// When the lab cannot be built, or the daemon is not ready in time.
+    pub async fn begin(
+        size: Size,
+        mode: Mode,
+        seed: u64,
+        binary: Option<&Path>,
+    ) -> Result<Self, LabError> {
+        let lab = Lab::builder()
+            .uplinks(4)
+            .downlinks([1, 1])
+            .capture(false)
+            .build()
+            .await?;
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        let random = RandomRules::draw(
+            &Parameters {
+                rules: size.rules,
+                prefixes: size.prefixes,
+                sets: size.sets,
+                uplinks: names(&NAMES),
+                downlinks: names(&DOWNLINKS),
+            },
+            seed,
+        );
+        let folder = (size.prefixes > INLINE).then_some(lab.files());
+        if let Some(folder) = folder {
+            for (name, text) in random.files() {
+                let path = folder.join(name);
+                std::fs::write(&path, text)
+                    .map_err(LabError::io(format!("write {}", path.display())))?;
+            }
+        }
+        let text = format!(
+            "{UPLINKS}mode: {mode}\nprobe: {{targets: {}, max_hold: 0s}}\n{}",
+            targets_in_yaml(),
+            random.yaml(folder)
+        );
+        let config = failover::config::parse(&text).map_err(|error| LabError::Layout {
+            reason: error.to_string(),
+        })?;
+        let rules = random.resolve(&config);
+        surroundings(&lab, &Packets::new(&rules, &[], 0)).await?;
+        let mut watches = Vec::new();
+        for uplink in lab.uplinks() {
+            watches.push(Watch::open(uplink).await?);
+        }
+        let mut routers = BTreeMap::new();
+        for name in DOWNLINKS {
+            let address = lab.gateway().node().hardware_address(name).await?;
+            routers.insert(name, address);
+        }
+        let start = Instant::now();
+        let daemon = Failover::chosen(&lab, binary, &text)?.run().await?;
+        let ready_after = start.elapsed();
+        let agreement = Self {
+            lab,
+            daemon,
+            config,
+            rules,
+            watches,
+            routers,
+            ready_after,
+            down: Vec::new(),
+            sent: 0,
+        };
+        agreement.until_seen().await?;
+        Ok(agreement)
+    }
+
+    /// The rules, with the addresses of their sets.
+    #[must_use]
+    pub fn rules(&self) -> Vec<Rule> {
+        self.rules.clone()
+    }
+
+    /// The lab.
+    #[must_use]
+    pub const fn lab(&self) -> &Lab {
+        &self.lab
+    }
+
+    /// The daemon.
+    #[must_use]
+    pub const fn daemon(&self) -> &Daemon {
+        &self.daemon
+    }
+
+    /// How long the daemon took until it was ready.
+    #[must_use]
+    pub const fn ready_after(&self) -> Duration {
+        self.ready_after
+    }
+
+    /// Random packets for rules.
+    #[must_use]
+    pub fn packets(rules: &[Rule], seed: u64) -> Packets<'_> {
+        Packets::new(rules, &DOWNLINKS.map(str::to_owned), seed)
+    }
+
+    /// An uplink loses its carrier, and the daemon knows it.
+    ///
+    /// # Errors
+    /// When the daemon does not see it in time.
+    pub async fn fail(&mut self, uplink: u8) -> Result<(), LabError> {
+        self.lab.uplink(uplink)?.carrier_loss().await?;
+        self.down.push(uplink);
+        self.until_seen().await
+    }
+
+    /// Waits until the daemon says of each uplink how it is.
+    async fn until_seen(&self) -> Result<(), LabError> {
+        let seen = |status: &crate::daemon::Status| {
+            status.uplinks.iter().all(|uplink| {
+                let states = [uplink.ipv4.state, uplink.ipv6.state];
+                if self.down.contains(&uplink.id) {
+                    states.iter().all(|state| *state == State::Down)
+                } else {
+                    states.iter().all(|state| *state == State::Up)
+                }
+            })
+        };
+        let what = "the daemon knows how the uplinks are";
+        self.daemon.wait_until(what, SEEN_WITHIN, seen).await?;
+        Ok(())
+    }
+
+    /// Sends so many packets and compares where they leave with what the model says.
+    ///
+    /// # Errors
+    /// When frames cannot be sent, or what left was not all seen.
+    pub async fn compare(
+        &mut self,
+        packets: &mut Packets<'_>,
+        count: usize,
+    ) -> Result<Compared, LabError> {
+        let model = Model::new(&self.config, &self.rules, &self.down);
+        let marks = packets.marks().to_vec();
+        let mut expected: BTreeMap<u32, (Facts, Expected)> = BTreeMap::new();
+        let mut seen: BTreeMap<u32, Vec<u8>> = BTreeMap::new();
+        let mut left = count;
+        let mut arrived = true;
+        while left > 0 && arrived {
+            let mut drawn: Vec<Facts> = packets.by_ref().take(left.min(AT_ONCE)).collect();
+            left = left.saturating_sub(drawn.len());
+            if left == 0 {
+                drawn.extend(last_ones(packets, &model));
+            }
+            let mut awaited = BTreeSet::new();
+            let mut frames: BTreeMap<&str, Vec<Vec<u8>>> = BTreeMap::new();
+            for facts in drawn {
+                self.sent += 1;
+                let number = self.sent;
+                let hop_limit = marks.iter().position(|mark| *mark == facts.mark);
+                let hop_limit = hop_limit.and_then(|at| u8::try_from(at).ok());
+                let hop_limit = HOP_LIMIT.saturating_add(hop_limit.unwrap_or_default());
+                let interface = facts.interface.as_ref().map_or("", |name| name.as_str());
+                if let Some((name, router)) = self.routers.get_key_value(interface) {
+                    let frame = frames::frame(&facts, hop_limit, *router, number);
+                    frames.entry(name).or_default().push(frame);
+                }
+                let answer = model.expected(&facts);
+                if !answer.uplinks.is_empty() {
+                    awaited.insert(number);
+                }
+                expected.insert(number, (facts, answer));
+            }
+            for (client, name) in (1..).zip(DOWNLINKS) {
+                let node = self.lab.client(client)?.node();
+                let frames = frames.remove(name).unwrap_or_default();
+                node.send_frames(CLIENT, Layout::Linear, frames).await?;
+            }
+            arrived = self.until_left(&awaited, &mut seen).await?;
+        }
+        Ok(compared(&model, &expected, &seen))
+    }
+
+    /// Waits until packets have left; false when they have not in time.
+    async fn until_left(
+        &self,
+        awaited: &BTreeSet<u32>,
+        seen: &mut BTreeMap<u32, Vec<u8>>,
+    ) -> Result<bool, LabError> {
+        let start = Instant::now();
+        let limit = patient(ARRIVED_WITHIN);
+        loop {
+            for watch in &self.watches {
+                for number in watch.take()? {
+                    seen.entry(number).or_default().push(watch.uplink());
+                }
+            }
+            if awaited.iter().all(|number| seen.contains_key(number)) {
+                return Ok(true);
+            }
+            if start.elapsed() > limit {
+                return Ok(false);
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    /// Ends the daemon, and returns its log.
+    ///
+    /// # Errors
+    /// When it does not end.
+    pub async fn end(self) -> Result<String, LabError> {
+        self.daemon.terminate().await
+    }
+}
+
+/// Packets that leave, one by each downlink: when they are seen, nothing that was sent before is under
+/// way any more.
+fn last_ones(packets: &mut Packets<'_>, model: &Model) -> Vec<Facts> {
+    let leaves = |facts: &Facts| !model.expected(facts).uplinks.is_empty();
+    let by = |facts: &Facts, name| facts.interface.as_ref().is_some_and(|i| i.as_str() == name);
+    DOWNLINKS
+        .into_iter()
+        .filter_map(|name| packets.find(|facts| by(facts, name) && leaves(facts)))
+        .collect()
+}
+
+fn compared(
+    model: &Model,
+    expected: &BTreeMap<u32, (Facts, Expected)>,
+    seen: &BTreeMap<u32, Vec<u8>>,
+) -> Compared {
+    let mut compared = Compared {
+        sent: expected.len(),
+        ..Compared::default()
+    };
+    let mut rules = BTreeSet::new();
+    for (number, (facts, expected)) in expected {
+        match expected.rule {
+            Some(rule) => {
+                rules.insert(rule);
+            }
+            None => compared.unmatched += 1,
+        }
+        compared.dropped += usize::from(expected.uplinks.is_empty());
+        let left: &[u8] = seen.get(number).map_or(&[], Vec::as_slice);
+        let right = match left {
+            [] => expected.uplinks.is_empty(),
+            [only] => expected.uplinks.contains(only),
+            _ => false,
+        };
+        if !right {
+            let rule = model.name(expected.rule);
+            let may = &expected.uplinks;
+            compared.wrong.push(format!(
+                "left by {left:?}, may by {may:?} ({rule}): {facts:?}"
+            ));
+        }
+    }
+    compared.rules = rules.len();
+    compared
+}
+
+/// What is around the daemon: routes to users' networks, the user's own rules that set marks by the
+/// hop limit, and providers that let nothing of this through.
+async fn surroundings(lab: &Lab, packets: &Packets<'_>) -> Result<(), LabError> {
+    let gateway = lab.gateway().node();
+    // Connection tracking reckons checksums of UDP-Lite with UDP's protocol number and takes right ones for
+    // wrong (`udplite_error` in net/netfilter/nf_conntrack_proto_udp.c): such packets begin no connection.
+    let key = "net/netfilter/nf_conntrack_checksum";
+    gateway.set_sysctl(key, "0").await?;
+    for network in space::BEHIND {
+        let via = if network.contains(':') {
+            "-6 route add NET via fd00:18::10"
+        } else {
+            "route add NET via 198.18.0.10"
+        };
+        let line = format!("ip {}", via.replace("NET", network));
+        gateway.must(ProgramSpec::line(&line)).await?;
+    }
+    let chains = packets
+        .marks()
+        .iter()
+        .map(|mark| format!("chain mark_{mark:x} {{ meta mark set meta mark | {mark:#010x}; }}\n"));
+    let elements = (HOP_LIMIT..).zip(packets.marks());
+    let elements: Vec<String> = elements
+        .map(|(hop_limit, mark)| format!("{hop_limit} : goto mark_{mark:x}"))
+        .collect();
+    let elements = elements.join(", ");
+    gateway
+        .nft(format!(
+            "table inet users {{
+               {}
+               chain prerouting {{
+                 type filter hook prerouting priority mangle; policy accept;
+                 iifname != {{ \"lan0\", \"lan1\" }} return
+                 ip ttl vmap {{ {elements} }}
+                 ip6 hoplimit vmap {{ {elements} }}
+               }}
+             }}",
+            chains.collect::<String>()
+        ))
+        .await?;
+    for uplink in lab.uplinks() {
+        uplink
+            .provider()
+            .nft(
+                "table inet swallow { chain prerouting {
+                   type filter hook prerouting priority raw; policy accept;
+                   ip daddr { 198.18.192.0/18, 198.19.144.0-198.19.255.255, 198.51.100.0/24 } drop
+                   ip6 daddr fd00:aa::/32 drop
+                 }
+               }",
+            )
+            .await?;
+    }
+    Ok(())
+}

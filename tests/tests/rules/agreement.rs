@@ -1,0 +1,59 @@
+//! Random rules and random packets, before and after an uplink fails.
+
+use failover_tests::daemon::Mode;
+use failover_tests::rules::{Agreement, Size};
+
+use super::{SystemTest, TestResult};
+
+/// As people have them.
+const SOME: Size = Size {
+    rules: 300,
+    prefixes: 4_000,
+    sets: 20,
+};
+/// As many as there may be.
+const MOST: Size = Size {
+    rules: 1_000,
+    prefixes: 50_000,
+    sets: 30,
+};
+
+pub(crate) fn tests() -> impl Iterator<Item = SystemTest> {
+    Mode::ALL.into_iter().flat_map(|mode| {
+        [
+            SystemTest::new(
+                format!("{mode}/10000 packets leave as 300 rules say, also after a failover"),
+                move || agree(mode, SOME, 1, 200),
+            ),
+            SystemTest::new(
+                format!("{mode}/10000 packets leave as 1000 rules with 50000 prefixes say"),
+                move || agree(mode, MOST, 2, 500),
+            ),
+        ]
+    })
+}
+
+async fn agree(mode: Mode, size: Size, seed: u64, deciding: usize) -> TestResult {
+    let mut agreement = Agreement::begin(size, mode, seed, None).await?;
+    let rules = agreement.rules();
+    let mut packets = Agreement::packets(&rules, seed);
+    let before = agreement.compare(&mut packets, 7_000).await?;
+    let told = |what: &str, log: String| format!("{what}\n--- log\n{log}");
+    assert!(
+        before.wrong.is_empty(),
+        "{}",
+        told(&before.to_string(), agreement.daemon().log())
+    );
+    assert!(before.rules >= deciding, "{before}");
+    assert!(before.dropped == 0, "all uplinks are up: {before}");
+    agreement.fail(1).await?;
+    let after = agreement.compare(&mut packets, 3_000).await?;
+    assert!(
+        after.wrong.is_empty(),
+        "{}",
+        told(&after.to_string(), agreement.daemon().log())
+    );
+    assert!(after.dropped >= 20, "{after}");
+    agreement.end().await?;
+    Ok(())
+}
