@@ -3,6 +3,7 @@
 //! Decisions are plain functions and state machines that take time as an argument and do no input
 //! or output. The edge (netlink, nftables, conntrack, sockets) is thin and stands behind traits.
 
+pub mod by_hand;
 mod causes;
 pub mod cli;
 pub mod config;

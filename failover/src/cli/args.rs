@@ -140,7 +140,28 @@ pub enum Command {
     /// Such an uplink is `degraded` while it answers, for longer after each failure. With this it is
     /// up at once, and its failures are forgotten.
     #[command(after_help = "Example:\n  failover trust fiber")]
-    Trust(TrustArgs),
+    Trust(UplinkArgs),
+
+    /// Takes an uplink out of use until it is enabled.
+    ///
+    /// No new flow uses it, whatever becomes of the others, and its open flows are treated as if it were
+    /// down (`flows.on_down`), as soon as another one is usable. It is asked on, so that `failover status`
+    /// says how it would fare. That outlives restarts of the daemon and of the machine.
+    #[command(after_help = "Example:\n  failover disable lte\n  failover enable lte")]
+    Disable(UplinkArgs),
+
+    /// Has new flows go elsewhere, while open ones may finish.
+    ///
+    /// With --for the uplink is disabled when that time is over, and so are flows that are left; without
+    /// it they may take as long as they like. Connections from outside are still answered. While no other
+    /// uplink is usable new flows use it all the same. That outlives restarts of the daemon and of the
+    /// machine. A second drain sets the time anew.
+    #[command(after_help = "Example:\n  failover drain fiber --for 10m\n  failover enable fiber")]
+    Drain(DrainArgs),
+
+    /// Ends `disable` and `drain`: the uplink takes part again, as its probes say.
+    #[command(after_help = "Example:\n  failover enable fiber")]
+    Enable(UplinkArgs),
 
     /// Writes down all that an uplink is judged by, for `failover replay`.
     ///
@@ -330,10 +351,26 @@ pub struct ReloadArgs {
 
 /// Which uplink, and of which daemon.
 #[derive(Debug, Args)]
-pub struct TrustArgs {
+pub struct UplinkArgs {
     /// The uplink.
     #[arg(value_name = "NAME")]
     pub uplink: UplinkName,
+
+    /// Which daemon is meant.
+    #[command(flatten)]
+    pub daemon: ControlArgs,
+}
+
+/// Which uplink, for how long, and of which daemon.
+#[derive(Debug, Args)]
+pub struct DrainArgs {
+    /// The uplink.
+    #[arg(value_name = "NAME")]
+    pub uplink: UplinkName,
+
+    /// Disables it after this time, such as 90s, 10m or 2h; 1s to 24h.
+    #[arg(long = "for", value_name = "TIME", value_parser = time_to_drain)]
+    pub time: Option<Duration>,
 
     /// Which daemon is meant.
     #[command(flatten)]
@@ -389,6 +426,16 @@ fn time(text: &str) -> Result<Duration, String> {
         .ok()
         .filter(|time| !time.is_zero())
         .ok_or_else(|| format!("`{text}` is over before it begins"))
+}
+
+fn time_to_drain(text: &str) -> Result<Duration, String> {
+    let range = Duration::from_secs(1)..=Duration::from_secs(24 * 3600);
+    let time = time(text)?;
+    if range.contains(&time) {
+        Ok(time)
+    } else {
+        Err(format!("`{text}` is no time from 1s to 24h"))
+    }
 }
 
 /// Which flows to show, and of which daemon.

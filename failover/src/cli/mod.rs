@@ -1,6 +1,7 @@
 //! The command line: what can be typed, and what each command does.
 
 mod args;
+mod by_hand;
 mod check;
 mod clean;
 mod events;
@@ -38,6 +39,9 @@ pub fn main() -> ExitCode {
         Command::Explain(args) => explain::explain(args),
         Command::Reload(args) => reload::reload(args),
         Command::Trust(args) => trust::trust(args),
+        Command::Disable(args) => by_hand::disable(args),
+        Command::Drain(args) => by_hand::drain(args),
+        Command::Enable(args) => by_hand::enable(args),
         Command::Trace(args) => trace::trace(args),
         Command::Replay(args) => replay::replay(args),
         Command::Clean(args) => clean::clean(args),

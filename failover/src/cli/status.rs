@@ -2,7 +2,7 @@
 
 use std::io::{IsTerminal as _, Write as _, stdout};
 
-use jiff::Timestamp;
+use jiff::Zoned;
 
 use crate::cli::Outcome;
 use crate::cli::args::StatusArgs;
@@ -22,7 +22,7 @@ pub(super) fn status(args: &StatusArgs) -> Outcome {
         text.push('\n');
         text
     } else {
-        render(&document, Timestamp::now(), stdout().is_terminal())
+        render(&document, &Zoned::now(), stdout().is_terminal())
     };
     output::print(|out| out.write_all(text.as_bytes()))
 }

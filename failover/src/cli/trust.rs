@@ -3,12 +3,12 @@
 use std::io::Write as _;
 
 use crate::cli::Outcome;
-use crate::cli::args::TrustArgs;
+use crate::cli::args::UplinkArgs;
 use crate::cli::output;
 use crate::control::client::Conversation;
 use crate::control::{Answer, Request};
 
-pub(super) fn trust(args: &TrustArgs) -> Outcome {
+pub(super) fn trust(args: &UplinkArgs) -> Outcome {
     let request = Request::Trust {
         uplink: args.uplink.clone(),
     };

@@ -14,11 +14,12 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::by_hand::{ByHand, Order};
 use crate::explain::{Explanation, Question};
 use crate::family::Family;
 use crate::flows::FlowEntry;
 use crate::reload::{Refusal, Reloaded};
-use crate::status::StatusDocument;
+use crate::status::{State, StatusDocument};
 use crate::uplink::UplinkName;
 
 /// What can be asked.
@@ -40,6 +41,13 @@ pub enum Request {
     Trust {
         /// The uplink.
         uplink: UplinkName,
+    },
+    /// To take an uplink out of use, or back into it.
+    ByHand {
+        /// The uplink.
+        uplink: UplinkName,
+        /// What is to be done about it.
+        order: Order,
     },
     /// To write down all that an uplink is judged by, or to end that.
     Trace {
@@ -89,6 +97,8 @@ pub enum Answer {
         /// The families.
         families: Vec<Family>,
     },
+    /// To [`Request::ByHand`].
+    ByHand(Obeyed),
     /// To [`Request::Trace`].
     Traced {
         /// Where the trace is, or would be.
@@ -98,6 +108,23 @@ pub enum Answer {
     },
     /// The request was not understood, or could not be carried out to its end.
     Error(String),
+}
+
+/// An order was carried out, or was already.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Obeyed {
+    /// What was done about the uplink by hand before.
+    pub before: Option<ByHand>,
+    /// What is now.
+    pub now: Option<ByHand>,
+    /// The uplink's state now.
+    pub state: State,
+    /// The families in which no other uplink is usable.
+    pub irreplaceable: Vec<Family>,
+    /// Why it will not be known after a restart, if it will not.
+    pub unkept: Option<String>,
+    /// What keeps the kernel from being in the wanted state, if anything does.
+    pub problem: Option<String>,
 }
 
 /// The longest request or answer, in bytes: 127 uplinks take about 100 kB.

@@ -8,6 +8,7 @@
 //! since it would help nobody. What becomes of flows when a better uplink returns is in `draining`.
 
 mod blaming;
+mod by_hand;
 mod damping;
 mod debts;
 mod draining;
@@ -46,6 +47,8 @@ use crate::status::StatusDocument;
 use crate::uplink::{UplinkId, UplinkName};
 use crate::wanted::{PickedBy, Wanted};
 
+pub(super) use by_hand::Hand;
+pub use by_hand::{Disobeyed, HandNotice, Obeyed};
 pub use damping::Dampings;
 pub use debts::Forget;
 pub(super) use draining::Departure;
@@ -91,6 +94,7 @@ pub struct Engine {
     macs: GatewayMacs,
     notices: Vec<Notice>,
     drain_notices: Vec<DrainNotice>,
+    hand_notices: Vec<HandNotice>,
     blame: Blame,
     blamed: Vec<Blamed>,
     started: Timestamp,
@@ -134,6 +138,7 @@ impl Engine {
             macs: GatewayMacs::default(),
             notices: Vec::new(),
             drain_notices: Vec::new(),
+            hand_notices: Vec::new(),
             blame: Blame::default(),
             blamed: Vec::new(),
             started: now.wall,
@@ -195,6 +200,7 @@ impl Engine {
         self.macs.retain(&self.mixed_links());
         self.neighbours(&neighbours);
         self.notice_time(now.at);
+        self.follow_clock(now);
         self.tell(now);
     }
 
@@ -260,6 +266,7 @@ impl Engine {
             .flat_map(|uplink| Family::ALL.map(|family| uplink.families.get(family).look_again()))
             .flatten()
             .chain(self.next_end_of_draining())
+            .chain(self.next_end_by_hand())
             .min()
     }
 
@@ -271,6 +278,7 @@ impl Engine {
 
     /// What is to be done now. What is to be forgotten is said until it is.
     pub fn decide(&mut self, now: Moment) -> Decision {
+        self.end_drains_by_hand(now);
         self.stale = false;
         let mut forget = self.owed_anyway();
         for family in Family::ALL {
@@ -376,7 +384,7 @@ impl Engine {
                 weight: uplink.config.weight,
                 priority: uplink.config.priority,
                 new_flows: uplink.config.new_flows,
-                standing: uplink.families.get(family).standing(),
+                standing: self.standing_for_new(uplink, family),
             })
             .collect()
     }

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use crate::by_hand::ByHand;
 use crate::config::{ProbeConfig, Target, UplinkConfig};
 use crate::controller::held_addresses::{ADDRESS_GRACE, HeldAddresses};
 use crate::discover::{
@@ -43,6 +44,8 @@ pub(super) struct FamilyState {
     sourceless: Option<Instant>,
     /// The user takes it out: it is as good as dead, whatever its probes say.
     retired: bool,
+    /// What is done about the uplink by hand.
+    pub(super) by_hand: Option<ByHand>,
 }
 
 /// What a new look at the network changed.
@@ -79,6 +82,7 @@ impl FamilyState {
             routeless: None,
             sourceless: None,
             retired: false,
+            by_hand: None,
         }
     }
 
@@ -119,6 +123,11 @@ impl FamilyState {
     /// Whether the user takes it out.
     pub(super) const fn is_retired(&self) -> bool {
         self.retired
+    }
+
+    /// Whether it is out of use by hand, whatever its probes say.
+    pub(super) fn is_disabled(&self) -> bool {
+        self.by_hand.is_some_and(|by_hand| by_hand.disables())
     }
 
     pub(super) fn machine(&mut self) -> &mut Recorded {
@@ -240,7 +249,7 @@ impl FamilyState {
 
     /// Whether what the machine says is the state.
     fn is_judged(&self) -> bool {
-        self.state() != State::Absent && !self.unprobed
+        self.found() != State::Absent && !self.unprobed
     }
 
     /// When it must be looked at again though nothing changes until then.
@@ -255,6 +264,7 @@ impl FamilyState {
 
     pub(super) fn standing(&self) -> Standing {
         match self.reachability {
+            _ if self.is_disabled() => Standing::Pathless,
             Reachability::Path(Path { sourced: true, .. }) => Standing::Routed(self.health()),
             Reachability::Path(_) | Reachability::Absent(_) | Reachability::LinkDown(_) => {
                 Standing::Pathless
@@ -268,7 +278,7 @@ impl FamilyState {
             self.health(),
             Health::Up | Health::Degraded | Health::Unknown
         );
-        self.path().is_some() && works
+        self.path().is_some() && works && !self.is_disabled()
     }
 
     /// The last round of probes was not answered, whatever the verdict still is.
@@ -301,6 +311,15 @@ impl FamilyState {
     }
 
     pub(super) fn state(&self) -> State {
+        match self.found() {
+            State::Absent => State::Absent,
+            _ if self.is_disabled() => State::Disabled,
+            found => found,
+        }
+    }
+
+    /// Its state if nothing is done by hand.
+    fn found(&self) -> State {
         match &self.reachability {
             Reachability::Absent(_) => State::Absent,
             Reachability::LinkDown(_) if self.spoken => State::Down,
@@ -315,6 +334,14 @@ impl FamilyState {
     }
 
     pub(super) fn reason(&self, now: Instant) -> String {
+        let found = self.reason_found(now);
+        match self.by_hand {
+            Some(by_hand) if self.found() != State::Absent => format!("{by_hand}; {found}"),
+            _ => found,
+        }
+    }
+
+    fn reason_found(&self, now: Instant) -> String {
         match &self.reachability {
             Reachability::Absent(missing) => missing.to_string(),
             Reachability::LinkDown(loss) => loss.to_string(),

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use crate::config::Config;
-use crate::controller::engine::{Engine, Moment};
+use crate::controller::engine::{Engine, Hand, Moment};
 use crate::controller::uplink::Uplink;
 use crate::discover::Gateways;
 use crate::family::{Family, PerFamily};
@@ -17,7 +17,7 @@ use crate::identity::Ids;
 use crate::policy::Sets;
 use crate::policy::loading::LoadedSets;
 use crate::reload::Current;
-use crate::uplink::UplinkId;
+use crate::uplink::{UplinkId, UplinkName};
 
 impl Engine {
     /// What it follows.
@@ -56,6 +56,12 @@ impl Engine {
             sets,
             problems: BTreeMap::new(),
         };
+        // By name, as over a restart: the name is the identity.
+        let mut by_hand: BTreeMap<UplinkName, Hand> = self
+            .uplinks
+            .values()
+            .filter_map(|uplink| Some((uplink.name.clone(), uplink.hand?)))
+            .collect();
         let mut meters = BTreeMap::new();
         for id in self.leaving(&config, ids) {
             if let Some(mut uplink) = self.uplinks.remove(&id) {
@@ -87,6 +93,7 @@ impl Engine {
                         // The id may have been another's, whose probes are still on their way.
                         new.families.get_mut(family).machine().path_changed(now.at);
                     }
+                    new.take_in_hand(by_hand.remove(name));
                     if let Some((former, meter)) = meters.remove(&id) {
                         new.meter = meter.handed_on(former == *name);
                     }

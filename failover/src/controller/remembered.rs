@@ -8,8 +8,8 @@ use tracing::warn;
 
 use crate::controller::engine::{Dampings, Engine, Moment};
 use crate::state::{
-    RememberedAddresses, RememberedDamping, RememberedDrains, RememberedHealth, RememberedMeters,
-    Store, StoreError,
+    RememberedAddresses, RememberedByHand, RememberedDamping, RememberedDrains, RememberedHealth,
+    RememberedMeters, Store, StoreError,
 };
 
 /// A clock that people read has jumped when it is so far from where it was expected: the moments that
@@ -34,6 +34,10 @@ pub struct Remembered {
     metered: Option<Moment>,
     /// Which uplinks are draining.
     pub drains: RememberedDrains,
+    /// What is done about uplinks by hand.
+    pub by_hand: RememberedByHand,
+    /// That could not be written, which was told.
+    unkept: bool,
     /// Which addresses uplinks have.
     pub addresses: RememberedAddresses,
 }
@@ -49,12 +53,34 @@ impl Remembered {
             meters: or_nothing(store.meters(), "what probes took today is forgotten"),
             metered: None,
             drains: or_nothing(store.drains(), "how long uplinks are draining is forgotten"),
+            by_hand: or_nothing(store.by_hand(), "what was done by hand is forgotten"),
+            unkept: false,
             addresses: or_nothing(store.addresses(), "former addresses are forgotten"),
         }
     }
 
+    /// Keeps what is done by hand. What could not be written is tried again when it is next called.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn keep_by_hand(&mut self, engine: &Engine, store: &Store) -> Result<(), StoreError> {
+        let by_hand = engine.remembered_by_hand();
+        if by_hand != self.by_hand {
+            store.keep_by_hand(&by_hand)?;
+            self.by_hand = by_hand;
+        }
+        Ok(())
+    }
+
     /// Keeps what has changed.
     pub fn keep(&mut self, engine: &Engine, store: &Store, now: Moment) {
+        let kept = self.keep_by_hand(engine, store);
+        let told = std::mem::replace(&mut self.unkept, kept.is_err());
+        if let Err(error) = kept
+            && !told
+        {
+            warn!(%error, "what is done by hand will not be known after a restart");
+        }
         self.keep_dampings(engine, store, now);
         let meters = engine.remembered_meters();
         let last = self.metered.map_or(now.at, |metered| metered.at + METERS);

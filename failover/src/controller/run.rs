@@ -17,6 +17,7 @@
 //! Changing the kernel is never cancelled: it runs to its end inside the loop.
 
 mod answering;
+mod by_hand;
 mod carrying_out;
 mod metered;
 mod noting;
@@ -234,7 +235,7 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
                     self.act().await;
                 }
                 Some(question) = inputs.questions.recv() => {
-                    self.answer(question);
+                    self.answer(question).await;
                     self.act().await;
                 }
                 Some(()) = inputs.hangup.recv() => self.begin_reload(None),

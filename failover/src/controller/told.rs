@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use crate::controller::uplink::Uplink;
 use crate::family::{Family, PerFamily};
-use crate::health::Blame;
+use crate::health::{Blame, Health};
 use crate::network::{NetworkView, Traffic};
 use crate::select::Pool;
 use crate::status::{FamilyStatus, State, StatusDocument, UplinkStatus, round_share};
@@ -60,7 +60,10 @@ pub(super) fn document(
                     weight: uplink.config.weight,
                     priority: uplink.config.priority,
                     state: best.state,
-                    draining: ipv4.draining_until.is_some() || ipv6.draining_until.is_some(),
+                    draining: uplink.drains_by_hand()
+                        || ipv4.draining_until.is_some()
+                        || ipv6.draining_until.is_some(),
+                    by_hand: uplink.hand.map(|hand| hand.told),
                     since: uplink.since,
                     reason: best.reason.clone(),
                     ipv4,
@@ -78,8 +81,20 @@ pub(super) fn document(
     }
 }
 
+/// When open flows have no more time: because a better uplink is used, or by hand.
+fn draining_until(uplink: &Uplink, family: Family) -> Option<Timestamp> {
+    let present = uplink.families.get(family).state() != State::Absent;
+    let by_hand = uplink.hand.filter(|_| present);
+    let ends = [
+        uplink.drains_until(family).map(|end| end.wall),
+        by_hand.and_then(|hand| hand.told.until),
+    ];
+    ends.into_iter().flatten().min()
+}
+
 fn family_status(uplink: &Uplink, family: Family, share: f64, now: Instant) -> FamilyStatus {
     let state = uplink.families.get(family);
+    let silent = state.health() == Health::Down;
     let (rtt, measured) = state.measured();
     // Hundredths of a millisecond: more is noise.
     let ms = |time: Duration| (time.as_secs_f64() * 100_000.0).round() / 100.0;
@@ -89,16 +104,13 @@ fn family_status(uplink: &Uplink, family: Family, share: f64, now: Instant) -> F
         source: state.path().map(|path| path.source),
         share: round_share(share),
         // What does not answer has no round-trip time.
-        rtt_ms: rtt.filter(|_| state.state() != State::Down).map(ms),
-        jitter_ms: measured
-            .jitter
-            .filter(|_| state.state() != State::Down)
-            .map(ms),
+        rtt_ms: rtt.filter(|_| !silent).map(ms),
+        jitter_ms: measured.jitter.filter(|_| !silent).map(ms),
         loss: measured.loss.map(round_share),
         held_back_s: state.hold(now).map(|hold| hold.left.as_secs()),
         targets_aside: Vec::new(),
         reason: state.reason(now),
-        draining_until: uplink.drains_until(family).map(|end| end.wall),
+        draining_until: draining_until(uplink, family),
         connections: None,
     }
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 
 use crate::config::{OnDown, UplinkConfig};
-use crate::controller::engine::{Departure, Moment};
+use crate::controller::engine::{Departure, Hand, Moment};
 use crate::controller::family_state::{FamilyState, PathNews};
 use crate::discover::Gateways;
 use crate::family::{Family, PerFamily};
@@ -42,6 +42,8 @@ pub(super) struct Uplink {
     pub(super) since: Timestamp,
     /// What becomes of its flows while it works and a better one is used.
     pub(super) departures: PerFamily<Departure>,
+    /// What is done about it by hand.
+    pub(super) hand: Option<Hand>,
     /// What its probes cost.
     pub(super) meter: Meter,
     /// Until when what is left of their budget is spread, and on what; `None` where there is none.
@@ -85,6 +87,7 @@ impl Uplink {
                 state.is_alive() || state.path().is_none()
             }),
             departures: PerFamily::default(),
+            hand: None,
             since: now.wall,
             meter: Meter::default(),
             spread: None,

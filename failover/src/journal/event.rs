@@ -98,6 +98,16 @@ pub enum Event {
         /// The families in which it was held back.
         families: Vec<Family>,
     },
+    /// Somebody disabled or enabled an uplink, or has it drain; or the time of that is over.
+    ByHand {
+        /// The uplink.
+        uplink: UplinkName,
+        /// What was done.
+        step: Step,
+        /// When the time of the drain is over.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        until: Option<Timestamp>,
+    },
     /// What the probes of an uplink may take in a day is used up.
     Budget {
         /// The uplink.
@@ -204,6 +214,20 @@ pub enum DrainStep {
     Moved,
 }
 
+/// What is done about an uplink by hand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Step {
+    /// It is not used any more.
+    Disabled,
+    /// Open flows may finish, and new ones go elsewhere.
+    Draining,
+    /// The time of that is over, and it is not used any more.
+    Drained,
+    /// It takes part again.
+    Enabled,
+}
+
 impl Record {
     /// Reads a line. `None` when it is none of ours; a kind that this version does not know is one.
     #[must_use]
@@ -235,6 +259,7 @@ impl Event {
             Self::State { uplink, .. }
             | Self::Drain { uplink, .. }
             | Self::Trusted { uplink, .. }
+            | Self::ByHand { uplink, .. }
             | Self::Budget { uplink, .. } => Some(uplink),
             Self::Target { uplink, .. } => uplink.as_ref(),
             Self::Repeated(repeated) => repeated.uplink.as_ref(),

@@ -68,6 +68,11 @@ fn every_kind_is_read_as_it_was_written() {
             uplink: "lte".parse().unwrap(),
             families: vec![Family::Ipv4],
         },
+        Event::ByHand {
+            uplink: "lte".parse().unwrap(),
+            step: Step::Draining,
+            until: Some(time),
+        },
         Event::Target {
             target: "icmp://198.51.100.1".to_owned(),
             family: Family::Ipv4,

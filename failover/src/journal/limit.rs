@@ -123,6 +123,7 @@ fn sort(event: &Event) -> Option<Sort> {
         Event::Drain { .. } => "drain",
         Event::Target { .. } => "target",
         Event::Trusted { .. } => "trusted",
+        Event::ByHand { .. } => "by_hand",
         Event::Budget { .. } => "budget",
         Event::Reloaded { .. } => "reloaded",
         Event::ReloadRefused { .. } => "reload_refused",

@@ -10,9 +10,10 @@ mod limit;
 mod query;
 mod read;
 mod table;
+mod words;
 mod writer;
 
-pub use event::{DrainStep, Event, Record, Repeated};
+pub use event::{DrainStep, Event, Record, Repeated, Step};
 pub use query::{Filter, Since, UnknownTime};
 pub use read::{JournalReader, Line, News, ReadError};
 pub use table::Table;

@@ -1,6 +1,7 @@
 //! How events look to a person.
 
 use super::*;
+use crate::journal::event::{Repeated, Step};
 
 fn record(time: &str, event: Event) -> Record {
     Record {
@@ -180,6 +181,32 @@ fn who_trusts_an_uplink_by_hand_is_told() {
         "WHEN                 UPLINK  EVENT    WHY\n\
          2026-11-21 03:13:04  lte     trusted  by hand: it was held back in IPv4 and IPv6\n\
          2026-11-21 03:13:05  lte     trusted  by hand: its failures are forgotten; it was not held back\n"
+    );
+}
+
+#[test]
+fn what_is_done_by_hand_is_told() {
+    let done = |step, until: Option<&str>| Event::ByHand {
+        uplink: "lte".parse().unwrap(),
+        step,
+        until: until.map(|until| until.parse().unwrap()),
+    };
+    let until = Some("2026-11-21T23:05:00Z");
+    let records = [
+        record("02:13:01", done(Step::Disabled, None)),
+        record("02:13:02", done(Step::Enabled, None)),
+        record("02:13:03", done(Step::Draining, None)),
+        record("02:13:04", done(Step::Draining, until)),
+        record("02:13:05", done(Step::Drained, None)),
+    ];
+    assert_eq!(
+        shown(&records, None),
+        "WHEN                 UPLINK  EVENT     WHY\n\
+         2026-11-21 03:13:01  lte     disabled  by hand\n\
+         2026-11-21 03:13:02  lte     enabled   by hand\n\
+         2026-11-21 03:13:03  lte     draining  by hand: open flows may finish, new ones go elsewhere\n\
+         2026-11-21 03:13:04  lte     draining  by hand: open flows may finish until 2026-11-22 00:05:00, new ones go elsewhere\n\
+         2026-11-21 03:13:05  lte     drained   the time that was given by hand is over: disabled until it is enabled\n"
     );
 }
 

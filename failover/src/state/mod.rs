@@ -8,6 +8,6 @@ mod store;
 pub use lock::{LockError, StateLock};
 pub use store::{
     ChangedSysctl, EbpfFacts, InstalledFacts, MadeMount, MadeQdisc, RememberedAddresses,
-    RememberedDamping, RememberedDrains, RememberedHealth, RememberedMeters, Store, StoreError,
-    TableFacts,
+    RememberedByHand, RememberedDamping, RememberedDrains, RememberedHealth, RememberedMeters,
+    Store, StoreError, TableFacts,
 };

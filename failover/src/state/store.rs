@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::by_hand::ByHand;
 use crate::family::PerFamily;
 use crate::health::{Health, KeptDamping};
 use crate::identity::Ids;
@@ -30,6 +31,9 @@ pub type RememberedMeters = BTreeMap<UplinkName, KeptMeter>;
 
 /// Since when flows of an uplink may finish, where they do.
 pub type RememberedDrains = BTreeMap<UplinkName, PerFamily<Option<Timestamp>>>;
+
+/// What is done about uplinks by hand.
+pub type RememberedByHand = BTreeMap<UplinkName, ByHand>;
 
 /// The addresses that uplinks' interfaces have.
 pub type RememberedAddresses = BTreeMap<UplinkName, BTreeSet<IpAddr>>;
@@ -143,6 +147,7 @@ impl Store {
     const HEALTH: &str = "health.json";
     const DAMPING: &str = "damping.json";
     const DRAINS: &str = "drains.json";
+    const BY_HAND: &str = "by_hand.json";
     const METERS: &str = "probes.json";
     const ADDRESSES: &str = "addresses.json";
     const INSTALLED: &str = "installed.json";
@@ -227,6 +232,22 @@ impl Store {
     /// When the file cannot be read or understood.
     pub fn drains(&self) -> Result<RememberedDrains, StoreError> {
         self.load(Self::DRAINS)
+    }
+
+    /// What is done about uplinks by hand; nothing where nothing was written yet.
+    ///
+    /// # Errors
+    /// When the file cannot be read or understood.
+    pub fn by_hand(&self) -> Result<RememberedByHand, StoreError> {
+        self.load(Self::BY_HAND)
+    }
+
+    /// Keeps what is done about uplinks by hand: what somebody ordered outlives a loss of power.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn keep_by_hand(&self, by_hand: &RememberedByHand) -> Result<(), StoreError> {
+        self.save(Self::BY_HAND, by_hand, Durability::Power)
     }
 
     /// The addresses that uplinks had; none where nothing was written yet.

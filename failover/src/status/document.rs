@@ -7,6 +7,7 @@ use failover_common::Connections;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::by_hand::ByHand;
 use crate::interface::InterfaceName;
 use crate::network::Traffic;
 use crate::uplink::{UplinkId, UplinkName};
@@ -80,6 +81,9 @@ pub struct UplinkStatus {
     pub state: State,
     /// Whether, in one family or both, old flows may finish while new ones go elsewhere.
     pub draining: bool,
+    /// What somebody has done about it by hand; null where nobody has.
+    #[serde(default)]
+    pub by_hand: Option<ByHand>,
     /// Since when it is in this state.
     pub since: Timestamp,
     /// Why it is in this state.
@@ -142,7 +146,8 @@ pub struct FamilyStatus {
     /// Targets without which it is judged, since their silence is their own fault.
     #[serde(default)]
     pub targets_aside: Vec<String>,
-    /// Until when old flows may finish while new ones go elsewhere; null where they are not to end.
+    /// Until when old flows may finish while new ones go elsewhere; null where they are not to end, or
+    /// may take as long as they like.
     pub draining_until: Option<Timestamp>,
     /// How users' TCP connections through it fare; null in classic mode.
     #[serde(default)]

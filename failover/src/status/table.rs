@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use jiff::Timestamp;
+use jiff::{Timestamp, Zoned};
 
 use crate::family::Family;
 use crate::status::document::{FamilyStatus, State, StatusDocument, UplinkStatus};
@@ -14,9 +14,10 @@ const HEADINGS: [&str; 10] = [
 /// The column whose cells are coloured by state.
 const STATE_COLUMN: usize = 4;
 
-/// Renders the document, with colours if `coloured`, as seen at `now`.
+/// Renders the document, with colours if `coloured`, as seen at `now` by the clock on the wall.
 #[must_use]
-pub fn render(document: &StatusDocument, now: Timestamp, coloured: bool) -> String {
+pub fn render(document: &StatusDocument, clock: &Zoned, coloured: bool) -> String {
+    let now = clock.timestamp();
     let mut rows: Vec<(Option<State>, [String; 10])> = vec![(None, HEADINGS.map(str::to_owned))];
     for uplink in &document.uplinks {
         for family in Family::ALL {
@@ -63,6 +64,9 @@ pub fn render(document: &StatusDocument, now: Timestamp, coloured: bool) -> Stri
         }
     }
     for uplink in &document.uplinks {
+        text.push_str(&by_hand(uplink, clock));
+    }
+    for uplink in &document.uplinks {
         if let (Some(bytes), Some(budget)) = (uplink.probe_bytes_today, uplink.probe_budget_bytes) {
             let then = if bytes >= budget {
                 "; asked rarely until midnight UTC"
@@ -92,6 +96,25 @@ pub fn render(document: &StatusDocument, now: Timestamp, coloured: bool) -> Stri
         let _infallible = write!(text, "\nPROBLEM: {problem}\n");
     }
     text
+}
+
+/// What somebody did by hand, and what ends it.
+fn by_hand(uplink: &UplinkStatus, clock: &Zoned) -> String {
+    let Some(by_hand) = uplink.by_hand else {
+        return String::new();
+    };
+    let name = &uplink.name;
+    let then = if by_hand.disables() {
+        ""
+    } else if uplink.ipv4.share > 0.0 || uplink.ipv6.share > 0.0 {
+        ", and new flows use it as long as no other is usable"
+    } else {
+        ", and new flows go elsewhere"
+    };
+    format!(
+        "\n{name} is {}{then}; `failover enable {name}` ends that.\n",
+        by_hand.by_the_clock(clock)
+    )
 }
 
 /// Whether new flows use uplinks that are down, because there is nothing better.
@@ -126,7 +149,11 @@ fn cells(
         (Family::Ipv6, Some(gateway)) => gateway.to_string(),
         (Family::Ipv6, None) => String::new(),
     };
+    let drains_by_hand = uplink.by_hand.is_some_and(|by_hand| !by_hand.disables());
     let state = match status.draining_until {
+        None if drains_by_hand && status.state != State::Absent => {
+            format!("{}, draining", status.state.as_str())
+        }
         None => status.state.as_str().to_owned(),
         Some(until) => {
             let left = until.as_second().saturating_sub(now.as_second());
@@ -220,152 +247,5 @@ fn age(since: Timestamp, now: Timestamp) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::status::FlowTableStatus;
-
-    fn document() -> StatusDocument {
-        let family = |state, share, reason: &str| FamilyStatus {
-            state,
-            gateway: Some("198.18.11.1".parse().unwrap()),
-            source: None,
-            share,
-            rtt_ms: Some(4.25),
-            loss: Some(0.0),
-            reason: reason.to_owned(),
-            draining_until: None,
-            jitter_ms: Some(0.3),
-            held_back_s: None,
-            targets_aside: Vec::new(),
-            connections: None,
-        };
-        StatusDocument {
-            mode: "classic".to_owned(),
-            since: "2026-11-20T10:00:00Z".parse().unwrap(),
-            problem: None,
-            flow_table: None,
-            uplinks: vec![UplinkStatus {
-                name: "fiber".parse().unwrap(),
-                id: 1.try_into().unwrap(),
-                interface: "wan1".parse().unwrap(),
-                description: None,
-                weight: 3,
-                priority: 1,
-                state: State::Up,
-                draining: false,
-                since: "2026-11-20T10:00:01Z".parse().unwrap(),
-                reason: "2 of 2 targets answer".to_owned(),
-                ipv4: family(State::Up, 0.75, "2 of 2 targets answer"),
-                ipv6: FamilyStatus {
-                    gateway: None,
-                    rtt_ms: None,
-                    loss: None,
-                    ..family(State::Absent, 0.0, "no address")
-                },
-                flows: Some(12),
-                probe_bytes_today: Some(4_321),
-                probe_budget_bytes: None,
-                rx_bytes: 123,
-                tx_bytes: 456,
-                rx_packets: 7,
-                tx_packets: 8,
-            }],
-        }
-    }
-
-    #[test]
-    fn a_person_sees_state_share_and_why() {
-        let now = "2026-11-20T11:02:03Z".parse().unwrap();
-        assert_eq!(
-            render(&document(), now, false),
-            "mode classic, running for 1 h 2 min\n\
-             \n\
-             UPLINK  VIA               PRIORITY  FAMILY  STATE   SHARE  RTT     LOSS  FLOWS  WHY\n\
-             fiber   wan1 198.18.11.1  1         IPv4    up      75 %   4.2 ms  0 %   12     2 of 2 targets answer (up for 1 h 2 min)\n                                        IPv6    absent  0 %                         no address\n"
-                .replace("\n                                        IPv6", &format!("\n{}IPv6", " ".repeat(36)))
-        );
-    }
-
-    #[test]
-    fn a_person_sees_how_long_an_uplink_drains() {
-        let now: Timestamp = "2026-11-20T11:02:03Z".parse().unwrap();
-        let mut document = document();
-        for (until, told) in [
-            ("2026-11-20T11:06:15Z", "up, draining 4m12s  75 %"),
-            ("2026-11-20T11:03:08Z", "up, draining 1m05s  75 %"),
-            ("2026-11-20T11:02:33Z", "up, draining 30s  75 %"),
-            ("2026-11-20T12:07:03Z", "up, draining 1h05m  75 %"),
-            // It is carried out when it is noticed.
-            ("2026-11-20T11:02:02Z", "up, draining 0s  75 %"),
-        ] {
-            if let Some(uplink) = document.uplinks.first_mut() {
-                uplink.ipv4.draining_until = Some(until.parse().unwrap());
-            }
-            let table = render(&document, now, false);
-            assert!(table.contains(told), "{until}: {table}");
-        }
-    }
-
-    #[test]
-    fn flows_that_go_to_dead_uplinks_are_explained() {
-        let now = "2026-11-20T11:02:03Z".parse().unwrap();
-        let mut document = document();
-        assert!(!render(&document, now, false).contains("No uplink"));
-        if let Some(uplink) = document.uplinks.first_mut() {
-            uplink.ipv4.state = State::Down;
-        }
-        assert!(
-            render(&document, now, false)
-                .ends_with("\n\nNo uplink is up over IPv4: new flows try all that have a route.\n")
-        );
-        if let Some(uplink) = document.uplinks.first_mut() {
-            uplink.ipv4.share = 0.0;
-        }
-        assert!(!render(&document, now, false).contains("No uplink"));
-    }
-
-    #[test]
-    fn a_person_sees_what_probes_took_where_that_is_limited() {
-        let now = "2026-11-20T11:02:03Z".parse().unwrap();
-        let mut document = document();
-        assert!(!render(&document, now, false).contains("Probes"));
-        for (bytes, told) in [
-            (999, "took 999 B of 5 MB today."),
-            (1_299_999, "took 1.2 MB of 5 MB today."),
-            (4_999_999, "took 4.9 MB of 5 MB today."),
-            (
-                5_000_000,
-                "took 5 MB of 5 MB today; asked rarely until midnight UTC.",
-            ),
-        ] {
-            if let Some(uplink) = document.uplinks.first_mut() {
-                uplink.probe_bytes_today = Some(bytes);
-                uplink.probe_budget_bytes = Some(5_000_000);
-            }
-            let table = render(&document, now, false);
-            assert!(
-                table.ends_with(&format!("\n\nProbes of fiber {told}\n")),
-                "{table}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_person_sees_how_full_the_flow_table_is() {
-        let now = "2026-11-20T11:02:03Z".parse().unwrap();
-        let mut document = document();
-        document.flow_table = Some(FlowTableStatus::counted(
-            262_144, 1_000_000, 261_900, 200_000,
-        ));
-        assert!(render(&document, now, false).ends_with(
-            "\nFlow table: 261900 of 262144 entries in use, 200000 alive; 738100 evicted so far.\n"
-        ));
-    }
-
-    #[test]
-    fn colour_is_there_only_when_asked_for() {
-        let now = "2026-11-20T11:02:03Z".parse().unwrap();
-        assert!(!render(&document(), now, false).contains('\x1b'));
-        assert!(render(&document(), now, true).contains("\x1b[32mup\x1b[0m"));
-    }
-}
+#[path = "table_tests.rs"]
+mod tests;

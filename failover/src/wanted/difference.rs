@@ -68,10 +68,11 @@ fn comes_before(first: &Rule, second: &Rule) -> bool {
 }
 
 /// The order among rules of one preference: specific routes come before a table with a default, a
-/// mark before an address, and both before a rule for all.
+/// mark before an address, and both before a rule for all; what ends it comes last.
 const fn turn(rule: &Rule) -> u8 {
     match (rule.action, rule.selector) {
         (Action::LookupSpecific(_), _) => 0,
+        (Action::Unreachable, _) => 4,
         (_, Selector::Mark { .. }) => 1,
         (_, Selector::From(_)) => 2,
         (_, Selector::All) => 3,

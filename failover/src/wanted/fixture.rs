@@ -60,6 +60,7 @@ pub(crate) fn three_uplinks() -> Situation {
         pools,
         policy: Policy::new(Vec::new()),
         rule_pools: Vec::new(),
+        closed: PerFamily::from_fn(|_| false),
         picked_by: PickedBy::Nftables,
     }
 }

@@ -58,6 +58,9 @@ pub struct Situation {
     pub policy: Arc<Policy>,
     /// Who the flows of rules go to, by the position of their pool.
     pub rule_pools: Vec<RulePool>,
+    /// Nobody gets new flows of this family, and `main` would send them by an uplink that is disabled
+    /// by hand.
+    pub closed: PerFamily<bool>,
     /// Who picks the uplink of a new flow.
     pub picked_by: PickedBy,
 }

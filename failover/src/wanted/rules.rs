@@ -10,6 +10,7 @@
 //! | 32765 | `fwmark ID/MASK` → the uplink's table | a flow goes through its uplink |
 //! | 32765 | `from SOURCE` → the uplink's table | the router's own traffic bound to a usable uplink's address |
 //! | 32765 | all → the base table | everything that nobody steered |
+//! | 32765 | all → unreachable | only where `main` would use an uplink that is disabled by hand |
 //!
 //! What is forwarded meets nothing of ours before 32765, marked or not, so other software's rules
 //! (Tailscale's at 5210 to 5270, wg-quick's, a user's own by interface or port) decide about it as
@@ -109,11 +110,13 @@ fn everyones(situation: &Situation, family: Family) -> impl Iterator<Item = Rule
                 rule(Selector::From(source), table)
             })
         });
+    let closed = *situation.closed.get(family);
     [
         rule(Selector::All, Action::LookupSpecific(MAIN)),
         rule(Selector::All, Action::Lookup(numbers.base())),
     ]
     .into_iter()
+    .chain(closed.then(|| rule(Selector::All, Action::Unreachable)))
     .chain(marked)
     .chain(bound)
 }
@@ -121,8 +124,9 @@ fn everyones(situation: &Situation, family: Family) -> impl Iterator<Item = Rule
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wanted::difference::difference;
     use crate::wanted::fixture;
-    use crate::wanted::routing::TableId;
+    use crate::wanted::routing::{Routing, RoutingChange, TableId};
 
     #[test]
     fn a_dead_uplink_keeps_its_mark_rules_and_loses_its_address_rule() {
@@ -167,6 +171,28 @@ mod tests {
         for source in [shared, own] {
             assert!(bound(&situation).contains(&Selector::From(source)));
         }
+    }
+
+    #[test]
+    fn what_may_not_leave_by_main_meets_that_last() {
+        let mut situation = fixture::three_uplinks();
+        situation.closed.ipv6 = true;
+        let wanted = situation.wanted().routing;
+        let end =
+            |rule: &Rule| (rule.selector, rule.action) == (Selector::All, Action::Unreachable);
+        let families: Vec<Family> = wanted
+            .rules
+            .iter()
+            .filter(|rule| end(rule))
+            .map(|rule| rule.family)
+            .collect();
+        assert_eq!(families, [Family::Ipv6]);
+        let changes = difference(&wanted, &Routing::default());
+        let last = changes.iter().rev().find_map(|change| match change {
+            RoutingChange::AddRule(rule) if rule.family == Family::Ipv6 => Some(*rule),
+            _ => None,
+        });
+        assert!(last.is_some_and(|rule| end(&rule)), "{last:?}");
     }
 
     #[test]

@@ -91,7 +91,7 @@ impl Engine {
             };
             let state = uplink.families.get(owed);
             // It is on its way back, and its flows with it: they wait for the next verdict.
-            if state.answers() {
+            if state.answers() && !state.is_disabled() {
                 continue;
             }
             forget.insert(Forget::Uplink(id, owed));

@@ -229,7 +229,8 @@ impl Engine {
 
     /// The time of flows that may finish may be over.
     pub(super) fn notice_time(&mut self, now: Instant) {
-        self.stale |= self.next_end_of_draining().is_some_and(|end| end <= now);
+        let ends = [self.next_end_of_draining(), self.next_end_by_hand()];
+        self.stale |= ends.into_iter().flatten().any(|end| end <= now);
     }
 }
 

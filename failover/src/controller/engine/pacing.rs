@@ -20,13 +20,17 @@ impl Engine {
     /// From one round to the next, for now.
     pub(super) fn interval(&self, uplink: &Uplink, family: Family) -> Duration {
         let interval = uplink.config.probe.interval;
+        // What is disabled is not needed before somebody says so.
+        let disabled = uplink.families.get(family).is_disabled();
         // Without a verdict on those in use nobody knows who will be needed.
-        let certain = self.pools.get(family).tier == Tier::Up && !self.is_doubtful(family);
+        let certain =
+            disabled || self.pools.get(family).tier == Tier::Up && !self.is_doubtful(family);
         let settled = !uplink.families.get(family).is_in_question();
         // It is used, or would be if it were up.
-        let wanted = self
-            .priority_in_use(family)
-            .is_none_or(|used| uplink.config.priority <= used);
+        let wanted = !disabled
+            && self
+                .priority_in_use(family)
+                .is_none_or(|used| uplink.config.priority <= used);
         let slower = match (settled, certain, wanted, uplink.config.metered) {
             (false, ..) | (true, false, false, _) | (true, _, true, false) => 1,
             (true, _, true, true) => METERED,

@@ -80,7 +80,7 @@ impl Engine {
         Some(Offered {
             id,
             takes_new_flows: true,
-            standing: uplink.families.get(family).standing(),
+            standing: self.standing_for_new(uplink, family),
         })
     }
 }

@@ -44,7 +44,7 @@ impl Engine {
         }
     }
 
-    fn named(&mut self, name: &UplinkName) -> Option<&mut Uplink> {
+    pub(super) fn named(&mut self, name: &UplinkName) -> Option<&mut Uplink> {
         self.uplinks
             .values_mut()
             .find(|uplink| uplink.name == *name)

@@ -41,6 +41,7 @@ impl Engine {
                 prefixes6: self.prefixes6(uplink),
             })
             .collect();
+        let rule_pools = self.rule_pools();
         Situation {
             numbers: Numbers {
                 marks: self.config.marks,
@@ -57,7 +58,8 @@ impl Engine {
             affinity: self.config.affinity,
             pools: self.pools.clone(),
             policy: Arc::clone(&self.policy),
-            rule_pools: self.rule_pools(),
+            closed: PerFamily::from_fn(|family| self.is_closed(family, &rule_pools)),
+            rule_pools,
             picked_by: self.picked_by,
         }
     }

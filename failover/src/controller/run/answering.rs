@@ -17,8 +17,9 @@ use crate::journal::Event;
 use crate::wanted::PickedBy;
 
 impl<K: Kernel, S: Steering> Daemon<K, S> {
-    /// Answers without waiting for anything; flows are counted and listed beside the loop.
-    pub(super) fn answer(&mut self, question: Question) {
+    /// Answers without waiting for anything but a change of the kernel that is asked for; flows are
+    /// counted and listed beside the loop.
+    pub(super) async fn answer(&mut self, question: Question) {
         match question.request {
             Request::Status => {
                 let mut document = self.engine.status(Instant::now());
@@ -69,6 +70,10 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
                     }
                     Err(unknown) => Answer::Error(unknown.to_string()),
                 };
+                tokio::spawn(async move { question.reply.finish(&answer).await });
+            }
+            Request::ByHand { uplink, order } => {
+                let answer = self.obey(&uplink, order).await;
                 tokio::spawn(async move { question.reply.finish(&answer).await });
             }
             Request::Trace { uplink, step } => self.answer_trace(&uplink, step, question.reply),

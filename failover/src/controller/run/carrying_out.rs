@@ -85,6 +85,10 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
     pub(super) fn decide(&mut self) -> bool {
         self.follow_neighbours();
         let decision = self.engine.decide(moment());
+        for notice in self.engine.take_hand_notices() {
+            notice.tell();
+            self.journal.note(Event::from(notice));
+        }
         for notice in self.engine.take_notices() {
             tell(&notice);
             self.journal.note(Event::from(notice));

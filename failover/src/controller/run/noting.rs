@@ -1,6 +1,6 @@
 //! What the engine tells, as events of the journal.
 
-use crate::controller::engine::{Change, DrainNotice, UsedUp};
+use crate::controller::engine::{Change, DrainNotice, HandNotice, UsedUp};
 use crate::controller::uplink::Notice;
 use crate::journal::{DrainStep, Event};
 
@@ -12,6 +12,16 @@ impl From<Notice> for Event {
             from: notice.from,
             to: notice.to,
             reason: notice.reason,
+        }
+    }
+}
+
+impl From<HandNotice> for Event {
+    fn from(notice: HandNotice) -> Self {
+        Self::ByHand {
+            uplink: notice.uplink,
+            step: notice.step,
+            until: notice.until,
         }
     }
 }
