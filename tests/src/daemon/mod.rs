@@ -14,7 +14,7 @@ use crate::lab::Lab;
 use crate::node::{Node, Output, Program, ProgramSpec, Refusal};
 
 pub use mode::Mode;
-pub use status::{ConnectionsStatus, FamilyStatus, FlowTable, State, Status, UplinkStatus};
+pub use status::{ByHand, ConnectionsStatus, FamilyStatus, FlowTable, State, Status, UplinkStatus};
 
 /// How long the daemon may take until it answers.
 const READY_WITHIN: Duration = Duration::from_secs(10);

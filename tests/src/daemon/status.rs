@@ -53,6 +53,9 @@ pub struct UplinkStatus {
     pub state: State,
     /// Whether it is left by its flows.
     pub draining: bool,
+    /// What was done about it by hand.
+    #[serde(default)]
+    pub by_hand: Option<ByHand>,
     /// Since when it has its state.
     pub since: String,
     /// Why it has its state.
@@ -77,6 +80,17 @@ pub struct UplinkStatus {
     pub rx_packets: u64,
     /// Packets sent.
     pub tx_packets: u64,
+}
+
+/// What was done about an uplink by hand.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct ByHand {
+    /// `disable` or `drain`.
+    pub what: String,
+    /// Since when.
+    pub since: String,
+    /// Until when.
+    pub until: Option<String>,
 }
 
 /// What is known of an uplink and family.

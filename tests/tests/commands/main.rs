@@ -5,6 +5,7 @@
 
 #[path = "../../../failover/tests/configuration/broken.rs"]
 mod broken;
+mod by_hand;
 mod events;
 mod events_access;
 mod flow_log;
@@ -63,6 +64,7 @@ fn on_a_terminal(command: &str) -> ProgramSpec {
 fn main() -> ExitCode {
     trial::run(|| {
         let tests = [
+            by_hand::tests(),
             events::tests(),
             events_access::tests(),
             flow_log::tests(),

@@ -114,6 +114,7 @@ const UPLINK: &[(&str, Kind)] = &[
     ("priority", Kind::Whole),
     ("state", Kind::Text),
     ("draining", Kind::Truth),
+    ("by_hand", Kind::MapOrNull),
     ("since", Kind::Moment),
     ("reason", Kind::Text),
     ("ipv4", Kind::Map),

@@ -7,6 +7,7 @@
 mod affinity;
 mod beginning;
 mod bpftool;
+mod by_hand;
 mod calls;
 mod case;
 mod churn;

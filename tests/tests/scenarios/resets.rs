@@ -16,6 +16,20 @@ const DOWNLOADS: usize = 24;
 /// Clients that download, and so only listen, try again at once; the others notice nothing.
 pub(crate) async fn downloads(case: &Case, family: Family) -> Outcome {
     let scene = case.open(Lab::builder().uplinks(3), THREE).await?;
+    downloads_without(scene, family, async || {
+        scene.uplink(2)?.black_hole().await?;
+        scene.until_state(2, family, State::Down).await?;
+        Ok(())
+    })
+    .await
+}
+
+/// The second of three uplinks is lost to downloads.
+pub(crate) async fn downloads_without(
+    scene: &Scene,
+    family: Family,
+    lose: impl AsyncFnOnce() -> Outcome,
+) -> Outcome {
     let servers = Servers::start(&scene.lab, family).await?;
     let client = scene.client()?.node();
     count_resets(client).await?;
@@ -28,8 +42,7 @@ pub(crate) async fn downloads(case: &Case, family: Family) -> Outcome {
     let lost = connections_by(scene, family, 2).await?;
     assert!(lost > 0, "no download goes by wan2");
 
-    scene.uplink(2)?.black_hole().await?;
-    scene.until_state(2, family, State::Down).await?;
+    lose().await?;
     begun(scene, &servers, DOWNLOADS + lost).await?;
     servers.hurry();
     let mut again = 0;

@@ -4,10 +4,10 @@ use crate::case::{
     Scenario, both_families, each_family, ebpf_only, ebpf_only_both, ipv4_only, ipv6_only,
 };
 use crate::{
-    affinity, beginning, bpftool, calls, churn, coming_from, doubt, downlinks, families, flood,
-    flow_table, ftp, inbound, last_resort, leases, links, loss, metered, narrow, one_interface,
-    own_traffic, priorities, reloading, resets, restarts, returning, silence, spreading,
-    stickiness, traffic, translation,
+    affinity, beginning, bpftool, by_hand, calls, churn, coming_from, doubt, downlinks, families,
+    flood, flow_table, ftp, inbound, last_resort, leases, links, loss, metered, narrow,
+    one_interface, own_traffic, priorities, reloading, resets, restarts, returning, silence,
+    spreading, stickiness, traffic, translation,
 };
 
 #[rustfmt::skip]
@@ -41,6 +41,12 @@ pub(crate) fn table() -> Vec<Scenario> {
         ebpf_only("scans_of_ports_and_nets_make_no_uplink_look_dead", traffic::scanned),
         ebpf_only("an_uplink_by_which_users_are_answered_needs_few_probes", traffic::spared),
         ebpf_only("while_users_are_answered_silent_targets_move_no_flow", traffic::contradicted),
+
+        // What is done by hand.
+        each_family("a_disabled_uplink_is_left_by_its_flows_and_by_no_others_until_it_is_enabled", by_hand::disabled),
+        each_family("a_draining_uplink_keeps_its_flows_and_gets_no_new_ones_until_its_time_is_over", by_hand::draining),
+        each_family("downloads_over_a_disabled_uplink_begin_anew_at_once", by_hand::downloads),
+        each_family("who_has_no_way_but_a_disabled_uplink_waits_for_another", by_hand::no_other_way),
 
         // Configurations for those who come from another program.
         ipv4_only("what_ib_haip_does_is_done", coming_from::haip),
