@@ -110,8 +110,6 @@ pub struct RulePool {
 pub struct Offered {
     /// The uplink.
     pub id: UplinkId,
-    /// Whether new flows may choose it.
-    pub takes_new_flows: bool,
     /// How it stands.
     pub standing: Standing,
 }
@@ -129,7 +127,7 @@ pub fn select_via(via: &Via, uplinks: &impl Fn(&UplinkName) -> Option<Offered>) 
                     id: offered.id,
                     weight: *weight,
                     priority,
-                    new_flows: offered.takes_new_flows,
+                    new_flows: true,
                     standing: offered.standing,
                 })
             })
@@ -186,7 +184,6 @@ mod tests {
             let number = name.as_str().bytes().next()? - b'a';
             Some(Offered {
                 id: UplinkId::try_from(number + 1).ok()?,
-                takes_new_flows: true,
                 standing: Standing::Routed(*health.get(usize::from(number))?),
             })
         };

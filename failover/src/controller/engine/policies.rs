@@ -79,7 +79,6 @@ impl Engine {
         let (&id, uplink) = uplinks.find(|(_, uplink)| uplink.name == *name)?;
         Some(Offered {
             id,
-            takes_new_flows: true,
             standing: self.standing_for_new(uplink, family),
         })
     }

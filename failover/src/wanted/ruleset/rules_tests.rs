@@ -55,7 +55,6 @@ fn situation(rules: Vec<Rule>, down: &[&str]) -> Situation {
         };
         Some(Offered {
             id: UplinkId::try_from(number).ok()?,
-            takes_new_flows: true,
             standing: Standing::Routed(health),
         })
     };
