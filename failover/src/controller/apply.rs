@@ -11,6 +11,7 @@ mod settings;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use tracing::{debug, info};
 
@@ -23,6 +24,7 @@ use crate::interface::InterfaceName;
 use crate::kernel::former_address::FormerAddress;
 use crate::kernel::{Conntrack, Firewall, Forgotten, RoutingTables, Sysctls};
 use crate::mark::MarkMask;
+use crate::policy::{Keeping, Policy, RulePool};
 use crate::state::{InstalledFacts, Store, StoreError};
 use crate::uplink::UplinkId;
 use crate::wanted::Wanted;
@@ -48,6 +50,8 @@ pub struct Applier<K, S> {
     ruleset: Option<String>,
     /// What tells the inside from the outside.
     surroundings: Surroundings,
+    /// The user's rules, and who their flows go to.
+    rules: (Arc<Policy>, Vec<RulePool>),
     /// TCP connections that were forgotten since this was last asked.
     connections: Vec<TrackedFlow>,
     /// The settings were looked at, for these interfaces: uplinks', and those without redirects.
@@ -73,14 +77,17 @@ impl<K: Kernel, S: Steering> Applier<K, S> {
             installed: None,
             ruleset: None,
             surroundings: Surroundings::default(),
+            rules: (Arc::default(), Vec::new()),
             connections: Vec::new(),
             settled: None,
         })
     }
 
-    /// Notes what tells the inside from the outside, for flows that are to be forgotten.
-    pub fn look_around(&mut self, surroundings: Surroundings) {
+    /// Notes what tells the inside from the outside, and what rules keep where it is, for flows that
+    /// are to be forgotten.
+    pub fn look_around(&mut self, surroundings: Surroundings, rules: (Arc<Policy>, Vec<RulePool>)) {
         self.surroundings = surroundings;
+        self.rules = rules;
     }
 
     /// Somebody changed routes or rules: they are listed before the next change.
@@ -270,6 +277,7 @@ impl<K: Kernel, S: Steering> Applier<K, S> {
             mask: self.marks,
             source,
             surroundings: self.surroundings.clone(),
+            keeping: Keeping::new(&self.rules.0, &self.rules.1, id, family),
         };
         let flows = self.kernel.leaving(&leaving).await?;
         let released = self.steering.release(id, family, &flows).await;

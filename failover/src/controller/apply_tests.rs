@@ -133,7 +133,9 @@ async fn flows_that_can_leave_an_uplink_that_works_are_forgotten_and_no_others()
         });
         Surroundings::new(&crate::config::parse(config).unwrap(), &view)
     };
-    bench.applier.look_around(surroundings);
+    bench
+        .applier
+        .look_around(surroundings, (Arc::default(), Vec::new()));
     let leaving = Forget::Leaving {
         uplink,
         family: Family::Ipv4,

@@ -43,7 +43,7 @@ use crate::policy::{Policy, Sets};
 use crate::probe::ProbePlan;
 use crate::select::{Candidate, Pool, select};
 use crate::state::RememberedHealth;
-use crate::status::StatusDocument;
+use crate::status::{BrokenSet, StatusDocument};
 use crate::uplink::{UplinkId, UplinkName};
 use crate::wanted::{PickedBy, Wanted};
 
@@ -365,7 +365,7 @@ impl Engine {
     /// What is told to people and scripts, except the counts of flows.
     #[must_use]
     pub fn status(&self, now: Instant) -> StatusDocument {
-        told::document(
+        let document = told::document(
             self.picked_by,
             self.started,
             &self.uplinks,
@@ -373,7 +373,15 @@ impl Engine {
             &self.view,
             &self.blame,
             now,
-        )
+        );
+        let broken = self.set_problems().map(|(name, problem)| BrokenSet {
+            name: name.clone(),
+            problem: problem.to_owned(),
+        });
+        StatusDocument {
+            broken_sets: broken.collect(),
+            ..document
+        }
     }
 
     fn candidates(&self, family: Family) -> Vec<Candidate> {

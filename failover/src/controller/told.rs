@@ -29,6 +29,7 @@ pub(super) fn document(
         mode: picked_by.mode().to_owned(),
         since,
         problem: None,
+        broken_sets: Vec::new(),
         flow_table: None,
         uplinks: uplinks
             .iter()

@@ -11,6 +11,7 @@ use failover_common::FlowKey;
 use super::{Protocol, Surroundings, TrackedFlow};
 use crate::family::Family;
 use crate::mark::{Mark, MarkMask};
+use crate::policy::Keeping;
 
 /// The flows of an uplink in one family that can go elsewhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +26,8 @@ pub struct Leaving {
     pub source: Option<IpAddr>,
     /// What tells the inside from the outside.
     pub surroundings: Surroundings,
+    /// What rules keep on the uplink.
+    pub keeping: Keeping,
 }
 
 impl Leaving {
@@ -40,6 +43,7 @@ impl Leaving {
         of_the_uplink
             && Family::of(flow.original.source) == self.family
             && self.surroundings.can_leave(flow)
+            && !self.keeping.keeps(flow)
     }
 }
 
@@ -179,6 +183,7 @@ downlinks: [lan0]
             mask: MarkMask::DEFAULT,
             source: Some(ROUTER_LTE.parse().unwrap()),
             surroundings: surroundings(),
+            keeping: Keeping::default(),
         }
     }
 
@@ -189,6 +194,45 @@ downlinks: [lan0]
             ..leaving()
         }
         .has(flow)
+    }
+
+    #[test]
+    fn what_its_rule_keeps_on_the_uplink_cannot_leave() {
+        let lte = crate::uplink::UplinkId::try_from(1).unwrap();
+        let keeps = |matching: &str| {
+            let rules = format!("rules: [{{match: {{{matching}}}, via: [lte]}}]\n");
+            let config = config::parse(&format!("{CONFIG}{rules}")).unwrap();
+            let policy = crate::policy::Policy::of(&config, &crate::policy::Sets::new());
+            let pool = crate::select::select(&[crate::select::Candidate {
+                id: lte,
+                weight: 1,
+                priority: 1,
+                new_flows: true,
+                standing: crate::select::Standing::Routed(crate::health::Health::Up),
+            }]);
+            let pools = crate::policy::RulePool {
+                affinity: config::Affinity::Flow,
+                pools: crate::family::PerFamily::from_fn(|_| Some(pool.clone())),
+            };
+            let other = crate::uplink::UplinkId::try_from(2).unwrap();
+            let flow = flow(CLIENT, SERVER, SERVER, ROUTER_LTE);
+            let leaves = |uplink| {
+                let keeping =
+                    Keeping::new(&policy, std::slice::from_ref(&pools), uplink, Family::Ipv4);
+                Leaving {
+                    keeping,
+                    ..leaving()
+                }
+                .has(&flow)
+            };
+            assert!(leaves(other), "{matching}: the rule does not use that one");
+            !leaves(lte)
+        };
+        assert!(keeps("protocol: udp, ports: [443]"));
+        // It may have had this code point.
+        assert!(keeps("dscp: ef"));
+        assert!(!keeps("protocol: tcp"));
+        assert!(!keeps("protocol: udp, ports: [53], dscp: ef"));
     }
 
     #[test]

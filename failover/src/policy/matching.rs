@@ -67,6 +67,6 @@ impl Matching {
 }
 
 /// Whether a condition holds; one that is not there does.
-fn is<C>(condition: &Option<C>, holds: impl FnOnce(&C) -> bool) -> bool {
+pub(super) fn is<C>(condition: &Option<C>, holds: impl FnOnce(&C) -> bool) -> bool {
     condition.as_ref().is_none_or(holds)
 }

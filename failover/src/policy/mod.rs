@@ -7,6 +7,7 @@
 
 mod addresses;
 pub mod conflicts;
+mod keeping;
 pub mod loading;
 mod matching;
 mod pools;
@@ -16,6 +17,7 @@ pub mod set_file;
 mod sets;
 
 pub use addresses::{AddressRange, AddressSet, InvalidAddresses, prefixes_of};
+pub use keeping::Keeping;
 pub use matching::{Facts, first_match};
 pub use pools::{Destination, Offered, Policy, RulePool, select_via};
 pub use ports::{PortRange, PortSet};

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::by_hand::ByHand;
 use crate::interface::InterfaceName;
 use crate::network::Traffic;
+use crate::policy::SetName;
 use crate::uplink::{UplinkId, UplinkName};
 
 /// Everything that `failover status --json` prints.
@@ -25,6 +26,18 @@ pub struct StatusDocument {
     pub flow_table: Option<FlowTableStatus>,
     /// The uplinks, by ascending id.
     pub uplinks: Vec<UplinkStatus>,
+    /// What is wrong with the files of sets: these are as they were when their files were good.
+    #[serde(default)]
+    pub broken_sets: Vec<BrokenSet>,
+}
+
+/// A set whose file is broken.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BrokenSet {
+    /// Its name.
+    pub name: SetName,
+    /// What is wrong with the file.
+    pub problem: String,
 }
 
 /// The flow table of the eBPF data path. What leaves it stays on its uplink all the same: connection

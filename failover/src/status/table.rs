@@ -91,6 +91,14 @@ pub fn render(document: &StatusDocument, clock: &Zoned, coloured: bool) -> Strin
             table.entries, table.capacity, table.live, table.evicted
         );
     }
+    for broken in &document.broken_sets {
+        // Writing to a String cannot fail.
+        let _infallible = write!(
+            text,
+            "\nPROBLEM: the set {} is as it was: {}\n",
+            broken.name, broken.problem
+        );
+    }
     if let Some(problem) = &document.problem {
         // Writing to a String cannot fail.
         let _infallible = write!(text, "\nPROBLEM: {problem}\n");

@@ -30,6 +30,7 @@ fn document() -> StatusDocument {
         mode: "classic".to_owned(),
         since: "2026-11-20T10:00:00Z".parse().unwrap(),
         problem: None,
+        broken_sets: Vec::new(),
         flow_table: None,
         uplinks: vec![UplinkStatus {
             name: "fiber".parse().unwrap(),

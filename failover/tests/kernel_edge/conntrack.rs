@@ -265,6 +265,7 @@ async fn who_can_leaves() {
         (Family::Ipv4, 0, "198.18.11.2"),
     ] {
         let leaving = Leaving {
+            keeping: failover::policy::Keeping::default(),
             family,
             mark: uplink(1),
             mask: MASK,

@@ -42,7 +42,6 @@ impl Model {
             let uplink = config.uplinks.get(name)?;
             Some(Offered {
                 id: uplink.id?,
-                takes_new_flows: uplink.new_flows,
                 standing: standing(uplink.id?),
             })
         };

@@ -8,12 +8,14 @@ mod broken;
 mod by_hand;
 mod events;
 mod events_access;
+mod explain;
 mod flow_log;
 mod flows;
 mod permissions;
 mod refusals;
 mod reload;
 mod replay;
+mod rules;
 mod starting;
 mod status;
 #[path = "../trial/mod.rs"]
@@ -67,12 +69,14 @@ fn main() -> ExitCode {
             by_hand::tests(),
             events::tests(),
             events_access::tests(),
+            explain::tests(),
             flow_log::tests(),
             flows::tests(),
             permissions::tests(),
             refusals::tests(),
             reload::tests(),
             replay::tests(),
+            rules::tests(),
             starting::tests(),
             status::tests(),
         ];

@@ -2,10 +2,14 @@
 
 use failover::family::Family;
 use failover_tests::daemon::State;
-use failover_tests::{Lab, LabBuilder, Protocol};
+use failover_tests::{Lab, LabBuilder, Protocol, Traffic};
 
 use crate::Outcome;
 use crate::case::Case;
+use crate::scene::answered_flows;
+
+/// New flows of each client and protocol.
+const FLOWS: usize = 40;
 
 const PAGE: &str = include_str!("../../../docs/coming-from.md");
 
@@ -37,7 +41,7 @@ async fn fails_over_and_returns(
     share: usize,
 ) -> Outcome {
     let scene = case.prepare(lab).await?;
-    scene.run_daemon(&configuration(program)?).await?;
+    scene.run_daemon(&configuration(program, 0)?).await?;
     for number in [1, 2] {
         scene.until_state(number, family, State::Up).await?;
     }
@@ -58,12 +62,54 @@ async fn fails_over_and_returns(
     Ok(())
 }
 
-/// The first configuration below a program's heading.
-fn configuration(program: &str) -> Result<String, Box<dyn std::error::Error>> {
+/// The configuration below a program's heading, the first one or another.
+pub(crate) fn configuration(
+    program: &str,
+    which: usize,
+) -> Result<String, Box<dyn std::error::Error>> {
     let (_, section) = PAGE
         .split_once(&format!("\n## {program}\n"))
         .ok_or("the page has no such section")?;
-    let (_, block) = section.split_once("```yaml\n").ok_or("no configuration")?;
-    let (block, _) = block.split_once("```").ok_or("it has no end")?;
+    let section = section.split("\n## ").next().unwrap_or(section);
+    let block = section.split("```yaml\n").nth(which + 1);
+    let (block, _) = block
+        .and_then(|block| block.split_once("```"))
+        .ok_or("no such configuration")?;
     Ok(block.to_owned())
+}
+
+/// Clients of a range go by the second line, and by the first one while that is down; the others the
+/// other way round.
+pub(crate) async fn client_ranges(case: &Case, family: Family) -> Outcome {
+    let scene = case.prepare(Lab::builder().one_arm().clients(2)).await?;
+    scene
+        .run_daemon(&configuration("FailOver-Routing", 1)?)
+        .await?;
+    for number in [1, 2] {
+        scene.until_state(number, family, State::Up).await?;
+    }
+    let go_by = async |first: u8, second: u8| {
+        for (client, uplink) in [(1, first), (2, second)] {
+            for protocol in Protocol::ALL {
+                let host = scene.lab.client(client)?;
+                let tally = answered_flows(host, Traffic::new(protocol, family, FLOWS)).await?;
+                assert_eq!(
+                    tally.on(uplink),
+                    FLOWS,
+                    "client {client}, {protocol}: {tally}"
+                );
+            }
+        }
+        Ok::<_, Box<dyn std::error::Error>>(())
+    };
+    go_by(1, 2).await?;
+    scene.uplink(2)?.black_hole().await?;
+    scene.until_state(2, family, State::Down).await?;
+    go_by(1, 1).await?;
+    scene.uplink(2)?.heal().await?;
+    scene.until_state(2, family, State::Up).await?;
+    go_by(1, 2).await?;
+    scene.uplink(1)?.black_hole().await?;
+    scene.until_state(1, family, State::Down).await?;
+    go_by(2, 2).await
 }

@@ -26,6 +26,7 @@ mod last_resort;
 mod leases;
 mod links;
 mod loss;
+mod mail;
 mod metered;
 mod narrow;
 mod one_interface;

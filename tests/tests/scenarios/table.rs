@@ -77,6 +77,10 @@ pub(crate) fn table() -> Vec<Scenario> {
         each_family("the_better_gateway_in_the_users_network_is_used_again_when_it_returns", one_interface::one_arm_reserve),
         each_family("a_host_with_several_gateways_in_one_network_fails_over", one_interface::host),
 
+        // Rules.
+        each_family("clients_of_a_range_go_by_the_line_that_a_rule_gives_them", coming_from::client_ranges),
+        each_family("mail_leaves_by_one_provider_and_else_not_at_all", mail::by_one_provider),
+
         // Priorities.
         each_family("the_reserve_is_used_when_the_better_uplink_is_down", priorities::reserve),
         each_family("the_death_of_the_reserve_hurts_nobody", priorities::reserve_dies),

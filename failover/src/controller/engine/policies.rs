@@ -53,6 +53,12 @@ impl Engine {
         self.stale = true;
     }
 
+    /// The user's rules, and who their flows go to.
+    #[must_use]
+    pub fn rules_now(&self) -> (Arc<Policy>, Vec<RulePool>) {
+        (Arc::clone(&self.policy), self.rule_pools())
+    }
+
     /// Who the flows of rules go to.
     pub(super) fn rule_pools(&self) -> Vec<RulePool> {
         let vias = self.policy.vias.iter();

@@ -133,7 +133,9 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
 
     pub(super) async fn apply(&mut self) -> Result<(), ApplyErrors> {
         let interfaces: BTreeSet<InterfaceName> = self.engine.interfaces().cloned().collect();
-        self.applier.look_around(self.engine.surroundings());
+        let engine = &self.engine;
+        self.applier
+            .look_around(engine.surroundings(), engine.rules_now());
         let applied = self
             .applier
             .apply(&self.wanted, &interfaces, &self.forget)
