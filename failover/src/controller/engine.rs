@@ -282,7 +282,7 @@ impl Engine {
         self.stale = false;
         let mut forget = self.owed_anyway();
         for family in Family::ALL {
-            let pool = select(&self.candidates(family));
+            let pool = select(&self.candidates(family, None));
             let before = std::mem::replace(self.pools.get_mut(family), pool).tier;
             let tier = self.pools.get(family).tier;
             self.settle_debts(family, before);
@@ -384,7 +384,7 @@ impl Engine {
         }
     }
 
-    fn candidates(&self, family: Family) -> Vec<Candidate> {
+    fn candidates(&self, family: Family, without: Option<UplinkId>) -> Vec<Candidate> {
         self.uplinks
             .iter()
             .map(|(&id, uplink)| Candidate {
@@ -392,7 +392,7 @@ impl Engine {
                 weight: uplink.config.weight,
                 priority: uplink.config.priority,
                 new_flows: uplink.config.new_flows,
-                standing: self.standing_for_new(uplink, family),
+                standing: self.standing_for_new(id, uplink, family, without),
             })
             .collect()
     }

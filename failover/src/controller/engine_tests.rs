@@ -511,7 +511,7 @@ fn a_remembered_state_counts_until_the_first_verdict() {
     let mut bench = Bench::with(YAML, view(), &remembered);
     bench.decide();
     assert_eq!(
-        bench.engine.candidates(Family::Ipv4)[0].standing,
+        bench.engine.candidates(Family::Ipv4, None)[0].standing,
         Standing::Routed(Health::Down)
     );
     assert_eq!(

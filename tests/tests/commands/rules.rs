@@ -32,10 +32,10 @@ async fn warnings() -> TestResult {
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     assert_eq!(output.stdout, "ok\n");
     let expected = [
-        "8:5: rule `part` can never match: all of its packets match rule `net` at 7:5 before",
-        "9:5: rule `mail` overlaps with rule `net` at 7:5, which sends what matches both to [one] instead of [two]",
-        "10:5: rule `never` can never match: its protocol is not spoken in the family of its addresses",
-        "11:5: rule `alike` can never match: all of its packets match rule `mail` at 9:5 before",
+        "9:5: rule `part` can never match: all of its packets match rule `net` at 8:5 before",
+        "10:5: rule `mail` overlaps with rule `net` at 8:5, which sends what matches both to [one] instead of [two]",
+        "11:5: rule `never` can never match: its protocol is not spoken in the family of its addresses",
+        "12:5: rule `alike` can never match: all of its packets match rule `mail` at 10:5 before",
     ];
     let expected = expected.map(|words| format!("warning: {file}:{words}"));
     let said: Vec<&str> = output.stderr.lines().collect();

@@ -5,7 +5,7 @@ use crate::case::{
 };
 use crate::{
     affinity, beginning, bpftool, by_hand, calls, churn, coming_from, doubt, downlinks, families,
-    flood, flow_table, ftp, inbound, last_resort, leases, links, loss, metered, narrow,
+    flood, flow_table, ftp, inbound, last_resort, leases, links, loss, mail, metered, narrow,
     one_interface, own_traffic, priorities, reloading, resets, restarts, returning, silence,
     spreading, stickiness, traffic, translation,
 };
@@ -78,7 +78,7 @@ pub(crate) fn table() -> Vec<Scenario> {
         each_family("a_host_with_several_gateways_in_one_network_fails_over", one_interface::host),
 
         // Rules.
-        each_family("clients_of_a_range_go_by_the_line_that_a_rule_gives_them", coming_from::client_ranges),
+        ipv4_only("clients_of_a_range_go_by_the_line_that_a_rule_gives_them", coming_from::client_ranges),
         each_family("mail_leaves_by_one_provider_and_else_not_at_all", mail::by_one_provider),
 
         // Priorities.

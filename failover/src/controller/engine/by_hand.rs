@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use thiserror::Error;
 use tracing::{info, warn};
 
+use super::explaining::fallen;
 use super::{Engine, Moment};
 use crate::by_hand::{ByHand, Measure, Order};
 use crate::controller::asked::NoSuchUplink;
@@ -18,7 +19,7 @@ use crate::policy::RulePool;
 use crate::select::{Standing, Tier};
 use crate::state::RememberedByHand;
 use crate::status::State;
-use crate::uplink::UplinkName;
+use crate::uplink::{UplinkId, UplinkName};
 
 /// A clock that people read has been set when it is so far from where it was expected: the end of a
 /// drain is told anew then.
@@ -235,12 +236,26 @@ impl Engine {
     }
 
     /// How an uplink stands to new flows: where another one is usable, nothing new goes to one that
-    /// drains. It keeps its place, so that its return moves nobody else.
-    pub(super) fn standing_for_new(&self, uplink: &Uplink, family: Family) -> Standing {
-        if uplink.drains_by_hand() && self.uplinks.values().any(|other| other.takes_over(family)) {
+    /// drains. It keeps its place, so that its return moves nobody else. One that is `down` for the sake
+    /// of the question is down.
+    pub(super) fn standing_for_new(
+        &self,
+        id: UplinkId,
+        uplink: &Uplink,
+        family: Family,
+        down: Option<UplinkId>,
+    ) -> Standing {
+        let mut others = self
+            .uplinks
+            .iter()
+            .filter(|(other, _)| Some(**other) != down);
+        let state = uplink.families.get(family);
+        if uplink.drains_by_hand() && others.any(|(_, other)| other.takes_over(family)) {
             Standing::Pathless
+        } else if Some(id) == down {
+            fallen(state.standing())
         } else {
-            uplink.families.get(family).standing()
+            state.standing()
         }
     }
 

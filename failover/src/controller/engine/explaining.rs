@@ -29,15 +29,7 @@ impl Engine {
             let via = self.policy.vias.get(*self.policy.pool_of.get(position)?)?;
             Some((position, rule, self.rule_pool(via, without)))
         });
-        let common = || {
-            let mut candidates = self.candidates(family);
-            for candidate in &mut candidates {
-                if Some(candidate.id) == without {
-                    candidate.standing = fallen(candidate.standing);
-                }
-            }
-            select(&candidates)
-        };
+        let common = || select(&self.candidates(family, without));
         let destination = matched
             .as_ref()
             .map_or(Destination::Common, |(_, rule, pool)| {

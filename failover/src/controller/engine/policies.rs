@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use super::Engine;
-use super::explaining::fallen;
 use crate::family::{Family, PerFamily};
 use crate::policy::loading::LoadedSets;
 use crate::policy::{AddressSet, Offered, Policy, RulePool, SetName, Via, select_via};
@@ -67,25 +66,25 @@ impl Engine {
 
     /// Who the flows go to of rules that name uplinks so, `without` an uplink or with all as they are.
     pub(super) fn rule_pool(&self, via: &Via, without: Option<UplinkId>) -> RulePool {
-        let offered = |name: &UplinkName, family| {
-            let mut offered = self.offered(name, family)?;
-            if Some(offered.id) == without {
-                offered.standing = fallen(offered.standing);
-            }
-            Some(offered)
-        };
         RulePool {
             affinity: via.affinity.unwrap_or(self.config.affinity),
-            pools: PerFamily::from_fn(|family| select_via(via, &|name| offered(name, family))),
+            pools: PerFamily::from_fn(|family| {
+                select_via(via, &|name| self.offered(name, family, without))
+            }),
         }
     }
 
-    fn offered(&self, name: &UplinkName, family: Family) -> Option<Offered> {
+    fn offered(
+        &self,
+        name: &UplinkName,
+        family: Family,
+        without: Option<UplinkId>,
+    ) -> Option<Offered> {
         let mut uplinks = self.uplinks.iter();
         let (&id, uplink) = uplinks.find(|(_, uplink)| uplink.name == *name)?;
         Some(Offered {
             id,
-            standing: self.standing_for_new(uplink, family),
+            standing: self.standing_for_new(id, uplink, family, without),
         })
     }
 }
