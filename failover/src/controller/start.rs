@@ -133,7 +133,9 @@ pub async fn start(config: Config, file: PathBuf) -> Result<(), StartError> {
     let Watch {
         changes,
         neighbours,
+        table,
     } = watch::start(kernel.routing.port())?;
+    kernel.nft.spare(table);
     let mut observer = NetworkObserver::open()?;
     observer.set_filter(neighbours);
     observer.follow_neighbours(config.mixed_interfaces());

@@ -6,8 +6,8 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use netlink_packet_core::NetlinkBuffer;
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, send,
-    setsockopt, socket, sockopt,
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, getsockname,
+    recv, send, setsockopt, socket, sockopt,
 };
 
 /// The largest datagram that the kernel makes (`NLMSG_GOODSIZE` and `netlink_dump` in
@@ -30,6 +30,13 @@ pub(super) fn open(
     setsockopt(&socket, sockopt::RcvBufForce, &receive_buffer)?;
     bind(socket.as_raw_fd(), &NetlinkAddr::new(0, groups))?;
     Ok(socket)
+}
+
+/// Makes a socket a member of `groups` and of no others.
+pub(super) fn join(socket: &OwnedFd, groups: u32) -> io::Result<()> {
+    let own: NetlinkAddr = getsockname(socket.as_raw_fd())?;
+    bind(socket.as_raw_fd(), &NetlinkAddr::new(own.pid(), groups))?;
+    Ok(())
 }
 
 /// The bit of a group in a mask of groups.

@@ -17,6 +17,7 @@ use tracing::{debug, warn};
 
 use super::Firewall;
 use super::replacement::{self, Kept};
+use super::watch::TableListener;
 use crate::state::{Store, TableFacts};
 use crate::uplink::UplinkId;
 use crate::wanted::ruleset::counted_uplink;
@@ -24,8 +25,11 @@ use crate::wanted::ruleset::counted_uplink;
 /// The name of our table, which is of the family `inet`.
 pub const TABLE: &str = "failover";
 
-/// How long `nft` may take; it takes 10 to 50 ms.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long `nft` may take; it takes 10 to 50 ms, and with the largest sets some seconds.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A batch of this many bytes or more is put in place without telling those of us who listen.
+const LARGE: usize = 256 << 10;
 
 /// The table that answers packets of lost connections, for a while after a failover, likewise.
 pub const RESETS_TABLE: &str = "failover_resets";
@@ -37,6 +41,7 @@ pub struct Nft {
     table: Table,
     /// Where what is in place is kept for the next daemon.
     store: Option<Arc<Mutex<Store>>>,
+    listener: Option<TableListener>,
 }
 
 /// What is known of the table, as long as nobody changes it.
@@ -129,6 +134,7 @@ impl Nft {
             program,
             table: Table::Unknown,
             store: None,
+            listener: None,
         }
     }
 
@@ -141,6 +147,11 @@ impl Nft {
     /// Keeps what is in place, so that the next daemon need not write it anew.
     pub fn remember_in(&mut self, store: Store) {
         self.store = Some(Arc::new(Mutex::new(store)));
+    }
+
+    /// Has the kernel not tell this listener of large changes of ours.
+    pub fn spare(&mut self, listener: TableListener) {
+        self.listener = Some(listener);
     }
 
     /// Waits for the listing, if one is being made.
@@ -270,8 +281,7 @@ impl Nft {
     /// When `nft` cannot be run or refuses.
     pub async fn probe_bytes(&self) -> Result<BTreeMap<UplinkId, u64>, NftError> {
         let what = "list our counters";
-        // Otherwise the elements of all sets are read, too.
-        let arguments = ["--terse", "list", "counters", "table", "inet", TABLE];
+        let arguments = ["list", "counters", "table", "inet", TABLE];
         let output = run(&self.program, what, &arguments, None).await?;
         if output.status.success() {
             return Ok(counted(&String::from_utf8_lossy(&output.stdout)));
@@ -287,7 +297,10 @@ impl Nft {
     /// # Errors
     /// When `nft` cannot be run or refuses.
     pub async fn execute(&self, what: &'static str, batch: &str) -> Result<(), NftError> {
+        let large = self.listener.as_ref().filter(|_| batch.len() >= LARGE);
+        let pause = large.map(TableListener::pause);
         let output = run(&self.program, what, &["-f", "-"], Some(batch)).await?;
+        drop(pause);
         if output.status.success() {
             Ok(())
         } else {

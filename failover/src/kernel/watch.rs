@@ -26,7 +26,7 @@ use tokio::sync::mpsc;
 use tracing::{error, warn};
 
 use super::neighbours::NeighbourFilter;
-use super::netlink::{DATAGRAM, group, messages, open, receive, send_all};
+use super::netlink::{DATAGRAM, group, join, messages, open, receive, send_all};
 use super::network;
 use crate::interface::{InterfaceIndex, InterfaceName};
 use crate::network::{Link, MacAddress};
@@ -75,6 +75,42 @@ pub struct Watch {
     pub changes: mpsc::Receiver<Change>,
     /// Of which interfaces neighbours are told; at first of none.
     pub neighbours: NeighbourFilter,
+    /// The part of the watch that is told of our nftables table.
+    pub table: TableListener,
+}
+
+/// Listens to changes of nftables.
+///
+/// The kernel makes a message of some kilobytes for each element of a set as soon as anybody listens
+/// (`nf_tables_setelem_notify` in net/netfilter/nf_tables_api.c): with the largest sets that is more
+/// memory than a small gateway has.
+#[derive(Debug)]
+pub struct TableListener {
+    socket: OwnedFd,
+}
+
+/// As long as this is there, the listener hears nothing.
+#[derive(Debug)]
+pub(super) struct Pause<'l>(&'l TableListener);
+
+impl TableListener {
+    /// Makes it hear nothing for a while.
+    pub(super) fn pause(&self) -> Pause<'_> {
+        self.join(0);
+        Pause(self)
+    }
+
+    fn join(&self, groups: u32) {
+        if let Err(error) = join(&self.socket, groups) {
+            error!(%error, "changes of nftables by others may be noticed later, or our own may take longer");
+        }
+    }
+}
+
+impl Drop for Pause<'_> {
+    fn drop(&mut self) {
+        self.0.join(group(NFNLGRP_NFTABLES));
+    }
 }
 
 /// Why changes cannot be noticed.
@@ -152,6 +188,9 @@ pub fn start(own_port: u32) -> Result<Watch, WatchError> {
         source,
     })?;
     let (filter, neighbours, neighbour_reader) = NeighbourFilter::open()?;
+    let table = TableListener {
+        socket: firewall.another()?,
+    };
     tokio::spawn(run(links, reader, changes.clone()));
     tokio::spawn(run(routes, Routes { own_port }, changes.clone()));
     tokio::spawn(run(neighbours, neighbour_reader, changes.clone()));
@@ -159,6 +198,7 @@ pub fn start(own_port: u32) -> Result<Watch, WatchError> {
     Ok(Watch {
         changes: receiver,
         neighbours: filter,
+        table,
     })
 }
 

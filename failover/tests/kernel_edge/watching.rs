@@ -1,12 +1,13 @@
 //! What changes is noticed, and our own changes are not.
 
 use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
 use std::time::Instant;
 
 use failover::family::Family;
 use failover::kernel::nftables::Nft;
 use failover::kernel::routing::NetlinkRouting;
-use failover::kernel::watch::{self, Change};
+use failover::kernel::watch::{self, Change, Watch};
 use failover::kernel::{Firewall, RoutingTables};
 use failover::wanted::routing::{
     Action, NextHop, Origin, Route, RoutingChange, Rule, Selector, TableId,
@@ -31,6 +32,10 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial(
             "watching: a flushed ruleset is told, others' tables are not",
             firewall,
+        ),
+        trial(
+            "watching: large tables of ours are not told, what others do to them is",
+            large_tables,
         ),
         trial("watching: what was lost is told", lost),
     ]
@@ -264,6 +269,56 @@ async fn firewall() {
     assert_eq!(next(&mut changes).await, Change::Firewall);
     assert!(nft.intact().await.unwrap());
     run("nft flush ruleset");
+    assert_eq!(next(&mut changes).await, Change::Firewall);
+    assert!(!nft.intact().await.unwrap());
+}
+
+async fn large_tables() {
+    let elements: Vec<String> = (0..20_000_u32)
+        .map(|n| Ipv4Addr::from(0xc612_0000 + 2 * n).to_string())
+        .collect();
+    let table = format!(
+        "table inet failover {{
+  set addresses4_0 {{
+    type ipv4_addr
+    flags interval
+    elements = {{ {} }}
+  }}
+  chain c {{
+    ip daddr @addresses4_0 accept
+  }}
+}}
+",
+        elements.join(", ")
+    );
+    let Watch {
+        mut changes,
+        table: listener,
+        ..
+    } = watch::start(0).unwrap();
+    let mut nft = Nft::find().unwrap();
+    nft.spare(listener);
+    until_mark(&mut changes, "mark1").await;
+    let begin = Instant::now();
+    nft.replace(&table).await.unwrap();
+    println!("measured: 20000 addresses: replace() {:?}", begin.elapsed());
+    assert!(nft.intact().await.unwrap());
+    assert_eq!(until_mark(&mut changes, "mark2").await, []);
+    // What is small is told, and the set is not written anew.
+    let begin = Instant::now();
+    nft.replace(&table.replace("@addresses4_0 accept", "@addresses4_0 drop"))
+        .await
+        .unwrap();
+    println!(
+        "measured: a chain beside them: replace() {:?}",
+        begin.elapsed()
+    );
+    assert_eq!(next(&mut changes).await, Change::Firewall);
+    let begin = Instant::now();
+    assert!(nft.intact().await.unwrap());
+    println!("measured: 20000 addresses: intact() {:?}", begin.elapsed());
+    until_mark(&mut changes, "mark3").await;
+    run("nft delete element inet failover addresses4_0 '{ 198.18.0.2 }'");
     assert_eq!(next(&mut changes).await, Change::Firewall);
     assert!(!nft.intact().await.unwrap());
 }

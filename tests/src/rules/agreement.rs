@@ -70,6 +70,15 @@ pub struct Size {
     pub sets: usize,
 }
 
+impl Size {
+    /// As many as there may be.
+    pub const MOST: Self = Self {
+        rules: 1_000,
+        prefixes: 50_000,
+        sets: 30,
+    };
+}
+
 /// What came of packets.
 #[derive(Clone, Debug, Default)]
 pub struct Compared {

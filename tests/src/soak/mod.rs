@@ -8,11 +8,13 @@
 
 //!
 //! [`repeat`] repeats one thing so many times: kills and starts of the daemon, or changes of
-//! interfaces. [`line`](line()) plays days of a rough line in virtual time.
+//! interfaces. [`line`](line()) plays days of a rough line in virtual time. [`rules`](rules()) compares
+//! where packets leave with what random rules say.
 
 mod cycle;
 mod line;
 mod repeat;
+mod rules;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -31,6 +33,7 @@ use cycle::{Cycle, Verdict};
 
 pub use line::line;
 pub use repeat::{What, repeat};
+pub use rules::rules;
 
 /// What is to be done.
 #[derive(Clone, Debug)]

@@ -11,13 +11,6 @@ const SOME: Size = Size {
     prefixes: 4_000,
     sets: 20,
 };
-/// As many as there may be.
-const MOST: Size = Size {
-    rules: 1_000,
-    prefixes: 50_000,
-    sets: 30,
-};
-
 pub(crate) fn tests() -> impl Iterator<Item = SystemTest> {
     Mode::ALL.into_iter().flat_map(|mode| {
         [
@@ -27,7 +20,7 @@ pub(crate) fn tests() -> impl Iterator<Item = SystemTest> {
             ),
             SystemTest::new(
                 format!("{mode}/10000 packets leave as 1000 rules with 50000 prefixes say"),
-                move || agree(mode, MOST, 2, 500),
+                move || agree(mode, Size::MOST, 2, 500),
             ),
         ]
     })

@@ -14,7 +14,7 @@ use std::fmt::{self, Display, Formatter, Write as _};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-use super::{Ruleset, family_number, names as names_of, nfproto, pick_name, slots_name};
+use super::{Ruleset, family_number, nfproto, pick_name, slots_name};
 use crate::family::Family;
 use crate::flows::Protocol;
 use crate::policy::{
@@ -70,6 +70,7 @@ fn chains(policy: &Policy, named: &Named<'_>, lists: &mut Lists, text: &mut Stri
 /// What is listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Kind {
+    Interfaces,
     Protocols,
     Ports,
     CodePoints,
@@ -80,6 +81,7 @@ impl Kind {
     /// The set's type in nft, and what its name begins with.
     const fn words(self) -> (&'static str, &'static str) {
         match self {
+            Self::Interfaces => ("ifname", "interfaces"),
             Self::Protocols => ("inet_proto", "protocols"),
             Self::Ports => ("inet_service", "ports"),
             Self::CodePoints => ("dscp", "dscps"),
@@ -315,7 +317,9 @@ fn conditions(
     }
     let mut text = String::new();
     if let Some(names) = &matching.interfaces {
-        text.push_str(&format!("iifname {} ", names_of(names.iter())));
+        let names = names.iter().map(|name| format!("\"{name}\""));
+        let names = lists.one_of(Kind::Interfaces, names);
+        text.push_str(&format!("iifname {names} "));
     }
     let ip = match family {
         Family::Ipv4 => "ip",
@@ -324,10 +328,12 @@ fn conditions(
     text.push_str(&service(matching, lists)?);
     if let Some(points) = &matching.dscp {
         let points = points.iter().map(|point| point.get());
-        text.push_str(&format!(
-            "{ip} dscp {} ",
-            lists.one_of(Kind::CodePoints, points)
-        ));
+        let points = match family {
+            Family::Ipv4 => lists.one_of(Kind::CodePoints, points),
+            // nft 1.0.6 looks them up wrongly in a set that has a name.
+            Family::Ipv6 => anonymous(points),
+        };
+        text.push_str(&format!("{ip} dscp {points} "));
     }
     if let Some(macs) = &matching.macs {
         let macs = lists.one_of(Kind::HardwareAddresses, macs);
@@ -376,6 +382,15 @@ fn service(matching: &Matching, lists: &mut Lists) -> Option<String> {
 fn some(ports: &PortSet) -> Option<Vec<String>> {
     let ranges: Vec<String> = ports.ranges().map(|range| range.to_string()).collect();
     (!ranges.is_empty()).then_some(ranges)
+}
+
+/// One value as it is, several as a set without a name.
+fn anonymous<T: Display>(values: impl IntoIterator<Item = T>) -> String {
+    let values: Vec<String> = values.into_iter().map(|value| value.to_string()).collect();
+    match values.as_slice() {
+        [only] => only.clone(),
+        several => format!("{{ {} }}", several.join(", ")),
+    }
 }
 
 /// Whether the addresses of a rule can be of a family at all.

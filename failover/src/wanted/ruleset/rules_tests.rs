@@ -115,7 +115,7 @@ fn each_condition_is_a_part_of_the_rules_line() {
     assert_eq!(
         chain_of(&text, "rules4"),
         [
-            "meta mark & 0x000000ff == 0x00000010 iifname { \"lan0\" } meta l4proto 6 \
+            "meta mark & 0x000000ff == 0x00000010 iifname \"lan0\" meta l4proto 6 \
              th dport { 25, 587-600 } th sport 1024-65535 ip dscp 46 \
              ether saddr 02:00:5e:10:00:01 ip saddr 192.0.2.10-192.0.2.19 goto via_0",
             "goto pick4"

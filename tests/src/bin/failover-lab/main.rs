@@ -53,8 +53,8 @@ enum Command {
         /// What happens
         #[arg(long, value_enum, default_value_t = WhatArgument::Faults)]
         what: WhatArgument,
-        /// How many restarts or rounds of churn there are in each mode, or how many days of a line;
-        /// 200, 500 and 1000 by default
+        /// How many restarts, rounds of churn or sets of rules there are in each mode, or how many days
+        /// of a line; 200, 500, 20 and 1000 by default
         #[arg(long, value_name = "NUMBER")]
         times: Option<usize>,
         /// How long faults are played
@@ -189,6 +189,8 @@ enum WhatArgument {
     Restarts,
     /// Interfaces of uplinks and downlinks come, go and change
     Churn,
+    /// Packets of random rules leave as a plain model of the rules says
+    Rules,
     /// Days of a rough line in virtual time: it must never be taken for dead
     Line,
 }
@@ -358,6 +360,7 @@ async fn run(terminal: &Terminal, command: Command) -> Result<ExitCode, Box<dyn 
                     let what = soak::What::Churn(times.unwrap_or(500));
                     soak::repeat(terminal, what, &options).await?
                 }
+                WhatArgument::Rules => soak::rules(terminal, times.unwrap_or(20), &options).await?,
                 WhatArgument::Line => soak::line(terminal, times.unwrap_or(1000), &options)?,
             };
             write_json(json, &outcome.json)?;
