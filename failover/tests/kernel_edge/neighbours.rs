@@ -52,6 +52,7 @@ async fn told() {
     let Watch {
         mut changes,
         mut neighbours,
+        ..
     } = watch::start(0).unwrap();
     let (wan1, wan2) = (index("wan1"), index("wan2"));
     run("ip neighbour replace 198.18.11.77 dev wan1 lladdr 02:00:00:00:00:01 nud stale");
