@@ -12,6 +12,7 @@ pub mod frames;
 mod packets;
 mod sets;
 pub mod space;
+mod surroundings;
 mod watch;
 
 use std::fmt::{self, Write as _};

@@ -26,6 +26,7 @@
 
 mod answers;
 mod connections;
+mod lists;
 mod mixed;
 mod mss;
 mod picking;

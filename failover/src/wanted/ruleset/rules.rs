@@ -10,10 +10,11 @@
 //! thousands that takes a second. Ranges of addresses stand beside each other: nft need not join them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::{self, Display, Formatter, Write as _};
+use std::fmt::{self, Formatter, Write as _};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
+use super::lists::{Kind, Lists, anonymous};
 use super::{Ruleset, family_number, nfproto, pick_name, slots_name};
 use crate::family::Family;
 use crate::flows::Protocol;
@@ -65,69 +66,6 @@ fn chains(policy: &Policy, named: &Named<'_>, lists: &mut Lists, text: &mut Stri
         writeln!(text, "    goto {}\n  }}", pick_name(family))?;
     }
     Ok(())
-}
-
-/// What is listed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Kind {
-    Interfaces,
-    Protocols,
-    Ports,
-    CodePoints,
-    HardwareAddresses,
-}
-
-impl Kind {
-    /// The set's type in nft, and what its name begins with.
-    const fn words(self) -> (&'static str, &'static str) {
-        match self {
-            Self::Interfaces => ("ifname", "interfaces"),
-            Self::Protocols => ("inet_proto", "protocols"),
-            Self::Ports => ("inet_service", "ports"),
-            Self::CodePoints => ("dscp", "dscps"),
-            Self::HardwareAddresses => ("ether_addr", "macs"),
-        }
-    }
-}
-
-/// Lists of values that rules have: the number of each, and in how many lines it stands.
-#[derive(Debug, Default)]
-struct Lists {
-    known: BTreeMap<(Kind, String), (usize, usize)>,
-    counted: bool,
-}
-
-impl Lists {
-    /// One value as it is, several as a set.
-    fn one_of<T: Display>(&mut self, kind: Kind, values: impl IntoIterator<Item = T>) -> String {
-        let values: Vec<String> = values.into_iter().map(|value| value.to_string()).collect();
-        if let [only] = values.as_slice() {
-            return only.clone();
-        }
-        let elements = values.join(", ");
-        let next = self.known.len();
-        let anonymous = format!("{{ {elements} }}");
-        let (number, lines) = self.known.entry((kind, elements)).or_insert((next, 0));
-        if !self.counted {
-            *lines += 1;
-        } else if *lines > 1 {
-            return format!("@{}_{number}", kind.words().1);
-        }
-        anonymous
-    }
-
-    fn write(&self, text: &mut String) -> fmt::Result {
-        let several = self.known.iter().filter(|(_, (_, lines))| *lines > 1);
-        for ((kind, elements), (number, _)) in several {
-            let (of_type, name) = kind.words();
-            writeln!(text, "  set {name}_{number} {{\n    type {of_type}")?;
-            if *kind == Kind::Ports {
-                writeln!(text, "    flags interval")?;
-            }
-            writeln!(text, "    elements = {{ {elements} }}\n  }}")?;
-        }
-        Ok(())
-    }
 }
 
 impl Ruleset<'_> {
@@ -382,15 +320,6 @@ fn service(matching: &Matching, lists: &mut Lists) -> Option<String> {
 fn some(ports: &PortSet) -> Option<Vec<String>> {
     let ranges: Vec<String> = ports.ranges().map(|range| range.to_string()).collect();
     (!ranges.is_empty()).then_some(ranges)
-}
-
-/// One value as it is, several as a set without a name.
-fn anonymous<T: Display>(values: impl IntoIterator<Item = T>) -> String {
-    let values: Vec<String> = values.into_iter().map(|value| value.to_string()).collect();
-    match values.as_slice() {
-        [only] => only.clone(),
-        several => format!("{{ {} }}", several.join(", ")),
-    }
 }
 
 /// Whether the addresses of a rule can be of a family at all.
