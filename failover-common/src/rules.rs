@@ -58,7 +58,7 @@ pub mod kind {
 /// | source port | 0 | the port, big-endian |
 /// | downlink | 0 | its number, big-endian |
 /// | DSCP | 0 | the code point |
-/// | hardware address | 0 | the address |
+/// | hardware address | 0; 1 where a packet has none | the address |
 /// | mark | the position of the mask | the bits under it, big-endian |
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[cfg_attr(feature = "user", derive(NoUninit, CheckedBitPattern))]

@@ -168,13 +168,13 @@ fn bits<const HEADER: usize>(
     }
     let mut mac = all;
     if set.has(kind::MAC) {
-        // Where there is none, the address of nobody.
-        let [a, b, c, d, e, f] = match packet.hardware_addresses() {
-            Some((_, source)) => source,
-            None => [0; 6],
+        // Where there is none, what no address has.
+        let (selector, [a, b, c, d, e, f]) = match packet.hardware_addresses() {
+            Some((_, source)) => (0, source),
+            None => (1, [0; 6]),
         };
         let value = [u64::from_ne_bytes([a, b, c, d, e, f, 0, 0]), 0];
-        mac = question.ask(generation, kind::MAC, 0, value)?;
+        mac = question.ask(generation, kind::MAC, selector, value)?;
     }
     let [mut one, mut two, mut three, mut four] = [all; 4];
     if set.has(kind::MARK) {

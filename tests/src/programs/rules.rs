@@ -33,6 +33,20 @@ impl Loaded {
         generation: u8,
     ) -> Result<(), ProgramsError> {
         let conditions = Conditions::new(policy, downlinks);
+        self.write_rules(&conditions, policy, generation)?;
+        self.switch_rules(&conditions, generation)
+    }
+
+    /// Writes rules under a generation, and has those decide on that did.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn write_rules(
+        &mut self,
+        conditions: &Conditions,
+        policy: &Policy,
+        generation: u8,
+    ) -> Result<(), ProgramsError> {
         let map = self.map_mut(maps::CONDITIONS)?;
         let mut trie: LpmTrie<&mut MapData, [u8; CONDITION], [u8; BITMAP]> =
             LpmTrie::try_from(map).map_err(failed(maps::CONDITIONS))?;
@@ -62,6 +76,18 @@ impl Loaded {
                 .set(action_index(generation, number), bytes, 0)
                 .map_err(failed(maps::RULE_ACTIONS))?;
         }
+        Ok(())
+    }
+
+    /// Has the rules decide that were written under a generation.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn switch_rules(
+        &mut self,
+        conditions: &Conditions,
+        generation: u8,
+    ) -> Result<(), ProgramsError> {
         let map = self.map_mut(maps::RULE_SET)?;
         let mut deciding: HashMap<&mut MapData, [u8; 4], [u8; RULE_SET]> =
             HashMap::try_from(map).map_err(failed(maps::RULE_SET))?;

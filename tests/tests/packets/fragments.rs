@@ -25,7 +25,7 @@ pub(crate) fn trials() -> Vec<SystemTest> {
 
 /// A packet as a fragment, with headers before and behind the one that says so where the family has
 /// such.
-fn fragment(packet: Packet, offset: u16, more: bool) -> Packet {
+pub(crate) fn fragment(packet: Packet, offset: u16, more: bool) -> Packet {
     Packet {
         fragment: (offset, more),
         extensions: vec![HopByHop(0), Fragment(offset, more), Destination(0)],

@@ -60,6 +60,8 @@ pub(crate) enum Mark {
     Ask(u8),
     /// An uplink that is known to be right.
     Sure(u8),
+    /// No uplink may carry it.
+    Denied,
 }
 
 /// All of a test's families.
@@ -112,7 +114,7 @@ pub(crate) async fn play(
     stand: &Stand,
     settings: Settings,
     family: Family,
-    test: fn(&mut Gateway<'_>) -> Outcome,
+    test: impl FnOnce(&mut Gateway<'_>) -> Outcome + Send + 'static,
 ) -> Result<(), Box<dyn Error>> {
     type Panic = Box<dyn Any + Send>;
     let played = stand
@@ -205,6 +207,7 @@ impl Gateway<'_> {
                 Mark::None => 0,
                 Mark::Ask(id) => ASK | u32::from(id) << 24,
                 Mark::Sure(id) => u32::from(id) << 24,
+                Mark::Denied => ASK,
             },
             ..Context::default()
         };
@@ -362,7 +365,7 @@ pub(crate) fn mark(mark: u32) -> Result<Mark, Failure> {
     let id = u8::try_from((mark & MASK & !ASK) >> 24)?;
     match (mark & ASK != 0, id) {
         (false, 0) => Ok(Mark::None),
-        (true, 0) => Err(format!("mark {mark:#x} asks for no uplink").into()),
+        (true, 0) => Ok(Mark::Denied),
         (true, id) => Ok(Mark::Ask(id)),
         (false, id) => Ok(Mark::Sure(id)),
     }

@@ -27,6 +27,7 @@ mod marks;
 mod mixed;
 mod noise;
 mod routes;
+mod rules;
 mod tcp;
 mod traffic;
 #[path = "../trial/mod.rs"]
@@ -49,6 +50,7 @@ fn main() -> ExitCode {
             marks::trials(),
             mixed::trials(),
             routes::trials(),
+            rules::trials(),
             extensions::trials(),
             fragments::trials(),
             errors::trials(),

@@ -349,3 +349,6 @@ fn either(one: Bitmap, other: Bitmap) -> Bitmap {
     }
     both
 }
+
+#[cfg(test)]
+mod tests;

@@ -22,7 +22,7 @@ pub fn show(terminal: &Terminal, measured: &Measured) {
     terminal.line("");
     terminal.line(table(measured));
     for series in &measured.series {
-        if let Some(demand) = series.meeting.demand() {
+        if let Some(demand) = series.demand() {
             let demand = demand.as_nanos();
             let what = format!(
                 "{} {}, {} {} routes: median up to {demand} ns",
@@ -100,7 +100,7 @@ pub fn json(measured: &Measured) -> Value {
             "median_ns": nanos(series.median()),
             "loop_ns": nanos(series.overhead),
             "net_ns": nanos(series.net()),
-            "demanded_median_ns": series.meeting.demand().map(nanos),
+            "demanded_median_ns": series.demand().map(nanos),
             "ok": series.holds(),
         })
     });

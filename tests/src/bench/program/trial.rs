@@ -38,12 +38,12 @@ probe:
 const UP_WITHIN: Duration = Duration::from_secs(20);
 
 /// The flow table's default size.
-const CAPACITY: u32 = 262_144;
+pub(super) const CAPACITY: u32 = 262_144;
 /// New flows of a run: as many as there are ports, at most. Five runs together leave room in the
 /// table.
-const NEW_FLOWS: u32 = 40_000;
+pub(super) const NEW_FLOWS: u32 = 40_000;
 /// Packets of a run where it does not matter.
-const PACKETS: u32 = 500_000;
+pub(super) const PACKETS: u32 = 500_000;
 
 /// The ports of the flow that is known.
 const PORTS: (u16, u16) = (5000, 53);
@@ -116,6 +116,8 @@ enum Part {
     Same,
     /// New flows through this program.
     New(&'static str),
+    /// Known and new flows, with and without the user's rules.
+    Ruled,
 }
 
 /// Measures everything in one family.
@@ -143,11 +145,16 @@ async fn measure(
         ..Settings::default()
     };
     let mut measured = Vec::new();
-    for part in [Part::Same, Part::New(LAN_IN), Part::New(LAN_OUT)] {
+    for part in [
+        Part::Same,
+        Part::New(LAN_IN),
+        Part::New(LAN_OUT),
+        Part::Ruled,
+    ] {
         let bpffs = lab.bpffs();
         let work = move |loaded: &mut Loaded, wiring: &Wiring| {
             loaded.answer_users()?;
-            let bench = Bench {
+            let mut bench = Bench {
                 loaded,
                 wiring,
                 hosts,
@@ -159,6 +166,7 @@ async fn measure(
             match part {
                 Part::Same => bench.same(),
                 Part::New(program) => bench.new_flows(program),
+                Part::Ruled => bench.ruled(),
             }
         };
         measured.extend(stand.with(object.to_vec(), settings, work).await?);
@@ -167,28 +175,28 @@ async fn measure(
 }
 
 #[derive(Clone, Copy)]
-struct Hosts {
-    inside: IpAddr,
-    outside: IpAddr,
+pub(super) struct Hosts {
+    pub(super) inside: IpAddr,
+    pub(super) outside: IpAddr,
     gateway: IpAddr,
 }
 
-struct Bench<'b> {
-    loaded: &'b Loaded,
-    wiring: &'b Wiring,
-    hosts: Hosts,
-    family: Family,
+pub(super) struct Bench<'b> {
+    pub(super) loaded: &'b mut Loaded,
+    pub(super) wiring: &'b Wiring,
+    pub(super) hosts: Hosts,
+    pub(super) family: Family,
     rules: bool,
-    runs: usize,
-    bpffs: PathBuf,
+    pub(super) runs: usize,
+    pub(super) bpffs: PathBuf,
 }
 
 /// A packet, where it is, and what it is to a program.
-struct Case {
-    program: &'static str,
-    meeting: Meeting,
-    frame: Vec<u8>,
-    context: Context,
+pub(super) struct Case {
+    pub(super) program: &'static str,
+    pub(super) meeting: Meeting,
+    pub(super) frame: Vec<u8>,
+    pub(super) context: Context,
 }
 
 impl Bench<'_> {
@@ -316,7 +324,7 @@ impl Bench<'_> {
         ])
     }
 
-    fn entry(&self, case: &Case, runs: Vec<Duration>, overhead: &[Duration]) -> Series {
+    pub(super) fn entry(&self, case: &Case, runs: Vec<Duration>, overhead: &[Duration]) -> Series {
         let mut series = Series {
             program: case.program,
             meeting: case.meeting,
@@ -324,6 +332,7 @@ impl Bench<'_> {
             rules: self.rules,
             runs: overhead.to_vec(),
             overhead: Duration::ZERO,
+            beside: None,
         };
         series.overhead = series.median();
         series.runs = runs;
@@ -335,7 +344,7 @@ impl Bench<'_> {
         first.ok_or_else(|| ProgramsError::Missing("uplink".to_owned()))
     }
 
-    fn repeated(
+    pub(super) fn repeated(
         &self,
         program: &SchedClassifier,
         case: &Case,
@@ -351,7 +360,7 @@ impl Bench<'_> {
     }
 }
 
-fn failed(name: &str) -> impl FnOnce(ProgramError) -> ProgramsError {
+pub(super) fn failed(name: &str) -> impl FnOnce(ProgramError) -> ProgramsError {
     let name = name.to_owned();
     |source| ProgramsError::Program { name, source }
 }

@@ -4,19 +4,26 @@ use std::error::Error;
 
 use etherparse::PacketBuilder;
 use failover_common::lifetime::protocol::{ICMP, ICMPV6, UDP};
-use failover_common::{Affinity, Counters, Family, Phase, Role, Uplink, UplinkFamily, UplinkState};
+use failover_common::{
+    Affinity, Counters, Family, Phase, Reason, Role, Uplink, UplinkFamily, UplinkState,
+};
 use failover_tests::programs::{Direction, Stand};
 use failover_tests::{Layout, ProgramSpec, within};
 
 use super::{Attached, PATIENCE, usual_hooks};
 use crate::frames::{Ends, Message};
 use crate::gateway::{BOTH, UPLINKS, ends, length};
+use crate::rules::decide;
 use crate::trial::{SystemTest, TestResult};
 
 pub(crate) fn trials() -> Vec<SystemTest> {
     vec![
         SystemTest::new("users_behind_a_tunnel_are_steered", downlink),
         SystemTest::new("a_tunnel_can_be_an_uplink", uplink),
+        SystemTest::new(
+            "rules_about_hardware_addresses_are_not_for_tunnels",
+            no_hardware_address,
+        ),
         SystemTest::new("broken_packets_from_a_tunnel_are_passed_on", broken),
     ]
 }
@@ -144,6 +151,27 @@ async fn broken() -> TestResult {
         assert_eq!(attached.programs.totals()?.unread, unread);
     }
     assert_eq!(attached.programs.flows()?.len(), 2);
+    Ok(())
+}
+
+/// Not even a rule about the address that nobody has.
+async fn no_hardware_address() -> TestResult {
+    let (mut attached, tun) = with_downlink().await?;
+    for family in BOTH {
+        attached.programs.select(family, Affinity::Flow, &[2])?;
+    }
+    let rules = "rules:\n  - {name: hosts, match: {mac: [\"00:00:00:00:00:00\", \"02:00:00:00:00:09\"]}, via: [three]}\n  \
+                 - {name: tunnel, match: {source: [198.18.40.0/24, \"fd00:18:40::/64\"]}, via: [one]}";
+    decide(&mut attached.programs, 0, rules).map_err(|error| error.to_string())?;
+    for (family, protocol) in [(Family::Ipv4, ICMP), (Family::Ipv6, ICMPV6)] {
+        let ends = tunnelled(family);
+        tun.deliver.send(echo_request(ends, 77)?)?;
+        let key = ends.key(protocol, 77, 0);
+        let flow = attached
+            .flow_that("is confirmed", &key, |flow| flow.confirmed)
+            .await?;
+        assert_eq!((flow.uplink, flow.reason), (1, Reason::Rule), "{family:?}");
+    }
     Ok(())
 }
 
