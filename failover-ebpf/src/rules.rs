@@ -134,13 +134,14 @@ fn bits<const HEADER: usize>(
         Family::Ipv4 => 4,
         Family::Ipv6 => 6,
     };
-    let all = question.ask(generation, kind::ANY, 0, [0; 2])?;
     // A kind of condition that no rule has changes nothing: what is there already stands for it, so
     // that the verifier meets the same kind of pointer on each way and follows one of them.
-    let mut source = all;
-    if set.has(kind::SOURCE) {
-        source = question.ask(generation, kind::SOURCE, family, tuple.source.words())?;
-    }
+    let source = if set.has(kind::SOURCE) {
+        question.ask(generation, kind::SOURCE, family, tuple.source.words())?
+    } else {
+        question.ask(generation, kind::ANY, 0, [0; 2])?
+    };
+    let all = source;
     let mut destination = all;
     if set.has(kind::DESTINATION) {
         let value = tuple.destination.words();
