@@ -64,6 +64,9 @@ const ALIKE: [&str; 33] = [
     "scans_of_ports",
     "needs_few_probes",
     "silent_targets_move",
+    // Which rule decides: fewer rules do.
+    "1000_random_rules",
+    "300_random_rules_decide_as_the_model_says_seed_3",
 ];
 
 /// How much of a test program runs.
