@@ -35,12 +35,16 @@ pub enum Meeting {
     HitNoRules,
     /// A packet of a flow that the table knows, while there are as many rules as there may be.
     HitRules,
-    /// A packet of a new flow, each to another address, in turns with the next two.
+    /// A packet of a new flow to one server, in turns with the next two.
     MissNoRules,
     /// The same, while there is one rule.
     MissOneRule,
     /// The same, while there are very many rules and prefixes.
     MissRules,
+    /// A packet of a new flow, each to another server, in turns with the next.
+    ScatteredNoRules,
+    /// The same, while there are very many rules and prefixes.
+    ScatteredRules,
     /// A packet that came in by an uplink.
     Counted,
     /// A packet for another host in the LAN, which the route lookup tells.
@@ -59,11 +63,13 @@ impl fmt::Display for Meeting {
             Self::Hit => "hit: a known flow",
             Self::Miss => "miss: a new flow",
             Self::MissFull => "miss, the table is full",
-            Self::HitNoRules => "hit, no user's rules",
-            Self::HitRules => "hit, 1,000 user's rules",
-            Self::MissNoRules => "miss, no user's rules",
-            Self::MissOneRule => "miss, one user's rule",
+            Self::HitNoRules => "hit, no rules",
+            Self::HitRules => "hit, 1,000 rules",
+            Self::MissNoRules => "miss, no rules",
+            Self::MissOneRule => "miss, one rule",
             Self::MissRules => "miss, 1,000 rules, 50,000 prefixes",
+            Self::ScatteredNoRules => "miss, other servers, no rules",
+            Self::ScatteredRules => "miss, other servers, 1,000 rules",
             Self::Counted => "counted",
             Self::Lan => "pass: to the LAN",
             Self::Gateway => "pass: to the gateway",

@@ -3,6 +3,7 @@
 use std::os::fd::AsFd;
 use std::time::Duration;
 
+use aya::programs::SchedClassifier;
 use failover::dataplane::ebpf::conditions::Conditions;
 use failover::family::Family;
 use failover_common::{Affinity, Family as LayoutFamily, Interface, Role};
@@ -19,6 +20,15 @@ const MISS_MORE: Duration = Duration::from_micros(1);
 
 /// A known flow's ports; new ones have other ports.
 const KNOWN: (u16, u16) = (5000, 53);
+
+/// Where new flows go.
+#[derive(Clone, Copy)]
+enum Servers {
+    /// All to one, each from another port.
+    One,
+    /// Each to another: nothing that the last one looked up is at hand.
+    Many,
+}
 
 impl Bench<'_> {
     /// Known and new flows.
@@ -48,7 +58,21 @@ impl Bench<'_> {
             }
         }
         let mut measured = self.hits(&none, &all)?;
-        measured.extend(self.misses([&none, &single, &all])?);
+        measured.extend(self.misses(
+            Servers::One,
+            &[
+                (Meeting::MissNoRules, &none),
+                (Meeting::MissOneRule, &single),
+                (Meeting::MissRules, &all),
+            ],
+        )?);
+        measured.extend(self.misses(
+            Servers::Many,
+            &[
+                (Meeting::ScatteredNoRules, &none),
+                (Meeting::ScatteredRules, &all),
+            ],
+        )?);
         Ok(measured)
     }
 
@@ -101,53 +125,61 @@ impl Bench<'_> {
         Ok(vec![without, with])
     }
 
-    fn misses(&mut self, rules: [&(u8, Conditions); 3]) -> Result<Vec<Series>, ProgramsError> {
-        // The last two bytes of the destination and the first port are one word, so that packets go to
-        // other addresses and the port stays.
-        let offset = ETHERNET - 2
+    /// New flows, by turns under each of these rules; what the first costs is what the others are
+    /// measured by.
+    fn misses(
+        &mut self,
+        servers: Servers,
+        turns: &[(Meeting, &(u8, Conditions))],
+    ) -> Result<Vec<Series>, ProgramsError> {
+        let ports = ETHERNET
             + match self.family {
                 Family::Ipv4 => IPV4,
                 Family::Ipv6 => IPV6,
             };
+        let offset = match servers {
+            Servers::One => ports,
+            // The last two bytes of the destination and the first port are one word.
+            Servers::Many => ports - 2,
+        };
         let nothing = Assembled::nothing(&self.bpffs)?;
-        let counting = |next: &aya::programs::SchedClassifier| {
+        let counting = |next: &SchedClassifier| {
             let next = next.fd().map_err(failed(LAN_IN))?;
             Assembled::counting_up(&self.bpffs, offset, next.as_fd())
         };
         let alone = counting(nothing.program())?;
         let counting = counting(self.loaded.program(LAN_IN)?)?;
-        let meetings = [
-            Meeting::MissNoRules,
-            Meeting::MissOneRule,
-            Meeting::MissRules,
-        ];
+        // A run counts up what comes first in its word, and never gets as far as the other half.
+        let case = |bench: &Self, meeting, number| {
+            let ports = match servers {
+                Servers::One => (0, number),
+                Servers::Many => (number, KNOWN.1),
+            };
+            bench.case(meeting, ports)
+        };
         // All runs together leave room in the table.
-        let runs = u32::try_from(self.runs * meetings.len()).unwrap_or(u32::MAX);
-        let packets = (CAPACITY / 2 / runs.max(1)).clamp(1, NEW_FLOWS);
-        let mut ports = 1_u16..;
-        let mut took = meetings.map(|_| Vec::new());
+        let runs = u32::try_from(self.runs * turns.len()).unwrap_or(u32::MAX);
+        let packets = (CAPACITY / 3 / runs.max(1)).clamp(1, NEW_FLOWS);
+        let mut numbers = 1000_u16..;
+        let mut took = vec![Vec::new(); turns.len()];
         for _ in 0..self.runs {
-            for ((meeting, rules), took) in meetings.into_iter().zip(rules).zip(&mut took) {
+            for ((meeting, rules), took) in turns.iter().zip(&mut took) {
                 self.decide(rules)?;
-                let case = self.case(meeting, (ports.next().unwrap_or_default(), KNOWN.1))?;
+                let case = case(self, *meeting, numbers.next().unwrap_or_default())?;
                 took.extend(self.repeated(counting.program(), &case, packets, 1)?);
             }
         }
-        let case = |meeting| self.case(meeting, (0, KNOWN.1));
-        let overhead = self.repeated(
-            alone.program(),
-            &case(Meeting::MissNoRules)?,
-            PACKETS,
-            self.runs,
-        )?;
-        let mut measured: Vec<Series> = meetings
-            .into_iter()
-            .zip(took)
-            .map(|(meeting, took)| Ok(self.entry(&case(meeting)?, took, &overhead)))
-            .collect::<Result<_, ProgramsError>>()?;
-        let without = measured.first().map(Series::median).unwrap_or_default();
-        for series in measured.iter_mut().skip(1) {
-            series.beside = Some(without + MISS_MORE);
+        let mut overhead = Vec::new();
+        let mut measured: Vec<Series> = Vec::new();
+        for ((meeting, _), took) in turns.iter().zip(took) {
+            let case = case(self, *meeting, 1)?;
+            if overhead.is_empty() {
+                overhead = self.repeated(alone.program(), &case, PACKETS, self.runs)?;
+            }
+            let mut series = self.entry(&case, took, &overhead);
+            let without = measured.first().map(Series::median);
+            series.beside = without.map(|without| without + MISS_MORE);
+            measured.push(series);
         }
         Ok(measured)
     }
