@@ -69,7 +69,15 @@ impl Engine {
             mac: question.mac,
         };
         let picked_by = self.picked_by();
-        let slot_of = |affinity| slot_of(&question, picked_by, affinity);
+        // The programs cannot see marks that the user's own nftables rules set: the table has the last
+        // word where rules look at marks.
+        let mut rules = self.policy.rules.iter();
+        let hashed_by = if facts.mark != 0 && rules.any(|rule| rule.matching.marks.is_some()) {
+            PickedBy::Nftables
+        } else {
+            picked_by
+        };
+        let slot_of = |affinity| slot_of(&question, hashed_by, affinity);
         let new_flow = self.choice(&facts, &slot_of, None);
         let ids = self.uplinks.keys();
         let without = ids.map(|id| (*id, self.choice(&facts, &slot_of, Some(*id)).fate));

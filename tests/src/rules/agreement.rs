@@ -10,6 +10,7 @@ use failover::config::Config;
 use failover::policy::{Facts, Rule};
 
 use super::expected::{Expected, Model};
+use super::explained::{explained, uplinks};
 use super::surroundings::{HOP_LIMIT, surroundings};
 use super::watch::Watch;
 use super::{Packets, Parameters, RandomRules, frames};
@@ -56,6 +57,8 @@ pub struct Agreement {
     ready_after: Duration,
     down: Vec<u8>,
     sent: u32,
+    /// The daemon is asked first, and held to what it says.
+    explained: bool,
 }
 
 /// How large the rules are.
@@ -182,9 +185,17 @@ impl Agreement {
             ready_after,
             down: Vec::new(),
             sent: 0,
+            explained: false,
         };
         agreement.until_seen().await?;
         Ok(agreement)
+    }
+
+    /// Before each packet the daemon is asked where it will go, and the packet must go there.
+    #[must_use]
+    pub const fn explained(mut self) -> Self {
+        self.explained = true;
+        self
     }
 
     /// The rules, with the addresses of their sets.
@@ -278,7 +289,10 @@ impl Agreement {
                     let frame = frames::frame(&facts, hop_limit, *router, number);
                     frames.entry(name).or_default().push(frame);
                 }
-                let answer = model.expected(&facts);
+                let mut answer = model.expected(&facts);
+                if self.explained {
+                    self.narrow(&facts, number, &mut answer)?;
+                }
                 if !answer.uplinks.is_empty() {
                     awaited.insert(number);
                 }
@@ -292,6 +306,29 @@ impl Agreement {
             arrived = self.until_left(&awaited, &mut seen).await?;
         }
         Ok(compared(&model, &expected, &seen))
+    }
+
+    /// Leaves only what the daemon says of a packet.
+    fn narrow(&self, packet: &Facts, number: u32, may: &mut Expected) -> Result<(), LabError> {
+        let [.., low, lowest] = number.to_be_bytes();
+        let control = self.daemon.failover().control();
+        let said = explained(control, packet, u16::from_be_bytes([low, lowest]))?;
+        let id_of = |name: &str| {
+            let position = NAMES.iter().position(|known| *known == name)?;
+            u8::try_from(position + 1).ok()
+        };
+        match uplinks(&said, id_of) {
+            Some(said) if said.is_subset(&may.uplinks) => {
+                may.uplinks = said;
+                Ok(())
+            }
+            _ => Err(LabError::Layout {
+                reason: format!(
+                    "may leave by {:?}: {packet:?}; explained as {said:?}",
+                    may.uplinks
+                ),
+            }),
+        }
     }
 
     /// Waits until packets have left; false when they have not in time.

@@ -8,6 +8,7 @@
 mod agreement;
 mod conditions;
 mod expected;
+mod explained;
 pub mod frames;
 mod packets;
 mod sets;

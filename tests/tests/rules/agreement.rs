@@ -1,4 +1,5 @@
-//! Random rules and random packets, before and after an uplink fails.
+//! Random rules and random packets, before and after an uplink fails. With the smaller set of rules the
+//! daemon is asked before each packet where it will go, and the packet must go there.
 
 use failover_tests::daemon::Mode;
 use failover_tests::rules::{Agreement, Size};
@@ -15,19 +16,24 @@ pub(crate) fn tests() -> impl Iterator<Item = SystemTest> {
     Mode::ALL.into_iter().flat_map(|mode| {
         [
             SystemTest::new(
-                format!("{mode}/10000 packets leave as 300 rules say, also after a failover"),
-                move || agree(mode, SOME, 1, 200),
+                format!(
+                    "{mode}/10000 packets leave as 300 rules and explain say, also after a failover"
+                ),
+                move || agree(mode, SOME, 1, 200, true),
             ),
             SystemTest::new(
                 format!("{mode}/10000 packets leave as 1000 rules with 50000 prefixes say"),
-                move || agree(mode, Size::MOST, 2, 500),
+                move || agree(mode, Size::MOST, 2, 500, false),
             ),
         ]
     })
 }
 
-async fn agree(mode: Mode, size: Size, seed: u64, deciding: usize) -> TestResult {
+async fn agree(mode: Mode, size: Size, seed: u64, deciding: usize, explained: bool) -> TestResult {
     let mut agreement = Agreement::begin(size, mode, seed, None).await?;
+    if explained {
+        agreement = agreement.explained();
+    }
     let rules = agreement.rules();
     let mut packets = Agreement::packets(&rules, seed);
     let before = agreement.compare(&mut packets, 7_000).await?;

@@ -24,7 +24,7 @@ const TOO_FAST: [&str; 3] = [
 
 /// What the daemon does by routes, rules and nftables, which all these kernels have alike. Where each
 /// test runs once, it is left out.
-const ALIKE: [&str; 33] = [
+const ALIKE: [&str; 37] = [
     // Translation, and the router's own packets.
     "translat",
     "own_traffic",
@@ -60,6 +60,9 @@ const ALIKE: [&str; 33] = [
     "a_target_that_dies",
     "what_probes_take",
     "does_is_done",
+    // Rules, which the programs are given packet by packet too.
+    "clients_of_a_range",
+    "mail_leaves_by_one",
     // What it makes of users' traffic.
     "scans_of_ports",
     "needs_few_probes",
