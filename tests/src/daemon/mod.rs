@@ -16,8 +16,9 @@ use crate::node::{Node, Output, Program, ProgramSpec, Refusal};
 pub use mode::Mode;
 pub use status::{ByHand, ConnectionsStatus, FamilyStatus, FlowTable, State, Status, UplinkStatus};
 
-/// How long the daemon may take until it answers; with the largest sets it takes some seconds.
-const READY_WITHIN: Duration = Duration::from_secs(30);
+/// How long the daemon may take until it answers; with the largest sets it takes some seconds, and on
+/// a busy machine many.
+const READY_WITHIN: Duration = Duration::from_secs(60);
 /// How long it may take to end after it was told to.
 const END_WITHIN: Duration = Duration::from_secs(10);
 /// How long to wait between two looks at the status, at least.
@@ -175,7 +176,7 @@ impl Failover {
     /// Starts the daemon and waits until it answers.
     ///
     /// # Errors
-    /// When it ends, or does not answer within 30 s; the error has its log.
+    /// When it ends, or does not answer within 60 s; the error has its log.
     pub async fn run(&self) -> Result<Daemon, LabError> {
         let level = std::env::var_os("RUST_LOG").unwrap_or_else(|| "failover=debug".into());
         self.run_as(self.program("run").variable("RUST_LOG", level))

@@ -13,20 +13,25 @@ const SOME: Size = Size {
     sets: 20,
 };
 pub(crate) fn tests() -> impl Iterator<Item = SystemTest> {
-    Mode::ALL.into_iter().flat_map(|mode| {
-        [
-            SystemTest::new(
-                format!(
-                    "{mode}/10000 packets leave as 300 rules and explain say, also after a failover"
-                ),
-                move || agree(mode, SOME, 1, 200, true),
+    let some = Mode::ALL.into_iter().map(|mode| {
+        SystemTest::new(
+            format!(
+                "{mode}/10000 packets leave as 300 rules and explain say, also after a failover"
             ),
-            SystemTest::new(
-                format!("{mode}/10000 packets leave as 1000 rules with 50000 prefixes say"),
-                move || agree(mode, Size::MOST, 2, 500, false),
-            ),
-        ]
-    })
+            move || agree(mode, SOME, 1, 200, true),
+        )
+    });
+    // One after the other: each loads both processors for some seconds.
+    let most = SystemTest::new(
+        "both/10000 packets leave as 1000 rules with 50000 prefixes say",
+        || async {
+            for mode in Mode::ALL {
+                agree(mode, Size::MOST, 2, 500, false).await?;
+            }
+            Ok(())
+        },
+    );
+    some.chain([most])
 }
 
 async fn agree(mode: Mode, size: Size, seed: u64, deciding: usize, explained: bool) -> TestResult {
