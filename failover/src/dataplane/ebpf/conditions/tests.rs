@@ -7,8 +7,10 @@ use crate::policy::Sets;
 
 /// The conditions of a configuration's `rules`, each without its name and its uplinks.
 fn conditions(matches: &[&str]) -> Conditions {
-    let mut text =
-        "uplinks: {one: {interface: wan1}}\ndownlinks: [lan0, lan1]\nrules:\n".to_owned();
+    let mut text = "uplinks: {one: {interface: wan1}}\ndownlinks: [lan0, lan1]\n".to_owned();
+    if !matches.is_empty() {
+        text.push_str("rules:\n");
+    }
     for (number, matching) in matches.iter().enumerate() {
         writeln!(
             text,
