@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::problem::Problem;
 use super::rule::{Addresses, MatchConfig};
 use super::rules::addresses;
 use super::section::{Keys, Problems, Read, Section, Value, nearest};
@@ -148,7 +147,7 @@ fn some_addresses(value: &Value<'_>, known: &Known<'_>) -> Read<Addresses> {
     })
 }
 
-fn is_known(value: &Value<'_>, name: &SetName, known: &Known<'_>) -> Result<(), Problem> {
+fn is_known(value: &Value<'_>, name: &SetName, known: &Known<'_>) -> Read<()> {
     match known.sets {
         Some(sets) if !sets.contains_key(name) => {
             let names: Vec<&str> = sets.keys().map(SetName::as_str).collect();
@@ -163,7 +162,7 @@ fn is_known(value: &Value<'_>, name: &SetName, known: &Known<'_>) -> Result<(), 
                     names.join(", ")
                 ),
             };
-            Err(value.problem(allowed).hint(hint))
+            Err(value.problem(allowed).hint(hint).into())
         }
         _ => Ok(()),
     }

@@ -122,7 +122,6 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
         resets: Resets,
         store: Store,
         reloading: Reloading,
-        set_files: SetFiles,
     ) -> Self {
         Self {
             traces: Traces::new(&engine.config().state_dir),
@@ -133,7 +132,7 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
             resets,
             store,
             reloading,
-            set_files,
+            set_files: SetFiles::nowhere(),
             metering: Metering::nowhere(),
             remembered: Remembered::default(),
             journal: Journal::nowhere(),
@@ -152,6 +151,13 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
     #[must_use]
     pub fn having_kept(mut self, remembered: Remembered) -> Self {
         self.remembered = remembered;
+        self
+    }
+
+    /// Follows files of sets so.
+    #[must_use]
+    pub fn following(mut self, set_files: SetFiles) -> Self {
+        self.set_files = set_files;
         self
     }
 

@@ -40,6 +40,14 @@ pub struct SetFiles {
 }
 
 impl SetFiles {
+    /// Looks at none.
+    #[must_use]
+    pub fn nowhere() -> Self {
+        let (files, _) = watch::channel(BTreeMap::new());
+        let (_, news) = mpsc::channel(1);
+        Self { files, news }
+    }
+
     /// Looks at none yet.
     #[must_use]
     pub fn start(store: Store) -> Self {

@@ -179,13 +179,12 @@ pub async fn start(config: Config, file: PathBuf) -> Result<(), StartError> {
     let set_files = SetFiles::start(store.clone());
     set_files.follow(engine.config());
     let reloading = Reloading::new(file, store.clone());
-    let daemon = Daemon::new(
-        engine, applier, observer, prober, resets, store, reloading, set_files,
-    )
-    .having_kept(remembered)
-    .metering(metering)
-    .noting(journal.clone())
-    .asking(traffic.witness);
+    let daemon = Daemon::new(engine, applier, observer, prober, resets, store, reloading)
+        .following(set_files)
+        .having_kept(remembered)
+        .metering(metering)
+        .noting(journal.clone())
+        .asking(traffic.witness);
     let inputs = Inputs {
         changes,
         reports,

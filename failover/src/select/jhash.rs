@@ -49,7 +49,7 @@ impl Hashed {
                 bytes.extend(field(self.source_port));
             }
         }
-        let scaled = u64::from(jhash(&bytes, SEED)) * u64::from(SLOTS) >> 32;
+        let scaled = (u64::from(jhash(&bytes, SEED)) * u64::from(SLOTS)) >> 32;
         u16::try_from(scaled).unwrap_or(0)
     }
 }
