@@ -19,6 +19,7 @@ pub mod identity;
 pub mod interface;
 pub mod journal;
 pub mod kernel;
+pub mod load;
 pub mod mark;
 pub mod meter;
 pub mod network;

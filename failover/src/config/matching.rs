@@ -34,6 +34,8 @@ const KEYS: Keys = Keys {
 /// What the other keys say that rules refer to; `None` where one has problems of its own.
 pub(super) struct Known<'k> {
     pub(super) uplinks: Option<BTreeSet<UplinkName>>,
+    /// Those of which it is said what they can carry.
+    pub(super) with_capacity: Option<BTreeSet<UplinkName>>,
     pub(super) downlinks: Option<BTreeSet<InterfaceName>>,
     pub(super) sets: Option<&'k BTreeMap<SetName, SetSource>>,
     pub(super) marks: MarkMask,

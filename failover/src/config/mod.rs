@@ -15,6 +15,7 @@ mod rule;
 mod rules;
 mod section;
 mod settings;
+mod strategy;
 mod syntax;
 mod target;
 mod tree;

@@ -11,8 +11,10 @@ use serde::{Deserialize, Serialize};
 use super::rule::RuleConfig;
 use super::target::Target;
 use crate::interface::InterfaceName;
+use crate::load::Capacity;
 use crate::mark::MarkMask;
 use crate::policy::{SetName, SetSource};
+use crate::select::Strategies;
 use crate::uplink::{UplinkId, UplinkName};
 
 /// The whole configuration.
@@ -28,6 +30,8 @@ pub struct Config {
     pub rules: Vec<RuleConfig>,
     /// Where new flows are given their uplink.
     pub mode: ModeSetting,
+    /// By what new flows are given to the uplinks of each priority.
+    pub strategies: Strategies,
     /// What makes flows go together.
     pub affinity: Affinity,
     /// Whether TCP segments are kept as small as the uplinks that they pass.
@@ -109,6 +113,8 @@ pub struct UplinkConfig {
     pub new_flows: bool,
     /// Whether every byte is paid for: it is probed sparingly.
     pub metered: bool,
+    /// What it can carry; without it, it is never full. The interface is its own where there is one.
+    pub capacity: Option<Capacity>,
     /// Whether sources are translated.
     pub nat: Nat,
     /// What people call it.
@@ -291,6 +297,9 @@ pub struct Band<T> {
 pub struct Percent(u16);
 
 impl Percent {
+    /// 90 %.
+    pub const NINE_TENTHS: Self = Self(900);
+
     /// A share from tenths of a percent; `None` above 1000.
     #[must_use]
     pub const fn from_tenths(tenths: u16) -> Option<Self> {

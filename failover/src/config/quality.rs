@@ -90,7 +90,7 @@ fn band<T: Copy + PartialOrd + Written>(
 }
 
 /// A share, `25%` or `2.5%`.
-fn percent(value: &Value<'_>) -> Read<Percent> {
+pub(super) fn percent(value: &Value<'_>) -> Read<Percent> {
     let parsed = value.spelled().and_then(|text| {
         let number = text.strip_suffix('%')?;
         let (whole, tenths) = number.split_once('.').unwrap_or((number, "0"));

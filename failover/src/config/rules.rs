@@ -9,16 +9,18 @@ use super::problem::{Problem, shown};
 use super::rule::RuleConfig;
 use super::section::{Keys, Problems, Read, Section, Value, nearest};
 use super::settings::AFFINITY;
+use super::strategy::{strategy, without_capacity};
 use super::tree::Content;
 use super::value::{integer, line_of_text, path, word};
 use crate::policy::{
     AddressRange, AddressSet, Group, InvalidSetName, Otherwise, SetName, SetSource, Via,
 };
+use crate::select::Strategy;
 use crate::uplink::UplinkName;
 
 const KEYS: Keys = Keys {
-    known: &["name", "match", "via", "affinity", "otherwise"],
-    later: &["strategy"],
+    known: &["name", "match", "via", "strategy", "affinity", "otherwise"],
+    later: &[],
 };
 const OTHERWISE: [(&str, Otherwise); 2] = [("any", Otherwise::Any), ("drop", Otherwise::Drop)];
 /// As those of uplinks.
@@ -134,6 +136,16 @@ fn rule(value: &Value<'_>, position: usize, known: &Known<'_>) -> Read<RuleConfi
     let matching = section.read("match", |v| matching(v, known));
     let groups = section.read("via", |v| groups(v, known));
     section.require(&groups, "via", VIA);
+    let strategy = section.read("strategy", strategy);
+    if let (Some((groups, _)), Some((strategy, at)), Some(with)) =
+        (groups.good(), strategy.good(), &known.with_capacity)
+    {
+        let mut named = groups.iter().flat_map(|Group(members)| members);
+        let any = named.any(|(name, _)| with.contains(name));
+        if let Some(problem) = without_capacity(*strategy, any, at) {
+            section.problem(problem);
+        }
+    }
     let affinity = section.read("affinity", |v| word(v, &AFFINITY)).ok();
     let otherwise = section
         .read("otherwise", |v| word(v, &OTHERWISE))
@@ -142,7 +154,11 @@ fn rule(value: &Value<'_>, position: usize, known: &Known<'_>) -> Read<RuleConfi
         name: name.ok().unwrap_or_else(|| format!("rule {position}")),
         place: value.place(),
         matching: matching.ok().unwrap_or_default(),
-        via: Via { groups, affinity },
+        via: Via {
+            groups,
+            affinity,
+            strategy: strategy.or(Strategy::Weight),
+        },
         otherwise,
     });
     section.finish(rule)

@@ -11,6 +11,7 @@ use super::probe::probe;
 use super::relations;
 use super::rules::{rules, sets};
 use super::section::{Given, Keys, Problems, Read, Section, Value};
+use super::strategy;
 use super::tree::Content;
 use super::uplinks::{Defaults, uplinks};
 use super::value::{integer, interface, path, word};
@@ -24,6 +25,7 @@ const KEYS: Keys = Keys {
         "downlinks",
         "sets",
         "rules",
+        "strategy",
         "mode",
         "nat",
         "probe",
@@ -160,8 +162,10 @@ pub(super) fn config(root: &Value<'_>) -> Read<Config> {
             Given::Bad => None,
             Given::Good(all, _) => Some(all),
         },
+        with_capacity: strategy::with_capacity(&uplinks),
         marks: mask.unwrap_or(MarkMask::DEFAULT),
     };
+    let said = section.read("strategy", strategy::strategies);
     let rules = section.read("rules", |v| rules(v, &known)).or(Vec::new());
     let mut misfits = Problems::default();
     if let Some(mask) = mask {
@@ -170,10 +174,17 @@ pub(super) fn config(root: &Value<'_>) -> Read<Config> {
         }
         misfits.0.extend(relations::ids_beyond_mask(&claims, mask));
     }
+    if let (Some((said, _)), Some((uplinks, _))) = (said.good(), uplinks.good()) {
+        misfits.0.extend(strategy::misfits(said, uplinks));
+    }
     // Comparing each with each is for a number of uplinks that can be.
     if claims.len() <= usize::from(UplinkId::MAX) {
         misfits.0.extend(relations::same_ids(&claims));
         misfits.0.extend(relations::same_way(&claims));
+        let downlinks: Vec<InterfaceName> = known.downlinks.iter().flatten().cloned().collect();
+        misfits
+            .0
+            .extend(strategy::untold_capacities(&claims, &downlinks));
     }
     for misfit in misfits.0 {
         section.problem(misfit);
@@ -190,6 +201,7 @@ pub(super) fn config(root: &Value<'_>) -> Read<Config> {
         sets: sets.ok().unwrap_or_default(),
         rules,
         mode,
+        strategies: strategy::resolved(said.ok().unwrap_or_default()),
         affinity: flows.affinity.unwrap_or(Affinity::Flow),
         mss: flows.mss.unwrap_or(Mss::Auto),
         flow_capacity: flows.capacity.unwrap_or(FLOW_CAPACITY),

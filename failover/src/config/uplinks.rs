@@ -11,11 +11,13 @@ use super::probe::probe;
 use super::problem::Problem;
 use super::section::{Given, Keys, Problems, Read, Section, Value};
 use super::settings::{FlowSettings, NAT, uplink_flows};
+use super::strategy::capacity;
 use super::value::{
     INTERFACE_NAME, auto_or, boolean, global6, host4, host6, integer, interface, line_of_text,
     prefix6, word,
 };
 use crate::interface::InterfaceName;
+use crate::load::Capacity;
 use crate::uplink::{InvalidUplinkName, UplinkId, UplinkName};
 
 const KEYS: Keys = Keys {
@@ -31,6 +33,7 @@ const KEYS: Keys = Keys {
         "priority",
         "new_flows",
         "metered",
+        "capacity",
         "nat",
         "description",
         "probe",
@@ -55,6 +58,7 @@ pub(super) struct Claims<'a> {
     pub(super) id: Given<'a, UplinkId>,
     pub(super) gateway: Given<'a, Option<Ipv4Addr>>,
     pub(super) gateway6: Given<'a, Option<Ipv6Addr>>,
+    pub(super) capacity: Given<'a, Capacity>,
 }
 
 /// Reads all uplinks. What each claims is added to `claims`.
@@ -120,6 +124,7 @@ fn uplink<'a>(
     let priority = section.read("priority", |v| integer(v, 1..=65_535)).or(1);
     let new_flows = section.read("new_flows", boolean).or(true);
     let metered = section.read("metered", boolean).or(false);
+    let capacity = section.read("capacity", capacity);
     let nat = section.read("nat", |v| word(v, &NAT)).or(defaults.nat);
     let description = section.read("description", line_of_text).ok();
     let probe = section.read("probe", |v| probe(v, defaults.probe));
@@ -139,6 +144,7 @@ fn uplink<'a>(
         priority,
         new_flows,
         metered,
+        capacity: capacity.good().map(|(capacity, _)| *capacity),
         nat,
         description,
         probe: probe
@@ -154,6 +160,7 @@ fn uplink<'a>(
         id,
         gateway,
         gateway6,
+        capacity,
     });
     section.finish(uplink)
 }

@@ -12,6 +12,7 @@ use super::section::{Read, Value, nearest};
 use super::tree::Content;
 use super::written::{written, written_size};
 use crate::interface::InterfaceName;
+use crate::load::Rate;
 
 /// A whole number of a range.
 pub(super) fn integer<T>(value: &Value<'_>, range: RangeInclusive<T>) -> Read<T>
@@ -117,6 +118,32 @@ pub(super) fn size(value: &Value<'_>, otherwise: &str, range: RangeInclusive<u64
 fn parse_size(text: &str) -> Option<u64> {
     let units = [("kB", 1_000), ("MB", 1_000_000), ("GB", 1_000_000_000)];
     with_unit(text, &units)
+}
+
+/// Bits per second of a range, a whole number of `kbit`, `Mbit` or `Gbit`.
+pub(super) fn rate(value: &Value<'_>, range: RangeInclusive<u64>) -> Read<u64> {
+    let units = [
+        ("kbit", 1_000),
+        ("Mbit", 1_000_000),
+        ("Gbit", 1_000_000_000),
+    ];
+    let parsed = value.spelled().and_then(|text| with_unit(text, &units));
+    if let Some(bits) = parsed
+        && range.contains(&bits)
+    {
+        return Ok(bits);
+    }
+    let unitless = matches!(value.node.content, Content::Integer(_) | Content::Float);
+    let hint = (unitless || parsed.is_none())
+        .then(|| "a whole number and a unit are needed: kbit, Mbit or Gbit".to_owned());
+    Err(value
+        .problem(format!(
+            "{} to {}, written such as 500kbit, 100Mbit or 1Gbit",
+            Rate(*range.start()),
+            Rate(*range.end())
+        ))
+        .hint(hint)
+        .into())
 }
 
 /// What an interface's name may be.

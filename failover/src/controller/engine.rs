@@ -19,6 +19,7 @@ mod pacing;
 mod policies;
 mod recording;
 mod situation;
+mod strategies;
 mod traffic;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -55,6 +56,7 @@ pub(super) use draining::Departure;
 pub use draining::{Change, DrainNotice};
 use gateway_macs::GatewayMacs;
 pub use metering::UsedUp;
+use strategies::Leaders;
 
 /// A moment on both clocks: the one that never jumps, for deciding, and the one people read.
 #[derive(Clone, Copy, Debug)]
@@ -82,6 +84,8 @@ pub struct Engine {
     pub(super) view: NetworkView,
     pub(super) uplinks: BTreeMap<UplinkId, Uplink>,
     pools: PerFamily<Pool>,
+    /// Who leads pools by latency, as last decided.
+    leaders: Leaders,
     pub(super) policy: Arc<Policy>,
     /// Sets of addresses that come from files.
     pub(super) files: LoadedSets,
@@ -132,6 +136,7 @@ impl Engine {
             view: NetworkView::default(),
             uplinks,
             pools: PerFamily::from_fn(|_| select(&[])),
+            leaders: Leaders::default(),
             owed: BTreeSet::new(),
             former: BTreeSet::new(),
             taken_out: BTreeMap::new(),
@@ -234,6 +239,7 @@ impl Engine {
                 self.tell(now);
             }
         }
+        self.stale |= round.is_settled() && self.has_other_leaders(id);
     }
 
     /// Trusts an uplink although it failed again and again, and forgets that it did. Returns the
@@ -281,8 +287,9 @@ impl Engine {
         self.end_drains_by_hand(now);
         self.stale = false;
         let mut forget = self.owed_anyway();
+        self.follow_leaders();
         for family in Family::ALL {
-            let pool = select(&self.candidates(family, None));
+            let pool = self.common_pool(family, &self.candidates(family, None));
             let before = std::mem::replace(self.pools.get_mut(family), pool).tier;
             let tier = self.pools.get(family).tier;
             self.settle_debts(family, before);
@@ -326,7 +333,7 @@ impl Engine {
                     timeout: uplink.config.probe.timeout,
                     required: uplink.config.probe.required,
                     down_after: uplink.config.probe.down_after,
-                    rest: Self::rest(uplink, family, interval),
+                    rest: self.rest(uplink, family, interval),
                 };
                 plans.insert((id, family), plan);
             }

@@ -16,7 +16,7 @@ pub(in crate::controller) struct Bench {
     pub(in crate::controller) engine: Engine,
     pub(in crate::controller) view: NetworkView,
     start: Instant,
-    sequence: u64,
+    pub(in crate::controller) sequence: u64,
 }
 
 pub(in crate::controller) const YAML: &str = "

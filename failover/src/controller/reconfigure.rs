@@ -105,6 +105,7 @@ impl Engine {
         self.uplinks = uplinks;
         self.config = config;
         self.renew_policy();
+        self.forget_loads();
         self.stale = true;
         self.network(self.view.clone(), now);
         self.spread_budgets(now);

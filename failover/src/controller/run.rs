@@ -19,6 +19,7 @@
 mod answering;
 mod by_hand;
 mod carrying_out;
+mod loads;
 mod metered;
 mod noting;
 mod traces;
@@ -99,6 +100,8 @@ pub struct Daemon<K, S> {
     /// What was last decided to be forgotten, and is not yet.
     forget: BTreeSet<Forget>,
     suspect: bool,
+    /// The last reading of how much uplinks carry failed, and that was told.
+    loads_unread: bool,
     pub(super) problem: Option<String>,
     retry_after: Duration,
     /// Flows that are to be forgotten a second time.
@@ -141,6 +144,7 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
             wanted: Wanted::default(),
             forget: BTreeSet::new(),
             suspect: true,
+            loads_unread: false,
             problem: None,
             retry_after: RETRY.0,
             again: BTreeSet::new(),
@@ -417,6 +421,7 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
         }
         due(&mut self.timers.retry, now);
         self.read_meters(now);
+        self.read_loads(now).await;
     }
 
     /// Decides, if anything changed, and carries out. A new decision waits for nothing: what fails on
@@ -433,6 +438,7 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
             }
             look => self.timers.look = self.timers.look.into_iter().chain(look).min(),
         }
+        self.time_loads(now);
         let stale = self.engine.is_stale();
         let news = stale && self.decide();
         if stale {

@@ -13,6 +13,8 @@ pub(super) struct Timers {
     pub(super) retry: Option<Instant>,
     /// To forget flows once more.
     pub(super) second_deletion: Option<Instant>,
+    /// To read how much uplinks carry.
+    pub(super) loads: Option<Instant>,
     /// To look at everything.
     pub(super) audit: Instant,
     /// To read what probes take.
@@ -27,6 +29,7 @@ impl Timers {
             inspect_firewall: None,
             retry: None,
             second_deletion: None,
+            loads: None,
             audit,
             meters,
         }
@@ -39,6 +42,7 @@ impl Timers {
             self.inspect_firewall,
             self.retry,
             self.second_deletion,
+            self.loads,
         ]
         .into_iter()
         .flatten()

@@ -53,6 +53,8 @@ pub(super) fn document(
                     .links
                     .get(&uplink.config.interface)
                     .map_or_else(Traffic::default, |link| link.traffic);
+                let measured = uplink.load.is_measured();
+                let rates = uplink.load.rates();
                 UplinkStatus {
                     name: uplink.name.clone(),
                     id,
@@ -72,6 +74,10 @@ pub(super) fn document(
                     flows: None,
                     probe_bytes_today: None,
                     probe_budget_bytes: uplink.config.probe_budget(),
+                    capacity: uplink.config.capacity.filter(|_| measured),
+                    rx_bits_per_s: rates.map(|rates| rates.down.0),
+                    tx_bits_per_s: rates.map(|rates| rates.up.0),
+                    full: measured.then(|| uplink.load.is_full_by_any()),
                     rx_bytes: traffic.rx_bytes,
                     tx_bytes: traffic.tx_bytes,
                     rx_packets: traffic.rx_packets,

@@ -10,6 +10,7 @@ use crate::controller::family_state::{FamilyState, PathNews};
 use crate::discover::Gateways;
 use crate::family::{Family, PerFamily};
 use crate::health::Health;
+use crate::load::Load;
 use crate::meter::{Meter, Spread};
 use crate::network::NetworkView;
 use crate::status::State;
@@ -48,6 +49,8 @@ pub(super) struct Uplink {
     pub(super) meter: Meter,
     /// Until when what is left of their budget is spread, and on what; `None` where there is none.
     pub(super) spread: Option<Spread>,
+    /// How much it carries, where a strategy wants to know.
+    pub(super) load: Load,
     /// Which families were alive at the last decision.
     alive: PerFamily<bool>,
 }
@@ -91,6 +94,7 @@ impl Uplink {
             since: now.wall,
             meter: Meter::default(),
             spread: None,
+            load: Load::default(),
             families,
         }
     }

@@ -155,6 +155,8 @@ pub struct ChosenPool {
     pub tier: String,
     /// The priority of its members; null for a rule's.
     pub priority: Option<u32>,
+    /// By what its members were chosen: `weight`, `least_latency` or, with its share, `overflow 80%`.
+    pub strategy: String,
     /// Its members with their weights.
     pub members: BTreeMap<UplinkName, u16>,
     /// What goes together: `flow`, `pair` or `source`.

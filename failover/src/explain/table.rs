@@ -106,8 +106,9 @@ pub fn table(explanation: &Explanation) -> String {
         (false, None) => "of all flows".to_owned(),
     };
     line(format!(
-        "  pool        {of}, {}: {{{}}}, by {}",
+        "  pool        {of}, {}, by {}: {{{}}}, by {}",
         pool.tier.replace('_', " "),
+        pool.strategy.replace('_', " "),
         members.join(", "),
         pool.affinity
     ));

@@ -19,7 +19,7 @@ mod sets;
 pub use addresses::{AddressRange, AddressSet, InvalidAddresses, prefixes_of};
 pub use keeping::Keeping;
 pub use matching::{Facts, first_match};
-pub use pools::{Destination, Offered, Policy, RulePool, select_via};
+pub use pools::{Destination, Offered, Policy, RulePool, choose_via, select_via, select_via_by};
 pub use ports::{PortRange, PortSet};
 pub use rule::{Dscp, Group, InvalidDscp, MarkMatch, Matching, Otherwise, Rule, Via};
 pub use set_file::SetFileError;

@@ -12,7 +12,7 @@ use super::rule::{Group, Otherwise, Rule, Via};
 use super::sets::{SetSource, Sets};
 use crate::config::{Affinity, Config};
 use crate::family::{Family, PerFamily};
-use crate::select::{Candidate, Pool, Standing, select};
+use crate::select::{Candidate, Chosen, Measures, Pool, Standing, choose, select_by};
 use crate::uplink::{UplinkId, UplinkName};
 
 /// The rules, and the pool of each.
@@ -114,11 +114,47 @@ pub struct Offered {
     pub standing: Standing,
 }
 
-/// Chooses who the flows of a way of naming uplinks go to, in one family. `None` when none of them is
-/// usable: dead uplinks are never tried for a rule.
+/// Chooses who the flows of a way of naming uplinks go to, in one family, where nothing is measured.
+/// `None` when none of them is usable: dead uplinks are never tried for a rule.
 #[must_use]
 pub fn select_via(via: &Via, uplinks: &impl Fn(&UplinkName) -> Option<Offered>) -> Option<Pool> {
-    let candidates: Vec<Candidate> = (0_u32..)
+    select_via_by(via, uplinks, &Measures::NONE)
+}
+
+/// The same by what is measured; the strategy is the rule's own.
+#[must_use]
+pub fn select_via_by(
+    via: &Via,
+    uplinks: &impl Fn(&UplinkName) -> Option<Offered>,
+    measures: &Measures<'_>,
+) -> Option<Pool> {
+    let strategy = |_| via.strategy;
+    let measures = Measures {
+        strategy: &strategy,
+        ..*measures
+    };
+    let pool = select_by(&candidates(via, uplinks), &measures);
+    pool.tier.is_usable().then_some(pool)
+}
+
+/// Who [`select_via_by`] chooses, without the pool.
+#[must_use]
+pub fn choose_via(
+    via: &Via,
+    uplinks: &impl Fn(&UplinkName) -> Option<Offered>,
+    measures: &Measures<'_>,
+) -> Chosen {
+    let strategy = |_| via.strategy;
+    let measures = Measures {
+        strategy: &strategy,
+        ..*measures
+    };
+    choose(&candidates(via, uplinks), &measures)
+}
+
+/// The groups as priorities.
+fn candidates(via: &Via, uplinks: &impl Fn(&UplinkName) -> Option<Offered>) -> Vec<Candidate> {
+    (0_u32..)
         .zip(&via.groups)
         .flat_map(|(priority, Group(members))| {
             members.iter().filter_map(move |(name, weight)| {
@@ -132,9 +168,7 @@ pub fn select_via(via: &Via, uplinks: &impl Fn(&UplinkName) -> Option<Offered>) 
                 })
             })
         })
-        .collect();
-    let pool = select(&candidates);
-    pool.tier.is_usable().then_some(pool)
+        .collect()
 }
 
 /// Where a rule's flows go in a family.
@@ -164,6 +198,7 @@ impl RulePool {
 mod tests {
     use super::*;
     use crate::health::Health;
+    use crate::select::Strategy;
 
     fn via(groups: &[&[(&str, u16)]]) -> Via {
         let group = |members: &&[(&str, u16)]| {
@@ -175,6 +210,7 @@ mod tests {
         Via {
             groups: groups.iter().map(group).collect(),
             affinity: None,
+            strategy: Strategy::Weight,
         }
     }
 

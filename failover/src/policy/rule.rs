@@ -14,6 +14,7 @@ use crate::config::Affinity;
 use crate::flows::Protocol;
 use crate::interface::InterfaceName;
 use crate::network::MacAddress;
+use crate::select::Strategy;
 use crate::uplink::UplinkName;
 
 /// One rule. The first that a new flow's first packet matches decides.
@@ -180,6 +181,8 @@ pub struct Via {
     pub groups: Vec<Group>,
     /// What makes flows go together; `None`: as all do.
     pub affinity: Option<Affinity>,
+    /// By what new flows are given to the uplinks of a group.
+    pub strategy: Strategy,
 }
 
 /// Uplinks that share flows by weight.
@@ -256,6 +259,7 @@ mod tests {
                 Group(vec![(name("dsl"), 3), (name("lte"), 1)]),
             ],
             affinity: None,
+            strategy: Strategy::Weight,
         };
         assert_eq!(via.to_string(), "[fiber, {dsl: 3, lte: 1}]");
     }

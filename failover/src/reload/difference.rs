@@ -113,6 +113,7 @@ fn uplink_changes(
         priority,
         new_flows,
         metered,
+        capacity,
         nat,
         description,
         probe,
@@ -133,6 +134,9 @@ fn uplink_changes(
     keys.compare("priority", &before.priority, priority);
     keys.compare("new_flows", &before.new_flows, new_flows);
     keys.compare("metered", &before.metered, metered);
+    keys.compare_by("capacity", &before.capacity, capacity, |capacity| {
+        capacity.map_or_else(|| "none".to_owned(), |capacity| capacity.to_string())
+    });
     keys.compare("nat", &before.nat, nat);
     keys.compare_by(
         "description",
@@ -238,6 +242,7 @@ fn settings(old: &Config, new: &Config) -> impl Iterator<Item = Change> {
         sets,
         rules: _,
         mode,
+        strategies,
         affinity,
         mss,
         flow_capacity,
@@ -256,6 +261,7 @@ fn settings(old: &Config, new: &Config) -> impl Iterator<Item = Change> {
         });
     }
     keys.compare("mode", &old.mode, mode);
+    keys.compare("strategy", &old.strategies, strategies);
     keys.compare("flows.affinity", &old.affinity, affinity);
     keys.compare("flows.mss", &old.mss, mss);
     keys.compare("flows.capacity", &old.flow_capacity, flow_capacity);

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::by_hand::ByHand;
 use crate::interface::InterfaceName;
+use crate::load::Capacity;
 use crate::network::Traffic;
 use crate::policy::SetName;
 use crate::uplink::{UplinkId, UplinkName};
@@ -114,6 +115,21 @@ pub struct UplinkStatus {
     /// What they may take in a day, in bytes; null where it is not limited.
     #[serde(default)]
     pub probe_budget_bytes: Option<u64>,
+    /// What it can carry, in bits per second; null where the configuration does not say, and where no
+    /// strategy wants to know.
+    #[serde(default)]
+    pub capacity: Option<Capacity>,
+    /// What its interface receives, in bits per second over the last seconds; null where that is not
+    /// measured, which it is where a strategy goes by it.
+    #[serde(default)]
+    pub rx_bits_per_s: Option<u64>,
+    /// What its interface sends; as `rx_bits_per_s`.
+    #[serde(default)]
+    pub tx_bits_per_s: Option<u64>,
+    /// Whether it is full by a strategy, so that new flows go elsewhere; null where no strategy goes by
+    /// it.
+    #[serde(default)]
+    pub full: Option<bool>,
     /// Bytes received by its interface.
     pub rx_bytes: u64,
     /// Bytes sent by its interface.

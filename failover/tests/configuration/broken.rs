@@ -45,21 +45,21 @@ pub(crate) const TABLE: &[Row] = &[
         "empty-file",
         "",
         &[
-            "1:1: found nothing, allowed: a map with the keys uplinks, downlinks, sets, rules, mode, nat, probe, flows, marks, tables, rule_priority, control, state_dir, bpffs",
+            "1:1: found nothing, allowed: a map with the keys uplinks, downlinks, sets, rules, strategy, mode, nat, probe, flows, marks, tables, rule_priority, control, state_dir, bpffs",
         ],
     ),
     row(
         "only-comments",
         "# uplinks:\n",
         &[
-            "2:1: found nothing, allowed: a map with the keys uplinks, downlinks, sets, rules, mode, nat, probe, flows, marks, tables, rule_priority, control, state_dir, bpffs",
+            "2:1: found nothing, allowed: a map with the keys uplinks, downlinks, sets, rules, strategy, mode, nat, probe, flows, marks, tables, rule_priority, control, state_dir, bpffs",
         ],
     ),
     row(
         "a-word",
         "uplinks\n",
         &[
-            "1:1: found `uplinks`, allowed: a map with the keys uplinks, downlinks, sets, rules, mode, nat, probe, flows, marks, tables, rule_priority, control, state_dir, bpffs",
+            "1:1: found `uplinks`, allowed: a map with the keys uplinks, downlinks, sets, rules, strategy, mode, nat, probe, flows, marks, tables, rule_priority, control, state_dir, bpffs",
         ],
     ),
     row(
@@ -94,28 +94,28 @@ pub(crate) const TABLE: &[Row] = &[
         "uplink-of-nothing",
         "uplinks:\n  fiber:\n",
         &[
-            "2:8: key `uplinks.fiber`: found nothing, allowed: a map with the keys interface, id, gateway, gateway6, source, source6, prefixes6, weight, priority, new_flows, metered, nat, description, probe, flows",
+            "2:8: key `uplinks.fiber`: found nothing, allowed: a map with the keys interface, id, gateway, gateway6, source, source6, prefixes6, weight, priority, new_flows, metered, capacity, nat, description, probe, flows",
         ],
     ),
     row(
         "uplink-as-a-word",
         "uplinks:\n  fiber: eth1\n",
         &[
-            "2:10: key `uplinks.fiber`: found `eth1`, allowed: a map with the keys interface, id, gateway, gateway6, source, source6, prefixes6, weight, priority, new_flows, metered, nat, description, probe, flows",
+            "2:10: key `uplinks.fiber`: found `eth1`, allowed: a map with the keys interface, id, gateway, gateway6, source, source6, prefixes6, weight, priority, new_flows, metered, capacity, nat, description, probe, flows",
         ],
     ),
     row(
         "unknown-key-at-the-top",
         "uplinks:\n  fiber: {interface: eth1}\ndownlink: [eth0]\n",
         &[
-            "3:1: key `downlink`: found an unknown key, allowed: the keys uplinks, downlinks, sets, rules, mode, nat, probe, flows, marks, tables, rule_priority, control, state_dir, bpffs; did you mean `downlinks`?",
+            "3:1: key `downlink`: found an unknown key, allowed: the keys uplinks, downlinks, sets, rules, strategy, mode, nat, probe, flows, marks, tables, rule_priority, control, state_dir, bpffs; did you mean `downlinks`?",
         ],
     ),
     row(
         "unknown-key-of-an-uplink",
         "uplinks:\n  fiber:\n    interface: eth1\n    wieght: 3\n",
         &[
-            "4:5: key `uplinks.fiber.wieght`: found an unknown key, allowed: the keys interface, id, gateway, gateway6, source, source6, prefixes6, weight, priority, new_flows, metered, nat, description, probe, flows; did you mean `weight`?",
+            "4:5: key `uplinks.fiber.wieght`: found an unknown key, allowed: the keys interface, id, gateway, gateway6, source, source6, prefixes6, weight, priority, new_flows, metered, capacity, nat, description, probe, flows; did you mean `weight`?",
         ],
     ),
     row(
@@ -133,10 +133,64 @@ pub(crate) const TABLE: &[Row] = &[
         ],
     ),
     row(
-        "keys-of-other-versions",
-        "uplinks:\n  fiber: {interface: eth1}\nrules:\n  - {via: [fiber], strategy: overflow}\n",
+        "strategies-that-are-none",
+        "uplinks:\n  fiber: {interface: eth1}\n  lte: {interface: wwan0, capacity: 20Mbit, priority: 2}\nstrategy: least-latency\nrules:\n  - {via: [lte], strategy: fastest}\n",
         &[
-            "4:20: key `rules[0].strategy`: found a key that is not supported by this version, allowed: the keys name, match, via, affinity, otherwise",
+            "6:26: key `rules[0].strategy`: found `fastest`, allowed: weight, least_latency, overflow or a map such as {overflow: 80%}",
+            "4:11: key `strategy`: found `least-latency`, allowed: weight, least_latency, overflow, {overflow: 80%}, or a map of these by priority, such as {1: least_latency, 2: weight}; did you mean `least_latency`?",
+        ],
+    ),
+    row(
+        "shares-of-strategies",
+        "uplinks:\n  fiber: {interface: eth1}\n  lte: {interface: wwan0, capacity: 20Mbit, priority: 2}\nstrategy: {overflow: 10%}\nrules:\n  - {via: [lte], strategy: {overflow: 80}}\n",
+        &[
+            "4:22: key `strategy.overflow`: found `10%`, allowed: 20% to 100%",
+            "6:37: key `rules[0].strategy.overflow`: found `80`, allowed: 0% to 100%, written such as 25% or 2.5%; a share is written with its sign: 25%",
+        ],
+    ),
+    row(
+        "overflow-without-capacity",
+        "uplinks:\n  fiber: {interface: eth1}\n  lte: {interface: wwan0, capacity: 20Mbit, priority: 2}\nstrategy: {1: overflow, 2: overflow}\nrules:\n  - {via: [fiber], strategy: overflow}\n  - {via: [fiber, lte], strategy: overflow}\n",
+        &[
+            "6:28: key `rules[0].strategy`: found `overflow`, allowed: weight or least_latency, or a `capacity` of at least one of its uplinks: without one an uplink is never full",
+            "4:15: key `strategy.1`: found `overflow`, allowed: weight or least_latency, or a `capacity` of at least one of its uplinks: without one an uplink is never full",
+        ],
+    ),
+    row(
+        "overflow-of-all-without-capacity",
+        "uplinks:\n  fiber: {interface: eth1}\nstrategy: {overflow: 80%}\n",
+        &[
+            "3:11: key `strategy`: found a map, allowed: weight or least_latency, or a `capacity` of at least one of its uplinks: without one an uplink is never full",
+        ],
+    ),
+    row(
+        "priorities-of-strategies",
+        "uplinks:\n  fiber: {interface: eth1}\n  lte: {interface: wwan0, capacity: 20Mbit, priority: 2}\nstrategy: {1: weight, 3: weight, all: weight}\n",
+        &["4:34: key `strategy.all`: found `all`, allowed: a priority, 1 to 65535"],
+    ),
+    row(
+        "priorities-that-no-uplink-has",
+        "uplinks:\n  fiber: {interface: eth1}\n  lte: {interface: wwan0, capacity: 20Mbit, priority: 2}\nstrategy: {1: weight, 3: weight}\n",
+        &[
+            "4:26: key `strategy.3`: found a strategy of a priority that no uplink has, allowed: the priorities of uplinks: 1, 2",
+        ],
+    ),
+    row(
+        "capacities",
+        "uplinks:\n  a: {interface: eth1, capacity: 100}\n  b: {interface: eth2, capacity: 20mbit}\n  c: {interface: eth3, capacity: 1kbit}\n  d: {interface: eth4, capacity: {down: 5Mbit}}\n",
+        &[
+            "2:34: key `uplinks.a.capacity`: found `100`, allowed: 8kbit to 1000Gbit, written such as 500kbit, 100Mbit or 1Gbit; a whole number and a unit are needed: kbit, Mbit or Gbit",
+            "3:34: key `uplinks.b.capacity`: found `20mbit`, allowed: 8kbit to 1000Gbit, written such as 500kbit, 100Mbit or 1Gbit; a whole number and a unit are needed: kbit, Mbit or Gbit",
+            "4:34: key `uplinks.c.capacity`: found `1kbit`, allowed: 8kbit to 1000Gbit, written such as 500kbit, 100Mbit or 1Gbit",
+            "5:34: key `uplinks.d.capacity.up`: found nothing, allowed: a rate, such as 100Mbit",
+        ],
+    ),
+    row(
+        "capacities-on-interfaces-that-others-use",
+        "uplinks:\n  a: {interface: eth1, gateway: 192.0.2.1, capacity: 5Mbit}\n  b: {interface: eth1, gateway: 192.0.2.2}\n  c: {interface: lan0, capacity: 5Mbit}\ndownlinks: [lan0]\n",
+        &[
+            "2:54: key `uplinks.a.capacity`: found a capacity on `eth1`, the interface of `b` too, allowed: none there: the counters of such an interface do not tell how much the uplink carries",
+            "4:34: key `uplinks.c.capacity`: found a capacity on `lan0`, which is a downlink too, allowed: none there: the counters of such an interface do not tell how much the uplink carries",
         ],
     ),
     row(
@@ -179,7 +233,7 @@ pub(crate) const TABLE: &[Row] = &[
         "rule-with-unknown-key",
         "uplinks:\n  fiber: {interface: eth1}\n  lte: {interface: wwan0}\ndownlinks: [lan0]\nrules:\n  - {vai: [fiber], via: [fiber], match: {port: 25}}\n",
         &[
-            "6:6: key `rules[0].vai`: found an unknown key, allowed: the keys name, match, via, affinity, otherwise; did you mean `via`?",
+            "6:6: key `rules[0].vai`: found an unknown key, allowed: the keys name, match, via, strategy, affinity, otherwise; did you mean `via`?",
             "6:42: key `rules[0].match.port`: found an unknown key, allowed: the keys interface, source, destination, protocol, ports, source_ports, dscp, mark, mac; did you mean `ports`?",
         ],
     ),

@@ -8,7 +8,9 @@ use failover::config::{
     Affinity, Band, Budget, Config, ModeSetting, Mss, Nat, OnDown, OnUp, Passive, Percent,
     ProbeConfig, QualityLimits, Target, UplinkConfig, parse,
 };
+use failover::load::{Capacity, Rate};
 use failover::mark::MarkMask;
+use failover::select::{Strategies, Strategy};
 use failover::uplink::UplinkId;
 
 fn config(text: &str) -> Config {
@@ -58,6 +60,7 @@ fn default_uplink(interface: &str) -> UplinkConfig {
         priority: 1,
         new_flows: true,
         metered: false,
+        capacity: None,
         nat: Nat::Masquerade,
         description: None,
         probe: default_probe(),
@@ -85,6 +88,7 @@ fn the_smallest_useful_file_has_every_default() {
         sets: BTreeMap::new(),
         rules: Vec::new(),
         mode: ModeSetting::Auto,
+        strategies: Strategies::default(),
         affinity: Affinity::Flow,
         mss: Mss::Auto,
         flow_capacity: 262_144,
@@ -208,6 +212,7 @@ bpffs: /sys/fs/bpf/f
         sets: BTreeMap::new(),
         rules: Vec::new(),
         mode: ModeSetting::Classic,
+        strategies: Strategies::default(),
         affinity: Affinity::Pair,
         mss: Mss::Off,
         flow_capacity: 1024,
@@ -435,4 +440,48 @@ fn targets_mean_the_same_however_they_are_written() {
         ]
     );
     assert_eq!(targets(&shown), read);
+}
+
+#[test]
+fn strategies_are_given_for_all_by_priority_and_for_rules() {
+    let uplinks = "uplinks:\n  a: {interface: eth1, capacity: {down: 100Mbit, up: 500kbit}}\n  \
+         b: {interface: eth2, priority: 2, capacity: 1Gbit}\n";
+    let parsed = config(uplinks);
+    assert_eq!(parsed.strategies, Strategies::default());
+    assert_eq!(parsed.strategies.of(7), Strategy::Weight);
+    let capacity = |name: &str| {
+        let uplink = &parsed.uplinks[&name.parse().unwrap()];
+        uplink.capacity.unwrap()
+    };
+    let of = |down, up| Capacity {
+        down: Rate(down),
+        up: Rate(up),
+    };
+    assert_eq!(capacity("a"), of(100_000_000, 500_000));
+    assert_eq!(capacity("b"), of(1_000_000_000, 1_000_000_000));
+    assert_eq!(capacity("a").to_string(), "{down: 100Mbit, up: 500kbit}");
+
+    let share = |tenths| Strategy::Overflow(Percent::from_tenths(tenths).unwrap());
+    for (written, meant) in [
+        ("weight", Strategy::Weight),
+        ("least_latency", Strategy::LeastLatency),
+        ("overflow", share(900)),
+        ("{overflow: 62.5%}", share(625)),
+    ] {
+        let parsed = config(&format!(
+            "{uplinks}strategy: {written}\nrules:\n  - {{via: [a, b], strategy: {written}}}\n"
+        ));
+        assert_eq!(parsed.strategies, meant.into());
+        assert_eq!(parsed.rules[0].via.strategy, meant);
+    }
+    let parsed = config(&format!(
+        "{uplinks}strategy: {{1: overflow, 2: least_latency}}\nrules: [{{via: a}}]\n"
+    ));
+    assert_eq!(parsed.strategies.of(1), share(900));
+    assert_eq!(parsed.strategies.of(2), Strategy::LeastLatency);
+    assert_eq!(parsed.rules[0].via.strategy, Strategy::Weight);
+    assert_eq!(
+        parsed.strategies.to_string(),
+        "{1: {overflow: 90%}, 2: least_latency}"
+    );
 }

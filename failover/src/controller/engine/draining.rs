@@ -19,6 +19,8 @@ use crate::uplink::{UplinkId, UplinkName};
 enum Rank {
     /// New flows come to it.
     Chosen,
+    /// New flows come to it as long as better ones are full.
+    Relieving,
     /// It works, and none comes to it, because a better one is up.
     Outranked,
     /// Neither.
@@ -94,6 +96,9 @@ impl Departure {
         let (stage, change) = match (rank, self.stage, on_up) {
             (Rank::Chosen, Stage::Draining(_), _) => (Stage::Used, Some(Change::CalledOff)),
             (Rank::Chosen, _, _) => (Stage::Used, None),
+            // What it takes over stays with it when the better ones are full no more.
+            (Rank::Relieving, Stage::Draining(_), _) => (Stage::Settled, Some(Change::CalledOff)),
+            (Rank::Relieving, _, _) => (Stage::Settled, None),
             (Rank::Outranked, Stage::Used, OnUp::Stay) => (Stage::Settled, None),
             (Rank::Outranked, Stage::Draining(_), OnUp::Stay) => {
                 (Stage::Settled, Some(Change::CalledOff))
@@ -179,10 +184,16 @@ impl Engine {
         let members = pool.members.keys().filter_map(|id| self.uplinks.get(id));
         let best = members.map(|uplink| uplink.config.priority).min();
         let best = best.filter(|_| pool.tier == Tier::Up);
+        let unless_full = self.best_priority_up(family);
         for (id, uplink) in &mut self.uplinks {
             let works = uplink.config.new_flows && uplink.families.get(family).is_alive();
+            let relieves = unless_full.is_some_and(|better| better < uplink.config.priority);
             let rank = if pool.members.contains_key(id) {
-                Rank::Chosen
+                if relieves {
+                    Rank::Relieving
+                } else {
+                    Rank::Chosen
+                }
             } else if works && best.is_some_and(|best| best < uplink.config.priority) {
                 Rank::Outranked
             } else {

@@ -8,7 +8,7 @@ use crate::explain::{Choice, ChosenPool, Fate, MatchedRule};
 use crate::family::Family;
 use crate::health::Health;
 use crate::policy::{Destination, Facts, Otherwise, RulePool, first_match};
-use crate::select::{Pool, Standing, Tier, select};
+use crate::select::{Pool, Standing, Strategy, Tier};
 use crate::uplink::{UplinkId, UplinkName};
 
 /// The slot of a flow, by what goes together; `None` where it cannot be told.
@@ -29,7 +29,7 @@ impl Engine {
             let via = self.policy.vias.get(*self.policy.pool_of.get(position)?)?;
             Some((position, rule, self.rule_pool(via, without)))
         });
-        let common = || select(&self.candidates(family, without));
+        let common = || self.common_pool(family, &self.candidates(family, without));
         let destination = matched
             .as_ref()
             .map_or(Destination::Common, |(_, rule, pool)| {
@@ -51,6 +51,7 @@ impl Engine {
                     of_rule: true,
                     tier: tier(Tier::Nothing).to_owned(),
                     priority: None,
+                    strategy: Strategy::Weight.told(),
                     members: BTreeMap::new(),
                     affinity: self.config.affinity.to_string(),
                 };
@@ -108,6 +109,7 @@ impl Engine {
             of_rule,
             tier: tier(pool.tier).to_owned(),
             priority: priority.filter(|_| !of_rule && pool.tier != Tier::LastResort),
+            strategy: pool.strategy.told(),
             members: pool
                 .members
                 .iter()

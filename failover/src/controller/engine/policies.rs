@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Engine;
 use crate::family::{Family, PerFamily};
 use crate::policy::loading::LoadedSets;
-use crate::policy::{AddressSet, Offered, Policy, RulePool, SetName, Via, select_via};
+use crate::policy::{AddressSet, Offered, Policy, RulePool, SetName, Via, select_via_by};
 use crate::uplink::{UplinkId, UplinkName};
 
 impl Engine {
@@ -69,12 +69,15 @@ impl Engine {
         RulePool {
             affinity: via.affinity.unwrap_or(self.config.affinity),
             pools: PerFamily::from_fn(|family| {
-                select_via(via, &|name| self.offered(name, family, without))
+                let leader = self.leaders.of_rule(via, family);
+                self.measures(family, leader, |measures| {
+                    select_via_by(via, &|name| self.offered(name, family, without), measures)
+                })
             }),
         }
     }
 
-    fn offered(
+    pub(super) fn offered(
         &self,
         name: &UplinkName,
         family: Family,

@@ -30,12 +30,18 @@ impl Engine {
     }
 
     /// The longest time from one round to the next while users are answered. Nothing is left out
-    /// where answers are missed, or are measured by the user's limits.
-    pub(super) fn rest(uplink: &Uplink, family: Family, interval: Duration) -> Option<Duration> {
+    /// where answers are missed, or are measured by the user's limits or for a strategy.
+    pub(super) fn rest(
+        &self,
+        uplink: &Uplink,
+        family: Family,
+        interval: Duration,
+    ) -> Option<Duration> {
         let probe = &uplink.config.probe;
         let state = uplink.families.get(family);
         let may = probe.passive == Passive::Auto
             && !probe.quality.has_limits()
+            && !self.wants_latency(uplink)
             && state.health() == Health::Up
             && !state.is_in_question()
             && probe.interval > SHORT;

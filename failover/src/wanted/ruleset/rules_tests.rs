@@ -7,7 +7,8 @@ use crate::config::Affinity;
 use crate::family::PerFamily;
 use crate::health::Health;
 use crate::policy::{AddressRange, Dscp, Group, Offered, PortRange, RulePool, Via, select_via};
-use crate::select::Standing;
+use crate::select::{Standing, Strategy};
+
 use crate::uplink::{UplinkId, UplinkName};
 use crate::wanted::ruleset::ruleset;
 use crate::wanted::{PickedBy, Situation, fixture};
@@ -37,6 +38,7 @@ fn rule(matching: Matching, uplinks: &[&str], otherwise: Otherwise) -> Rule {
         via: Via {
             groups: groups.collect(),
             affinity: None,
+            strategy: Strategy::Weight,
         },
         otherwise,
     }
