@@ -100,11 +100,10 @@ fn one(value: &Value<'_>, allowed: &str) -> Read<Strategy> {
 }
 
 fn share(value: &Value<'_>) -> Read<Percent> {
-    let share = percent(value)?;
-    if share.tenths() < LEAST_SHARE {
-        return Err(value.problem("20% to 100%").into());
-    }
-    Ok(share)
+    percent(value)
+        .ok()
+        .filter(|share| share.tenths() >= LEAST_SHARE)
+        .ok_or_else(|| value.problem("20% to 100%, written such as 80%").into())
 }
 
 /// What the strategies are, once it is known that they can be.

@@ -26,7 +26,9 @@ impl Keeping {
     pub fn new(policy: &Arc<Policy>, pools: &[RulePool], uplink: UplinkId, family: Family) -> Self {
         let uses = pools.iter().map(|pool| {
             let members = pool.pools.get(family).as_ref();
-            members.is_some_and(|pool| pool.members.contains_key(&uplink))
+            members.is_some_and(|pool| {
+                pool.members.contains_key(&uplink) || pool.resting.contains(&uplink)
+            })
         });
         Self {
             policy: Arc::clone(policy),

@@ -68,6 +68,8 @@ pub struct Pool {
     pub strategy: Strategy,
     /// Weight by member; empty when there is nothing.
     pub members: BTreeMap<UplinkId, u16>,
+    /// Uplinks that are as usable and get no new flows by the strategy; those that they have stay.
+    pub resting: BTreeSet<UplinkId>,
     /// Uplink by hash slot.
     pub table: SlotTable,
 }
@@ -122,6 +124,20 @@ impl Chosen {
     pub fn leader(&self) -> Option<UplinkId> {
         self.only
             .filter(|_| self.strategy == Strategy::LeastLatency)
+    }
+
+    /// Whether an uplink may have flows by the strategy, and gets no new ones now. What overflowed
+    /// may be in any priority.
+    fn rests(&self, candidate: &Candidate) -> bool {
+        let reached = match self.strategy {
+            Strategy::Weight | Strategy::LeastLatency => {
+                self.priority.is_some_and(|p| candidate.priority <= p)
+            }
+            Strategy::Overflow(_) => true,
+        };
+        self.only.is_some_and(|only| only != candidate.id)
+            && reached
+            && self.takes(candidate.standing)
     }
 
     const fn takes(&self, standing: Standing) -> bool {
@@ -221,6 +237,11 @@ pub fn select_by(candidates: &[Candidate], measures: &Measures<'_>) -> Pool {
             .iter()
             .filter(|m| m.usable)
             .map(|m| (m.id, m.weight))
+            .collect(),
+        resting: candidates
+            .iter()
+            .filter(|c| c.new_flows && chosen.rests(c))
+            .map(|c| c.id)
             .collect(),
         table: SlotTable::fill(&members),
     }

@@ -136,24 +136,24 @@ pub(crate) const TABLE: &[Row] = &[
         "strategies-that-are-none",
         "uplinks:\n  fiber: {interface: eth1}\n  lte: {interface: wwan0, capacity: 20Mbit, priority: 2}\nstrategy: least-latency\nrules:\n  - {via: [lte], strategy: fastest}\n",
         &[
-            "6:26: key `rules[0].strategy`: found `fastest`, allowed: weight, least_latency, overflow or a map such as {overflow: 80%}",
             "4:11: key `strategy`: found `least-latency`, allowed: weight, least_latency, overflow, {overflow: 80%}, or a map of these by priority, such as {1: least_latency, 2: weight}; did you mean `least_latency`?",
+            "6:28: key `rules[0].strategy`: found `fastest`, allowed: weight, least_latency, overflow or a map such as {overflow: 80%}",
         ],
     ),
     row(
         "shares-of-strategies",
         "uplinks:\n  fiber: {interface: eth1}\n  lte: {interface: wwan0, capacity: 20Mbit, priority: 2}\nstrategy: {overflow: 10%}\nrules:\n  - {via: [lte], strategy: {overflow: 80}}\n",
         &[
-            "4:22: key `strategy.overflow`: found `10%`, allowed: 20% to 100%",
-            "6:37: key `rules[0].strategy.overflow`: found `80`, allowed: 0% to 100%, written such as 25% or 2.5%; a share is written with its sign: 25%",
+            "4:22: key `strategy.overflow`: found `10%`, allowed: 20% to 100%, written such as 80%",
+            "6:39: key `rules[0].strategy.overflow`: found `80`, allowed: 20% to 100%, written such as 80%",
         ],
     ),
     row(
         "overflow-without-capacity",
         "uplinks:\n  fiber: {interface: eth1}\n  lte: {interface: wwan0, capacity: 20Mbit, priority: 2}\nstrategy: {1: overflow, 2: overflow}\nrules:\n  - {via: [fiber], strategy: overflow}\n  - {via: [fiber, lte], strategy: overflow}\n",
         &[
-            "6:28: key `rules[0].strategy`: found `overflow`, allowed: weight or least_latency, or a `capacity` of at least one of its uplinks: without one an uplink is never full",
             "4:15: key `strategy.1`: found `overflow`, allowed: weight or least_latency, or a `capacity` of at least one of its uplinks: without one an uplink is never full",
+            "6:30: key `rules[0].strategy`: found `overflow`, allowed: weight or least_latency, or a `capacity` of at least one of its uplinks: without one an uplink is never full",
         ],
     ),
     row(

@@ -72,6 +72,12 @@ pub struct UplinkStatus {
     /// What they may take in a day.
     #[serde(default)]
     pub probe_budget_bytes: Option<u64>,
+    /// What its interface receives, in bits per second; where a strategy goes by it.
+    #[serde(default)]
+    pub rx_bits_per_s: Option<u64>,
+    /// Whether it is full by a strategy; where one goes by it.
+    #[serde(default)]
+    pub full: Option<bool>,
     /// Bytes received.
     pub rx_bytes: u64,
     /// Bytes sent.

@@ -42,6 +42,7 @@ mod service;
 mod silence;
 mod spreading;
 mod stickiness;
+mod strategies;
 mod table;
 mod traffic;
 mod translation;

@@ -7,7 +7,7 @@ use crate::{
     affinity, beginning, bpftool, by_hand, calls, churn, coming_from, doubt, downlinks, families,
     flood, flow_table, ftp, inbound, last_resort, leases, links, loss, mail, metered, narrow,
     one_interface, own_traffic, priorities, reloading, resets, restarts, returning, silence,
-    spreading, stickiness, traffic, translation,
+    spreading, stickiness, strategies, traffic, translation,
 };
 
 #[rustfmt::skip]
@@ -21,6 +21,8 @@ pub(crate) fn table() -> Vec<Scenario> {
         each_family("weights_count_among_the_uplinks_that_are_left", spreading::survivors_by_weight),
         each_family("all_flows_of_a_client_go_together_if_wanted", affinity::source),
         each_family("all_flows_of_a_client_to_a_server_go_together_if_wanted", affinity::pair),
+        both_families("new_flows_follow_the_uplink_that_answers_soonest_and_near_equals_take_no_turns", strategies::least_latency),
+        both_families("what_the_first_uplink_cannot_carry_goes_by_the_next_and_no_flow_moves", strategies::overflow),
         each_family("clients_of_several_networks_use_all_uplinks", downlinks::all_clients),
         each_family("traffic_between_downlinks_is_never_steered", downlinks::between),
 
