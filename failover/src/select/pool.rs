@@ -141,13 +141,13 @@ impl Chosen {
     }
 
     const fn takes(&self, standing: Standing) -> bool {
-        match (self.tier, standing) {
+        matches!(
+            (self.tier, standing),
             (Tier::Up, Standing::Routed(Health::Up))
-            | (Tier::Degraded, Standing::Routed(Health::Degraded))
-            | (Tier::Unproven, Standing::Routed(Health::Unknown))
-            | (Tier::LastResort, Standing::Routed(_)) => true,
-            _ => false,
-        }
+                | (Tier::Degraded, Standing::Routed(Health::Degraded))
+                | (Tier::Unproven, Standing::Routed(Health::Unknown))
+                | (Tier::LastResort, Standing::Routed(_))
+        )
     }
 }
 
