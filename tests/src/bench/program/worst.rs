@@ -148,6 +148,7 @@ fn rule(number: usize, matching: Matching) -> Result<Rule, LabError> {
         via: Via {
             groups: vec![Group(vec![(uplink, 1)])],
             affinity: None,
+            strategy: failover::select::Strategy::Weight,
         },
         otherwise: Otherwise::Any,
     })
