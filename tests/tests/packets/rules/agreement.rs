@@ -126,7 +126,7 @@ fn agrees(gateway: &mut Gateway<'_>, case: Case, doors: &[Door]) -> Outcome {
             .ok_or("a packet by no downlink")?;
         let (found, key) = given(gateway, door, &facts, &mut chance)?;
         let rule = first_match(&policy.rules, &facts);
-        let of_rule = rule.map(|rule| &policy.rules[rule]);
+        let of_rule = rule.and_then(|rule| policy.rules.get(rule));
         assert_eq!(found, expected, "{facts:?}, {of_rule:?}, {key:?}");
         decided.insert(rule);
         match expected {
@@ -207,12 +207,13 @@ fn model(policy: &Policy, facts: &Facts) -> Result<Becomes, Failure> {
     let Some(rule) = first_match(&policy.rules, facts) else {
         return Ok(common);
     };
-    let pool = policy.pool_of[rule];
+    let decides = policy.iter().nth(rule);
+    let (rule, pool) = decides.ok_or("a rule that is not there")?;
     let family = match facts.source {
         IpAddr::V4(_) => Family::Ipv4,
         IpAddr::V6(_) => Family::Ipv6,
     };
-    Ok(match policy.rules[rule].otherwise {
+    Ok(match rule.otherwise {
         _ if is_usable(pool, family) => Becomes::Given(uplink_of(pool)?, Reason::Rule),
         Otherwise::Any => common,
         Otherwise::Drop => Becomes::Denied,

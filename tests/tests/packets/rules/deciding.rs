@@ -59,15 +59,18 @@ fn first(gateway: &mut Gateway<'_>) -> Outcome {
          - {name: all mail, match: {ports: [25, 587]}, via: [one]}",
     )?;
     let ends = gateway.ends();
-    for (message, uplink, reason) in [
-        (Message::tcp(MAIL.0, 25, SYN), 3, Reason::Rule),
-        (Message::udp(MAIL.0, 25), 3, Reason::Rule),
-        (Message::tcp(MAIL.0, 587, SYN), 2, Reason::Rule),
-        (Message::udp(MAIL.0, 587), 1, Reason::Rule),
-        (Message::udp(MAIL.0, 53), 1, Reason::Hash),
+    for (protocol, to, uplink, reason) in [
+        (TCP, 25, 3, Reason::Rule),
+        (UDP, 25, 3, Reason::Rule),
+        (TCP, 587, 2, Reason::Rule),
+        (UDP, 587, 1, Reason::Rule),
+        (UDP, 53, 1, Reason::Hash),
     ] {
-        let to = u16::from_be_bytes([message.bytes[2], message.bytes[3]]);
-        let key = ends.key(message.protocol, MAIL.0, to);
+        let message = match protocol {
+            TCP => Message::tcp(MAIL.0, to, SYN),
+            _ => Message::udp(MAIL.0, to),
+        };
+        let key = ends.key(protocol, MAIL.0, to);
         let packet = ends.out(message);
         let length = packet.frame(gateway.wiring.lan_mac).len();
         assert_eq!(gateway.lan_in(&packet)?, Mark::Ask(uplink), "{key:?}");
