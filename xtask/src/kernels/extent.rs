@@ -24,7 +24,7 @@ const TOO_FAST: [&str; 3] = [
 
 /// What the daemon does by routes, rules and nftables, which all these kernels have alike. Where each
 /// test runs once, it is left out.
-const ALIKE: [&str; 37] = [
+const ALIKE: [&str; 54] = [
     // Translation, and the router's own packets.
     "translat",
     "own_traffic",
@@ -69,7 +69,26 @@ const ALIKE: [&str; 37] = [
     "silent_targets_move",
     // Which rule decides: fewer rules do.
     "1000_random_rules",
-    "300_random_rules_decide_as_the_model_says_seed_3",
+    "300_random_rules",
+    "64_random_rules",
+    "no_packet_meets_a_mixture",
+    // Who new flows go to, which the daemon decides.
+    "weights_count_among",
+    "go_together_if_wanted",
+    "clients_of_several_networks",
+    "the_reserve_is_used",
+    "the_death_of_the_reserve",
+    "the_better_gateway_in_the_users",
+    "a_host_with_several_gateways",
+    "the_first_uplink_that_returns",
+    "the_last_uplink_that_dies",
+    "an_uplink_with_one_family",
+    "a_family_that_dies_alone",
+    "an_interface_that_comes_later",
+    "dead_from_the_beginning",
+    "forwarded_to_a_client",
+    // A table that is full is full in the packet tests.
+    "a_million_flows",
 ];
 
 /// How much of a test program runs.
