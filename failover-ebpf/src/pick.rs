@@ -7,8 +7,8 @@ use aya_ebpf::bindings::{
 };
 use aya_ebpf::helpers::generated::bpf_fib_lookup;
 use failover_common::lifetime::protocol::{TCP, UDP};
-use failover_common::selection::slot;
 use failover_common::rules::Otherwise;
+use failover_common::selection::slot;
 use failover_common::{Family, FlowKey, Reason, Role, Selection, SelectionKey};
 
 use crate::address::Address;

@@ -4,9 +4,7 @@ use aya_ebpf::btf_maps::lpm_trie::Key;
 use aya_ebpf::btf_maps::{Array, HashMap, LpmTrie};
 use aya_ebpf::macros::btf_map;
 use failover_common::lifetime::protocol::{DCCP, SCTP, TCP, UDP, UDPLITE};
-use failover_common::rules::{
-    Action, Bitmap, Condition, RuleSet, WORDS, action_index, kind,
-};
+use failover_common::rules::{Action, Bitmap, Condition, RuleSet, WORDS, action_index, kind};
 use failover_common::{Family, maps};
 
 use crate::headers::Tuple;
@@ -111,11 +109,7 @@ const fn first_u16(number: u16) -> [u64; 2] {
 /// The number of the first rule that a packet matches, or [`NONE`]. A function of its own, so that the
 /// programs hold it once, and so that known flows do not pay for its registers.
 #[inline(never)]
-fn find<const HEADER: usize>(
-    packet: &Packet<'_, HEADER>,
-    tuple: &Tuple,
-    set: &RuleSet,
-) -> u32 {
+fn find<const HEADER: usize>(packet: &Packet<'_, HEADER>, tuple: &Tuple, set: &RuleSet) -> u32 {
     match bits(packet, tuple, set) {
         Some(rule) => rule,
         None => NONE,

@@ -197,7 +197,8 @@ async fn beside_it() {
     let bytes: [u8; size_of::<Uplink>()] = bytes_of(&uplink).try_into().unwrap();
     uplinks.insert(9_u32.to_ne_bytes(), bytes, 0).unwrap();
     // Each processor has counted one entry and 256 refusals.
-    let one = "1 0 0 0 0 0 0 0 0 1 0 0 0 0 0 0 ".to_owned() + &"0 ".repeat(40);
+    let one =
+        "1 0 0 0 0 0 0 0 0 1 0 0 0 0 0 0 ".to_owned() + &"0 ".repeat(size_of::<Totals>() - 16);
     run(&format!(
         "bpftool map update pinned {}/totals key 0 0 0 0 value {one}",
         folder()

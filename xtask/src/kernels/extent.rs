@@ -24,7 +24,7 @@ const TOO_FAST: [&str; 3] = [
 
 /// What the daemon does by routes, rules and nftables, which all these kernels have alike. Where each
 /// test runs once, it is left out.
-const ALIKE: [&str; 54] = [
+const ALIKE: [&str; 60] = [
     // Translation, and the router's own packets.
     "translat",
     "own_traffic",
@@ -72,6 +72,12 @@ const ALIKE: [&str; 54] = [
     "300_random_rules",
     "64_random_rules",
     "no_packet_meets_a_mixture",
+    "rules_are_not_for_errors",
+    "a_reset_follows_rules",
+    "what_came_in_asks_no_rule",
+    "new_rules_move_no_known_flow",
+    "a_forgotten_flow_is_picked_by_rules",
+    "rules_are_for_what_leaves",
     // Who new flows go to, which the daemon decides.
     "weights_count_among",
     "go_together_if_wanted",
