@@ -77,6 +77,8 @@ const ON_DOWN: [(&str, OnDown); 2] = [("reset", OnDown::Reset), ("keep", OnDown:
 
 /// The default of `tables.base`.
 const BASE_TABLE: u32 = 300;
+/// For how many tables there is room behind those of uplinks; rules need no more.
+const WAY_TABLES: u32 = 0x1_0000;
 /// The default of `rule_priority`.
 const RULE_PRIORITY: u32 = 1000;
 /// The largest `rule_priority`: the preferences behind it that are ours, too, stay well before
@@ -258,11 +260,13 @@ fn mask(value: &Value<'_>) -> Read<MarkMask> {
 
 fn base_table(value: &Value<'_>) -> Read<u32> {
     // The tables base to base + 127 must be neither 0 (unspecified) nor 253 to 255 (default, main
-    // and local; RT_TABLE_* in the kernel's linux/rtnetlink.h).
+    // and local; RT_TABLE_* in the kernel's linux/rtnetlink.h). Those behind them, for the router's
+    // own traffic, step over these.
     let ids = u32::from(UplinkId::MAX);
+    let last = u32::MAX - ids - WAY_TABLES;
     let mut section = Section::open(value, &TABLE_KEYS)?;
     let base = section.read("base", |v| {
-        let base = integer(v, 1..=u32::MAX - ids).unwrap_or(0);
+        let base = integer(v, 1..=last).unwrap_or(0);
         if (1..=252 - ids).contains(&base) || base > 255 {
             Ok(base)
         } else {
@@ -271,7 +275,7 @@ fn base_table(value: &Value<'_>) -> Read<u32> {
                     "1 to {} or 256 to {}, so that the {} tables from there on are neither 0 nor \
                      253 to 255",
                     252 - ids,
-                    u32::MAX - ids,
+                    last,
                     ids + 1
                 ))
                 .into())

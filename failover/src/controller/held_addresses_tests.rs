@@ -83,10 +83,11 @@ fn an_address_that_comes_back_at_once_costs_no_flow() {
     assert_eq!(bench.members(Family::Ipv4), [2], "new flows go elsewhere");
     let kept = route(&without, 301).expect("open flows go on");
     assert_eq!(
-        kept.source, None,
+        kept.source(),
+        None,
         "the kernel takes no source that is not there"
     );
-    assert!(kept.hops[0].onlink, "no prefix leads to the gateway");
+    assert!(kept.hops()[0].onlink, "no prefix leads to the gateway");
     let told = bench.engine.status(bench.now().at);
     assert_eq!(told.uplinks[0].ipv4.state, before.uplinks[0].ipv4.state);
     assert!(bench.engine.take_notices().is_empty());
@@ -99,8 +100,8 @@ fn an_address_that_comes_back_at_once_costs_no_flow() {
     let with = bench.decide();
     assert_eq!(with.forget, BTreeSet::new());
     assert_eq!(bench.members(Family::Ipv4), [1, 2]);
-    assert_eq!(route(&with, 301).unwrap().source, Some(ip(OLD)));
-    assert!(!route(&with, 301).unwrap().hops[0].onlink);
+    assert_eq!(route(&with, 301).unwrap().source(), Some(ip(OLD)));
+    assert!(!route(&with, 301).unwrap().hops()[0].onlink);
 }
 
 #[test]
@@ -169,7 +170,7 @@ fn the_same_address_of_another_uplink_is_not_touched() {
     let without = bench.decide();
     assert_eq!(bench.members(Family::Ipv4), [2]);
     let kept = route(&without, 301).expect("open flows go on");
-    assert_eq!((kept.source, kept.hops[0].onlink), (None, true));
+    assert_eq!((kept.source(), kept.hops()[0].onlink), (None, true));
     bench.gives(1, NEW);
     bench.view.default_routes.extend(routes);
     bench.look();
@@ -236,7 +237,7 @@ fn another_gateway_moves_the_route_and_no_flow() {
     bench.look();
     let decision = bench.decide();
     assert_eq!(decision.forget, BTreeSet::new());
-    let hop = route(&decision, 301).unwrap().hops[0];
+    let hop = route(&decision, 301).unwrap().hops()[0];
     assert_eq!(hop.gateway, Some(ip("198.18.11.9")));
 }
 

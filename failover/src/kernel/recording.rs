@@ -145,22 +145,7 @@ impl RoutingTables for RecordingKernel {
     async fn change(&mut self, change: &RoutingChange) -> Result<(), Injected> {
         let mut state = self.state();
         state.record(Operation::Routing(change.clone()))?;
-        let Routing { routes, rules } = &mut state.routing;
-        match change {
-            RoutingChange::ReplaceRoute(route) => {
-                routes.retain(|old| (old.table, old.family) != (route.table, route.family));
-                routes.insert(route.clone());
-            }
-            RoutingChange::DeleteRoute(route) => {
-                routes.retain(|old| (old.table, old.family) != (route.table, route.family));
-            }
-            RoutingChange::AddRule(rule) => {
-                rules.insert(*rule);
-            }
-            RoutingChange::DeleteRule(rule) => {
-                rules.remove(rule);
-            }
-        }
+        state.routing.carry_out(change);
         Ok(())
     }
 }

@@ -172,18 +172,40 @@ impl Rtnetlink {
         request: RouteNetlinkMessage,
         flags: u16,
     ) -> Result<(), RtnetlinkError> {
-        let mut message = NetlinkMessage::from(request);
-        message.header.flags = NLM_F_REQUEST | NLM_F_ACK | flags;
-        let mut answers = self
-            .handle
-            .request(message)
-            .map_err(|_| RtnetlinkError::Closed)?;
-        let answer = answers.next().await.ok_or(RtnetlinkError::Closed)?;
-        match answer.payload {
-            NetlinkPayload::Error(error) if error.code.is_none() => Ok(()),
-            NetlinkPayload::Error(error) => Err(refusal(&error, answer.header.flags)),
-            _ => Err(RtnetlinkError::Closed),
+        let mut results = self.execute_all(vec![request], flags).await;
+        results.pop().unwrap_or(Err(RtnetlinkError::Closed))
+    }
+
+    /// Has requests carried out in their order, all of them sent before the first answer is waited
+    /// for. One result for each.
+    pub(super) async fn execute_all(
+        &mut self,
+        requests: Vec<RouteNetlinkMessage>,
+        flags: u16,
+    ) -> Vec<Result<(), RtnetlinkError>> {
+        let sent: Vec<_> = requests
+            .into_iter()
+            .map(|request| {
+                let mut message = NetlinkMessage::from(request);
+                message.header.flags = NLM_F_REQUEST | NLM_F_ACK | flags;
+                self.handle.request(message)
+            })
+            .collect();
+        let mut results = Vec::with_capacity(sent.len());
+        for answers in sent {
+            let answer = match answers {
+                Ok(mut answers) => answers.next().await,
+                Err(_) => None,
+            };
+            results.push(
+                match answer.map(|answer| (answer.header.flags, answer.payload)) {
+                    Some((_, NetlinkPayload::Error(error))) if error.code.is_none() => Ok(()),
+                    Some((flags, NetlinkPayload::Error(error))) => Err(refusal(&error, flags)),
+                    _ => Err(RtnetlinkError::Closed),
+                },
+            );
         }
+        results
     }
 }
 

@@ -236,6 +236,26 @@ impl AddressSet {
             .map(|range| (range.first, range.last))
     }
 
+    /// Whether it has all addresses of a family.
+    #[must_use]
+    pub fn is_everything(&self, family: Family) -> bool {
+        self.numbers(family).eq([(0, last(family))])
+    }
+
+    /// The ranges of a family that it has not, as [`Self::numbers`].
+    pub fn without(&self, family: Family) -> impl Iterator<Item = (u128, u128)> {
+        // Ranges never touch: between two of them there is an address.
+        let ranges = self.of_family(family);
+        let behind = ranges.iter().map(|range| range.last.checked_add(1));
+        let before = ranges.iter().map(|range| range.first.checked_sub(1));
+        let starts = std::iter::once(Some(0)).chain(behind);
+        let ends = before.chain(std::iter::once(Some(last(family))));
+        starts
+            .zip(ends)
+            .filter_map(|(first, last)| Some((first?, last?)))
+            .filter(|(first, last)| first <= last)
+    }
+
     /// How many ranges it has.
     #[must_use]
     pub const fn len(&self) -> usize {
@@ -291,6 +311,14 @@ fn number(address: IpAddr) -> u128 {
     match address {
         IpAddr::V4(address) => u128::from(u32::from(address)),
         IpAddr::V6(address) => u128::from(address),
+    }
+}
+
+/// The last address of a family.
+const fn last(family: Family) -> u128 {
+    match family {
+        Family::Ipv4 => 0xffff_ffff,
+        Family::Ipv6 => u128::MAX,
     }
 }
 

@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
+use super::own_traffic::OwnTraffic;
 use super::rule::{Group, Otherwise, Rule, Via};
 use super::sets::{SetSource, Sets};
 use crate::config::{Affinity, Config};
@@ -30,7 +31,10 @@ pub struct Policy {
 /// What follows from the rules alone, and is written once: thousands of addresses must hold up no
 /// failover.
 #[derive(Clone, Debug, Default)]
-struct Written(OnceLock<String>);
+struct Written {
+    text: OnceLock<String>,
+    own_traffic: OnceLock<OwnTraffic>,
+}
 
 impl PartialEq for Written {
     fn eq(&self, _: &Self) -> bool {
@@ -80,8 +84,13 @@ impl Policy {
 
     /// What follows from the rules alone, as it was written the first time: there is one who writes.
     pub fn written(&self, write: impl FnOnce(&Self) -> String) -> &str {
-        let Written(text) = &self.written;
-        text.get_or_init(|| write(self))
+        self.written.text.get_or_init(|| write(self))
+    }
+
+    /// What the rules come to for the router's own packets.
+    pub fn own_traffic(&self) -> &OwnTraffic {
+        let own_traffic = &self.written.own_traffic;
+        own_traffic.get_or_init(|| OwnTraffic::of(self))
     }
 
     /// Whether a rule has a condition on packet marks.

@@ -1,12 +1,19 @@
 //! What to change so that the installed routes and rules become the wanted ones.
 //!
 //! The order is such that no packet finds less than before: routes first, then new rules, then old
-//! rules go, then old routes.
+//! rules go, then old routes. A table knows what it has nothing to say about before it has a route. A
+//! rule that others go on with stands before they lead there, and goes after them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use ipnet::IpNet;
 
 use crate::family::Family;
-use crate::wanted::routing::{Action, Route, Routing, RoutingChange, Rule, Selector, TableId};
+use crate::wanted::routing::{
+    Action, Exceptions, Route, Routing, RoutingChange, Rule, Selector, TableId,
+};
+use crate::wanted::rules::CATCH_ALL;
 
 /// The changes, in order.
 #[must_use]
@@ -20,6 +27,11 @@ pub fn difference(wanted: &Routing, installed: &Routing) -> Vec<RoutingChange> {
             .collect()
     };
     let (new, old) = (by_place(wanted), by_place(installed));
+    changes.extend(exceptions(
+        &wanted.exceptions,
+        &installed.exceptions,
+        RoutingChange::AddExceptions,
+    ));
     changes.extend(
         new.iter()
             .filter(|(place, route)| old.get(place) != Some(route))
@@ -31,35 +43,76 @@ pub fn difference(wanted: &Routing, installed: &Routing) -> Vec<RoutingChange> {
             .filter(|(place, _)| !new.contains_key(place))
             .map(|(_, route)| RoutingChange::DeleteRoute(route)),
     );
+    changes.extend(exceptions(
+        &installed.exceptions,
+        &wanted.exceptions,
+        RoutingChange::DeleteExceptions,
+    ));
     changes
+}
+
+/// The exceptions that are in `these` and not in `others`, by table.
+fn exceptions(
+    these: &Exceptions,
+    others: &Exceptions,
+    change: impl Fn(TableId, Family, Vec<IpNet>) -> RoutingChange,
+) -> Vec<RoutingChange> {
+    let missing = these.iter().filter_map(|(place, prefixes)| {
+        let other = others.get(place);
+        // Thousands, and most of the time the very same set.
+        if other.is_some_and(|other| Arc::ptr_eq(prefixes, other)) {
+            return None;
+        }
+        let prefixes: Vec<IpNet> = match other {
+            Some(other) => prefixes.difference(other).copied().collect(),
+            None => prefixes.iter().copied().collect(),
+        };
+        let (table, family) = *place;
+        (!prefixes.is_empty()).then(|| change(table, family, prefixes))
+    });
+    missing.collect()
 }
 
 /// A rule is added behind those that have its preference already. Those that it must come before
 /// are taken out and added again behind it, one by one, so that each is away for a moment only.
 fn rule_changes(wanted: &BTreeSet<Rule>, installed: &BTreeSet<Rule>) -> Vec<RoutingChange> {
     let in_turn = |mut rules: Vec<Rule>| {
-        rules.sort_by_key(|rule| (rule.priority, turn(rule), *rule));
+        rules.sort_by_cached_key(|rule| (rule.priority, turn(rule), rule.clone()));
         rules
     };
-    let missing: Vec<Rule> = in_turn(wanted.difference(installed).copied().collect());
+    let missing = in_turn(wanted.difference(installed).cloned().collect());
     let overtaken = wanted
         .intersection(installed)
         .filter(|rule| missing.iter().any(|new| comes_before(new, rule)))
-        .copied()
+        .cloned()
         .collect();
     let again = in_turn(overtaken).into_iter().flat_map(|rule| {
         [
-            RoutingChange::DeleteRule(rule),
+            RoutingChange::DeleteRule(rule.clone()),
             RoutingChange::AddRule(rule),
         ]
     });
-    let deleted = installed.difference(wanted);
-    missing
-        .iter()
-        .map(|rule| RoutingChange::AddRule(*rule))
+    let deleted = installed.difference(wanted).cloned();
+    let (beyond, first): (Vec<Rule>, Vec<Rule>) = missing.into_iter().partition(is_beyond);
+    let (gone_last, gone): (Vec<Rule>, Vec<Rule>) = deleted.partition(is_beyond);
+    // Where others lead to comes before them; the last of it first, so that none leads nowhere.
+    beyond
+        .into_iter()
+        .rev()
+        .chain(first)
+        .map(RoutingChange::AddRule)
         .chain(again)
-        .chain(deleted.map(|rule| RoutingChange::DeleteRule(*rule)))
+        .chain(
+            gone.into_iter()
+                .chain(gone_last)
+                .map(RoutingChange::DeleteRule),
+        )
         .collect()
+}
+
+/// Whether a rule is asked only by those that others send there.
+const fn is_beyond(rule: &Rule) -> bool {
+    rule.priority > CATCH_ALL
 }
 
 /// Whether `first` must be asked before `second` although both have one preference.
@@ -68,14 +121,22 @@ fn comes_before(first: &Rule, second: &Rule) -> bool {
 }
 
 /// The order among rules of one preference: specific routes come before a table with a default, a
-/// mark before an address, and both before a rule for all; what ends it comes last.
-const fn turn(rule: &Rule) -> u8 {
-    match (rule.action, rule.selector) {
+/// mark before an address, and both before a rule for all, of which the one that leads elsewhere comes
+/// first; what ends it comes last. Beyond the last preference of the kernel's own it does not matter.
+fn turn(rule: &Rule) -> u8 {
+    match (rule.action, &rule.selector) {
+        _ if is_beyond(rule) => 0,
         (Action::LookupSpecific(_), _) => 0,
-        (Action::Unreachable, _) => 4,
-        (_, Selector::Mark { .. }) => 1,
-        (_, Selector::From(_)) => 2,
-        (_, Selector::All) => 3,
+        (Action::Unreachable, _) => 5,
+        (Action::Goto(_), _) => 3,
+        (_, Selector { mark: Some(_), .. }) => 1,
+        (
+            _,
+            Selector {
+                source: Some(_), ..
+            },
+        ) => 2,
+        _ => 4,
     }
 }
 
@@ -85,34 +146,17 @@ mod tests {
 
     use super::*;
     use crate::wanted::fixture;
-    use crate::wanted::rules::CATCH_ALL;
 
-    /// Carries changes out as the kernel does.
+    /// Carries changes out; nothing is added twice, and nothing deleted that is not there.
     fn carry_out(changes: &[RoutingChange], routing: &mut Routing) {
         for change in changes {
-            match change {
-                RoutingChange::ReplaceRoute(route) => {
-                    routing
-                        .routes
-                        .retain(|r| (r.table, r.family) != (route.table, route.family));
-                    routing.routes.insert(route.clone());
-                }
-                RoutingChange::DeleteRoute(route) => {
-                    assert!(
-                        routing.routes.remove(route),
-                        "deleted what is not there: {route:?}"
-                    );
-                }
-                RoutingChange::AddRule(rule) => {
-                    assert!(routing.rules.insert(*rule), "added twice: {rule:?}");
-                }
-                RoutingChange::DeleteRule(rule) => {
-                    assert!(
-                        routing.rules.remove(rule),
-                        "deleted what is not there: {rule:?}"
-                    );
-                }
-            }
+            let before = routing.clone();
+            routing.carry_out(change);
+            let replaced = matches!(change, RoutingChange::ReplaceRoute(_));
+            assert!(
+                replaced || *routing != before,
+                "changes nothing: {change:?}"
+            );
         }
     }
 
@@ -129,7 +173,7 @@ mod tests {
             .rules
             .iter()
             .filter(|rule| rule.priority == CATCH_ALL && rule.family == Family::Ipv4)
-            .copied()
+            .cloned()
             .collect();
         assert_eq!(last.len(), 8, "{last:?}");
         for lost in &last {

@@ -1,6 +1,7 @@
 //! Situations for the tests of the wanted state.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use proptest::prelude::*;
 
@@ -11,10 +12,13 @@ use crate::health::Health;
 use crate::interface::InterfaceIndex;
 use crate::mark::MarkMask;
 use crate::network::{LinkLayer, MacAddress};
-use crate::policy::Policy;
+use crate::policy::{
+    AddressRange, AddressSet, Group, Matching, Offered, Otherwise, Policy, PortRange, PortSet,
+    Rule, RulePool, Via, select_via,
+};
 use crate::select::{Candidate, Standing, select};
 use crate::status::State;
-use crate::uplink::UplinkId;
+use crate::uplink::{UplinkId, UplinkName};
 use crate::wanted::narrow::Narrow;
 use crate::wanted::routing::Routing;
 use crate::wanted::{LinkSituation, Numbers, PickedBy, Situation, UplinkSituation};
@@ -150,6 +154,66 @@ fn uplink(n: u8, has_ipv6: bool) -> UplinkSituation {
             Vec::new()
         },
     }
+}
+
+/// Addresses as the configuration writes them.
+pub(crate) fn addresses(ranges: &[&str]) -> Option<Arc<AddressSet>> {
+    let ranges = ranges
+        .iter()
+        .map(|range| range.parse::<AddressRange>().unwrap());
+    Some(Arc::new(AddressSet::of(ranges)))
+}
+
+/// Ranges of ports.
+pub(crate) fn ports(ranges: &[(u16, u16)]) -> Option<PortSet> {
+    let ranges = ranges.iter();
+    Some(PortSet::of(ranges.map(|(first, last)| PortRange {
+        first: *first,
+        last: *last,
+    })))
+}
+
+/// A rule for uplinks, of which those of one group are joined by `+`.
+pub(crate) fn rule(matching: Matching, uplinks: &[&str], otherwise: Otherwise) -> Rule {
+    let groups = uplinks
+        .iter()
+        .map(|names| Group(names.split('+').map(|n| (n.parse().unwrap(), 1)).collect()));
+    Rule {
+        name: String::new(),
+        matching,
+        via: Via {
+            groups: groups.collect(),
+            affinity: None,
+            strategy: crate::select::Strategy::Weight,
+        },
+        otherwise,
+    }
+}
+
+/// Three uplinks `a`, `b` and `c` with rules, of which some are down.
+pub(crate) fn with_rules(rules: Vec<Rule>, down: &[&str]) -> Situation {
+    let mut situation = three_uplinks();
+    situation.policy = Policy::new(rules);
+    let offered = |name: &UplinkName| {
+        let number = name.as_str().bytes().next()? - b'a' + 1;
+        let health = if down.contains(&name.as_str()) {
+            Health::Down
+        } else {
+            Health::Up
+        };
+        Some(Offered {
+            id: UplinkId::try_from(number).ok()?,
+            standing: Standing::Routed(health),
+        })
+    };
+    let vias = situation.policy.vias.iter();
+    situation.rule_pools = vias
+        .map(|via| RulePool {
+            affinity: via.affinity.unwrap_or(Affinity::Flow),
+            pools: PerFamily::from_fn(|_| select_via(via, &offered)),
+        })
+        .collect();
+    situation
 }
 
 /// Leaves one uplink in the pools.

@@ -1,13 +1,14 @@
 //! The state that the kernel should be in, computed whole, and its difference from what is there.
 //!
-//! [`routing`] has the values, [`tables`] and [`rules`] say which are wanted, [`difference`] what to
-//! change; [`ruleset`] writes the own nftables table, [`sysctls`] the kernel settings, and [`dataplane`]
+//! [`routing`] has the values, [`tables`] and [`rules`] say which are wanted, `own_traffic` those of the
+//! router's own packets, [`difference`] what to change; [`ruleset`] writes the own nftables table, [`sysctls`] the kernel settings, and [`dataplane`]
 //! what the TC programs know. [`gateways`] says whose a packet is where the interface does not.
 
 pub mod dataplane;
 pub mod difference;
 pub mod gateways;
 pub mod narrow;
+mod own_traffic;
 pub mod routing;
 pub mod rules;
 pub mod ruleset;
@@ -88,6 +89,19 @@ impl Numbers {
     pub const fn base(&self) -> TableId {
         TableId(self.base_table)
     }
+
+    /// The table of a way that the router's own traffic goes by: behind those of uplinks, and never
+    /// one of the kernel's own (253 to 255).
+    #[must_use]
+    pub fn way(&self, number: usize) -> TableId {
+        let behind = self.base_table + u32::from(UplinkId::MAX) + 1;
+        let table = behind.saturating_add(u32::try_from(number).unwrap_or(u32::MAX));
+        TableId(if behind <= 255 && table >= 253 {
+            table.saturating_add(3)
+        } else {
+            table
+        })
+    }
 }
 
 /// Who picks the uplink of a new flow from a downlink.
@@ -166,6 +180,7 @@ impl Situation {
             routing: Routing {
                 routes: tables::routes(self),
                 rules: rules::rules(self),
+                exceptions: own_traffic::exceptions(self),
             },
             ruleset: ruleset::ruleset(self),
             dataplane: dataplane::data_plane(self),

@@ -9,6 +9,7 @@
 //! | 32765 | all → `main` but not its default | specific routes win for everything else, too |
 //! | 32765 | `fwmark ID/MASK` → the uplink's table | a flow goes through its uplink |
 //! | 32765 | `from SOURCE` → the uplink's table | the router's own traffic bound to a usable uplink's address |
+//! | 32765 | the router's own → what its traffic meets ([`own_traffic`]) | only where the user's rules are for it |
 //! | 32765 | all → the base table | everything that nobody steered |
 //! | 32765 | all → unreachable | only where `main` would use an uplink that is disabled by hand |
 //!
@@ -29,8 +30,8 @@ use std::net::IpAddr;
 
 use crate::family::Family;
 use crate::mark::Mark;
-use crate::wanted::Situation;
 use crate::wanted::routing::{Action, MAIN, Origin, Rule, Selector};
+use crate::wanted::{Situation, own_traffic};
 
 /// The preference of the last rules of ours, just before the kernel's own for `main` (32766).
 pub const CATCH_ALL: u32 = 32765;
@@ -40,7 +41,11 @@ pub const CATCH_ALL: u32 = 32765;
 pub fn rules(situation: &Situation) -> BTreeSet<Rule> {
     Family::ALL
         .into_iter()
-        .flat_map(|family| own(situation, family).chain(everyones(situation, family)))
+        .flat_map(|family| {
+            own(situation, family)
+                .chain(everyones(situation, family))
+                .chain(own_traffic::rules(situation, family))
+        })
         .collect()
 }
 
@@ -56,20 +61,14 @@ fn own(situation: &Situation, family: Family) -> impl Iterator<Item = Rule> {
         selector,
         action,
     };
-    let any_probe = Selector::Mark {
-        value: probe,
-        mask: probe,
-    };
+    let any_probe = Selector::mark(probe, probe);
     let of_uplinks = situation.uplinks.iter().flat_map(move |uplink| {
         let table = Action::Lookup(numbers.table(uplink.id));
-        let marked = |mark: Mark| Selector::Mark {
-            value: mark.0,
-            mask,
-        };
+        let marked = |mark: Mark| Selector::mark(mark.0, mask);
         let flow = marked(numbers.marks.flow(uplink.id));
         [
             rule(0, marked(numbers.marks.probe(uplink.id)), table),
-            rule(2, flow, Action::LookupSpecific(MAIN)),
+            rule(2, flow.clone(), Action::LookupSpecific(MAIN)),
             rule(3, flow, table),
         ]
     });
@@ -87,10 +86,7 @@ fn everyones(situation: &Situation, family: Family) -> impl Iterator<Item = Rule
         action,
     };
     let marked = situation.uplinks.iter().map(move |uplink| {
-        let selector = Selector::Mark {
-            value: numbers.marks.flow(uplink.id).0,
-            mask: numbers.marks.bits(),
-        };
+        let selector = Selector::mark(numbers.marks.flow(uplink.id).0, numbers.marks.bits());
         rule(selector, Action::Lookup(numbers.table(uplink.id)))
     });
     let mut taken: BTreeSet<IpAddr> = BTreeSet::new();
@@ -107,16 +103,16 @@ fn everyones(situation: &Situation, family: Family) -> impl Iterator<Item = Rule
             // Two uplinks that share an address cannot be told apart by it: the lower id has it.
             taken.insert(source).then(|| {
                 let table = Action::Lookup(numbers.table(uplink.id));
-                rule(Selector::From(source), table)
+                rule(Selector::from(source), table)
             })
         });
     let closed = *situation.closed.get(family);
     [
-        rule(Selector::All, Action::LookupSpecific(MAIN)),
-        rule(Selector::All, Action::Lookup(numbers.base())),
+        rule(Selector::ALL, Action::LookupSpecific(MAIN)),
+        rule(Selector::ALL, Action::Lookup(numbers.base())),
     ]
     .into_iter()
-    .chain(closed.then(|| rule(Selector::All, Action::Unreachable)))
+    .chain(closed.then(|| rule(Selector::ALL, Action::Unreachable)))
     .chain(marked)
     .chain(bound)
 }
@@ -137,16 +133,10 @@ mod tests {
         assert!(
             !rules
                 .iter()
-                .any(|rule| rule.selector == Selector::From(source))
+                .any(|rule| rule.selector == Selector::from(source))
         );
-        let flow = Selector::Mark {
-            value: 0x0100_0000,
-            mask: 0xff00_0000,
-        };
-        let probe = Selector::Mark {
-            value: 0x8100_0000,
-            mask: 0xff00_0000,
-        };
+        let flow = Selector::mark(0x0100_0000, 0xff00_0000);
+        let probe = Selector::mark(0x8100_0000, 0xff00_0000);
         for selector in [flow, probe] {
             assert!(rules.iter().any(|rule| rule.family == Family::Ipv4
                 && rule.selector == selector
@@ -159,17 +149,17 @@ mod tests {
         let bound = |situation: &Situation| -> Vec<Selector> {
             rules(situation)
                 .iter()
-                .map(|rule| rule.selector)
-                .filter(|selector| matches!(selector, Selector::From(_)))
+                .map(|rule| rule.selector.clone())
+                .filter(|selector| selector.source.is_some())
                 .collect()
         };
         let shared: IpAddr = "198.18.11.2".parse().unwrap();
         let mut situation = fixture::shared();
-        assert!(!bound(&situation).contains(&Selector::From(shared)));
+        assert!(!bound(&situation).contains(&Selector::from(shared)));
         let own: IpAddr = "198.18.11.7".parse().unwrap();
         situation.uplinks[1].paths.ipv4.as_mut().unwrap().source = own;
         for source in [shared, own] {
-            assert!(bound(&situation).contains(&Selector::From(source)));
+            assert!(bound(&situation).contains(&Selector::from(source)));
         }
     }
 
@@ -179,7 +169,7 @@ mod tests {
         situation.closed.ipv6 = true;
         let wanted = situation.wanted().routing;
         let end =
-            |rule: &Rule| (rule.selector, rule.action) == (Selector::All, Action::Unreachable);
+            |rule: &Rule| rule.selector == Selector::ALL && rule.action == Action::Unreachable;
         let families: Vec<Family> = wanted
             .rules
             .iter()
@@ -189,10 +179,10 @@ mod tests {
         assert_eq!(families, [Family::Ipv6]);
         let changes = difference(&wanted, &Routing::default());
         let last = changes.iter().rev().find_map(|change| match change {
-            RoutingChange::AddRule(rule) if rule.family == Family::Ipv6 => Some(*rule),
+            RoutingChange::AddRule(rule) if rule.family == Family::Ipv6 => Some(rule.clone()),
             _ => None,
         });
-        assert!(last.is_some_and(|rule| end(&rule)), "{last:?}");
+        assert!(last.as_ref().is_some_and(end), "{last:?}");
     }
 
     #[test]
@@ -208,7 +198,7 @@ mod tests {
     #[test]
     fn the_routers_packets_without_our_bits_meet_nothing_of_ours_before_other_software() {
         for rule in rules(&fixture::three_uplinks()) {
-            let ours_only = matches!(rule.selector, Selector::Mark { .. });
+            let ours_only = rule.selector.mark.is_some();
             assert!(ours_only || rule.priority == CATCH_ALL, "{rule:?}");
         }
     }

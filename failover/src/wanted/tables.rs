@@ -1,18 +1,22 @@
-//! The routes: one table per uplink with its default route, and the base table with the weighted
-//! set of the uplinks that new flows use.
+//! The routes: one table per uplink with its default route, the base table with the weighted set of
+//! the uplinks that new flows use, and those that the router's own traffic goes by.
 
 use std::collections::BTreeSet;
 
 use crate::family::Family;
-use crate::wanted::Situation;
-use crate::wanted::routing::{NextHop, Route};
+use crate::wanted::routing::{NextHop, Route, To};
+use crate::wanted::{Situation, own_traffic};
 
 /// All routes of ours.
 #[must_use]
 pub fn routes(situation: &Situation) -> BTreeSet<Route> {
     Family::ALL
         .into_iter()
-        .flat_map(|family| uplink_routes(situation, family).chain(base_route(situation, family)))
+        .flat_map(|family| {
+            uplink_routes(situation, family)
+                .chain(base_route(situation, family))
+                .chain(own_traffic::routes(situation, family))
+        })
         .collect()
 }
 
@@ -22,50 +26,25 @@ fn uplink_routes(situation: &Situation, family: Family) -> impl Iterator<Item = 
         Some(Route {
             table: situation.numbers.table(uplink.id),
             family,
-            hops: vec![NextHop {
-                interface: path.interface,
-                gateway: path.gateway,
-                onlink: path.onlink || path.stranded,
-                weight: 1,
-            }],
-            source: path.sourced.then_some(path.source),
+            to: To::Hops {
+                hops: vec![NextHop {
+                    interface: path.interface,
+                    gateway: path.gateway,
+                    onlink: path.onlink || path.stranded,
+                    weight: 1,
+                }],
+                source: path.sourced.then_some(path.source),
+            },
         })
     })
 }
 
-/// The router's own unbound traffic, and everything that nothing else steered. With several next
-/// hops the kernel takes each one's own source address.
+/// The router's own unbound traffic, and everything that nothing else steered.
 fn base_route(situation: &Situation, family: Family) -> Option<Route> {
-    let members: Vec<(NextHop, _)> = situation
-        .pools
-        .get(family)
-        .members
-        .iter()
-        .filter_map(|(&id, &weight)| {
-            let path = situation.uplink(id)?.path(family)?;
-            let hop = NextHop {
-                interface: path.interface,
-                gateway: path.gateway,
-                onlink: path.onlink,
-                weight,
-            };
-            Some((hop, path.source))
-        })
-        .collect();
-    let (hops, source) = match members.as_slice() {
-        [] => return None,
-        [(hop, source)] => (vec![NextHop { weight: 1, ..*hop }], Some(*source)),
-        several => {
-            let mut hops: Vec<NextHop> = several.iter().map(|(hop, _)| *hop).collect();
-            hops.sort_unstable();
-            (hops, None)
-        }
-    };
     Some(Route {
         table: situation.numbers.base(),
         family,
-        hops,
-        source,
+        to: own_traffic::to_pool(situation, family, situation.pools.get(family))?,
     })
 }
 
@@ -83,15 +62,15 @@ mod tests {
             .find(|route| route.table == TableId(300) && route.family == Family::Ipv4)
             .unwrap();
         assert_eq!(
-            base.hops.iter().map(|hop| hop.weight).collect::<Vec<_>>(),
+            base.hops().iter().map(|hop| hop.weight).collect::<Vec<_>>(),
             [3, 2, 1]
         );
-        assert_eq!(base.source, None);
+        assert_eq!(base.source(), None);
         for table in 301..=303 {
             assert!(
                 routes
                     .iter()
-                    .any(|r| r.table == TableId(table) && r.source.is_some())
+                    .any(|r| r.table == TableId(table) && r.source().is_some())
             );
         }
         // Uplink 3 has IPv4 only.
@@ -111,8 +90,8 @@ mod tests {
             .iter()
             .find(|route| route.table == TableId(300) && route.family == Family::Ipv4)
             .unwrap();
-        assert_eq!(base.hops.len(), 1);
-        assert_eq!(base.source, Some("198.18.12.2".parse().unwrap()));
+        assert_eq!(base.hops().len(), 1);
+        assert_eq!(base.source(), Some("198.18.12.2".parse().unwrap()));
     }
 
     #[test]

@@ -21,6 +21,7 @@ mod flow_table;
 mod namespace;
 mod neighbours;
 mod observing;
+mod own_traffic;
 mod routing;
 mod settings;
 mod watching;
@@ -30,6 +31,7 @@ use libtest_mimic::{Arguments, Trial};
 fn main() -> std::process::ExitCode {
     let arguments = Arguments::from_args();
     let mut trials: Vec<Trial> = Vec::new();
+    trials.extend(own_traffic::trials());
     trials.extend(routing::trials());
     trials.extend(observing::trials());
     trials.extend(watching::trials());

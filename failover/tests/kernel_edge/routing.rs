@@ -6,7 +6,7 @@ use failover::family::Family;
 use failover::kernel::RoutingTables;
 use failover::kernel::routing::NetlinkRouting;
 use failover::wanted::routing::{
-    Action, NextHop, Origin, Route, Routing, RoutingChange, Rule, Selector, TableId,
+    Action, NextHop, Origin, Route, Routing, RoutingChange, Rule, Selector, TableId, To,
 };
 use libtest_mimic::Trial;
 use serde_json::Value;
@@ -55,13 +55,20 @@ fn route(family: Family, mut hops: Vec<NextHop>, source: Option<&str>) -> Route 
     Route {
         table: TABLE,
         family,
-        hops,
-        source: source.map(|text| text.parse().unwrap()),
+        to: To::Hops {
+            hops,
+            source: source.map(|text| text.parse().unwrap()),
+        },
     }
 }
 
 fn forms(family: Family) -> Vec<Route> {
     let mut forms = forms_of_both(family);
+    forms.push(Route {
+        table: TABLE,
+        family,
+        to: To::Nowhere,
+    });
     if family == Family::Ipv4 {
         let neighbour = Some("fe80::1");
         forms.push(route(family, vec![hop("wan1", neighbour, false, 1)], None));
@@ -116,7 +123,7 @@ fn forms_of_both(family: Family) -> Vec<Route> {
 fn only(route: &Route) -> Routing {
     Routing {
         routes: BTreeSet::from([route.clone()]),
-        rules: BTreeSet::new(),
+        ..Routing::default()
     }
 }
 
@@ -131,9 +138,13 @@ fn shown(route: &Route) -> BTreeSet<(String, Option<String>, u64)> {
     let listed = &listed[0];
     assert_eq!(listed["dst"], "default");
     assert_eq!(listed["protocol"], "102");
+    if route.to == To::Nowhere {
+        assert_eq!(listed["type"], "prohibit");
+        return BTreeSet::new();
+    }
     assert_eq!(
         listed["prefsrc"].as_str().map(str::to_owned),
-        route.source.map(|source| source.to_string())
+        route.source().map(|source| source.to_string())
     );
     let alone = vec![listed.clone()];
     let hops = listed["nexthops"].as_array().unwrap_or(&alone);
@@ -184,7 +195,7 @@ async fn any_form_replaces_any_other() {
                     "after {before:?}"
                 );
                 let wanted: BTreeSet<_> = after
-                    .hops
+                    .hops()
                     .iter()
                     .map(|hop| {
                         let (_, name) = names
@@ -270,18 +281,12 @@ fn our_rules(family: Family) -> Vec<Rule> {
         selector,
         action,
     };
-    let mark = |value| Selector::Mark {
-        value,
-        mask: 0xff00_0000,
-    };
+    let mark = |value| Selector::mark(value, 0xff00_0000);
     vec![
         rule(1000, mark(0x8100_0000), Action::Lookup(TableId(301))),
         rule(
             1001,
-            Selector::Mark {
-                value: 0x8000_0000,
-                mask: 0x8000_0000,
-            },
+            Selector::mark(0x8000_0000, 0x8000_0000),
             Action::Unreachable,
         ),
         rule(
@@ -292,12 +297,12 @@ fn our_rules(family: Family) -> Vec<Rule> {
         rule(1003, mark(0x0100_0000), Action::Lookup(TableId(301))),
         rule(
             1004,
-            Selector::From(address.parse().unwrap()),
+            Selector::from(address.parse().unwrap()),
             Action::Lookup(TableId(70_301)),
         ),
         // Of one preference: the order in which they are added counts.
-        rule(32765, Selector::All, Action::LookupSpecific(TableId(254))),
-        rule(32765, Selector::All, Action::Lookup(TABLE)),
+        rule(32765, Selector::ALL, Action::LookupSpecific(TableId(254))),
+        rule(32765, Selector::ALL, Action::Lookup(TABLE)),
     ]
 }
 
@@ -308,12 +313,12 @@ async fn rules() {
         let rules = our_rules(family);
         for _ in 0..2 {
             for rule in &rules {
-                let change = RoutingChange::AddRule(*rule);
+                let change = RoutingChange::AddRule(rule.clone());
                 routing.change(&change).await.unwrap();
             }
         }
         let installed = routing.installed().await.unwrap();
-        assert_eq!(installed.rules, rules.iter().copied().collect());
+        assert_eq!(installed.rules, rules.iter().cloned().collect());
         let listed = run(&format!("ip {option} rule"));
         for line in [
             "1000:\tfrom all fwmark 0x81000000/0xff000000 iif lo lookup 301 proto 102",
@@ -332,7 +337,7 @@ async fn rules() {
         assert!(listed.contains("lookup 70301 proto 102"), "{listed}");
         for _ in 0..2 {
             for rule in &rules {
-                let change = RoutingChange::DeleteRule(*rule);
+                let change = RoutingChange::DeleteRule(rule.clone());
                 routing.change(&change).await.unwrap();
             }
         }
@@ -365,7 +370,7 @@ async fn foreign_and_stray() {
     let foreign = list();
 
     run("ip -4 rule add pref 1500 iif wan1 lookup 301 protocol 102
-         ip -6 rule add pref 1500 from fd00:3::/64 lookup 301 protocol 102
+         ip -6 rule add pref 1500 tos 0x10 lookup 301 protocol 102
          ip -6 rule add pref 1501 fwmark 0x5 blackhole protocol 102
          ip -4 route add default via 198.18.11.1 metric 9 table 300 proto 102
          ip -4 route add 192.0.2.128/25 via 198.18.11.1 table 300 proto 102
@@ -377,7 +382,7 @@ async fn foreign_and_stray() {
     let mut wanted = Routing::default();
     for family in Family::ALL {
         for rule in our_rules(family) {
-            let change = RoutingChange::AddRule(rule);
+            let change = RoutingChange::AddRule(rule.clone());
             routing.change(&change).await.unwrap();
             wanted.rules.insert(rule);
         }

@@ -10,7 +10,7 @@ use failover::kernel::routing::NetlinkRouting;
 use failover::kernel::watch::{self, Change, Watch};
 use failover::kernel::{Firewall, RoutingTables};
 use failover::wanted::routing::{
-    Action, NextHop, Origin, Route, RoutingChange, Rule, Selector, TableId,
+    Action, NextHop, Origin, Route, RoutingChange, Rule, Selector, TableId, To,
 };
 use libtest_mimic::Trial;
 use rtnetlink::LinkUnspec;
@@ -194,19 +194,21 @@ async fn own_and_others() {
                 priority: 1000,
                 family,
                 origin: Origin::Any,
-                selector: Selector::All,
+                selector: Selector::ALL,
                 action: Action::Lookup(TableId(301)),
             }),
             RoutingChange::ReplaceRoute(Route {
                 table: TableId(301),
                 family,
-                hops: vec![NextHop {
-                    interface: wan1,
-                    gateway: Some(gateway.parse().unwrap()),
-                    onlink: false,
-                    weight: 1,
-                }],
-                source: None,
+                to: To::Hops {
+                    hops: vec![NextHop {
+                        interface: wan1,
+                        gateway: Some(gateway.parse().unwrap()),
+                        onlink: false,
+                        weight: 1,
+                    }],
+                    source: None,
+                },
             }),
         ]
     };

@@ -68,12 +68,12 @@ fn all_of_fiber() -> std::collections::BTreeSet<Forget> {
 fn binds(decision: &Decision, source: &str) -> bool {
     let source: IpAddr = source.parse().unwrap();
     let mut rules = decision.wanted.routing.rules.iter();
-    rules.any(|rule| rule.selector == Selector::From(source))
+    rules.any(|rule| rule.selector == Selector::from(source))
 }
 
 fn is_closed(decision: &Decision) -> bool {
     let mut rules = decision.wanted.routing.rules.iter();
-    rules.any(|rule| (rule.selector, rule.action) == (Selector::All, Action::Unreachable))
+    rules.any(|rule| rule.selector == Selector::ALL && rule.action == Action::Unreachable)
 }
 
 #[test]
@@ -189,7 +189,8 @@ fn what_has_no_other_way_than_a_disabled_uplink_does_not_leave_by_main() {
         let mut rules = decision.wanted.routing.rules.iter();
         rules.any(|rule| {
             rule.family == family
-                && (rule.selector, rule.action) == (Selector::All, Action::Unreachable)
+                && rule.selector == Selector::ALL
+                && rule.action == Action::Unreachable
         })
     };
     assert_eq!(Family::ALL.map(closed), [false, true]);

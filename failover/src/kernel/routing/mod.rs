@@ -4,8 +4,10 @@ pub(super) mod route;
 mod rule;
 mod text;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
+use ipnet::IpNet;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::route::{RouteAttribute, RouteFlags, RouteMessage, RouteProtocol};
@@ -16,7 +18,10 @@ use tracing::warn;
 use super::RoutingTables;
 use super::rtnetlink::{Rtnetlink, RtnetlinkError};
 use crate::family::Family;
-use crate::wanted::routing::{PROTOCOL, Routing, RoutingChange};
+use crate::wanted::routing::{PROTOCOL, Routing, RoutingChange, TableId};
+
+/// How many requests are on their way at once: their answers fit into the socket's buffer.
+const AT_ONCE: usize = 64;
 
 /// Our routes and rules.
 #[derive(Debug)]
@@ -90,6 +95,7 @@ impl NetlinkRouting {
                 source,
             })?;
         let mut taken = BTreeSet::new();
+        let mut exceptions: BTreeMap<(TableId, Family), BTreeSet<IpNet>> = BTreeMap::new();
         for message in found {
             // Where the family is switched off the kernel answers with the other one's.
             let RouteNetlinkMessage::NewRoute(message) = message else {
@@ -100,6 +106,11 @@ impl NetlinkRouting {
             {
                 continue;
             }
+            if let Some((table, prefix)) = route::parse_exception(&message, family) {
+                let prefixes = exceptions.entry((table, family)).or_default();
+                prefixes.insert(prefix);
+                continue;
+            }
             match route::parse(&message) {
                 Some(route) if taken.insert(route.table) => {
                     routing.routes.insert(route);
@@ -107,6 +118,10 @@ impl NetlinkRouting {
                 _ => self.remove_stray_route(message, family).await,
             }
         }
+        let exceptions = exceptions.into_iter();
+        routing
+            .exceptions
+            .extend(exceptions.map(|(place, prefixes)| (place, Arc::new(prefixes))));
         Ok(())
     }
 
@@ -187,13 +202,31 @@ impl RoutingTables for NetlinkRouting {
 
     async fn change(&mut self, change: &RoutingChange) -> Result<(), RoutingError> {
         let (request, flags, done): (_, _, &[Errno]) = match change {
+            RoutingChange::AddExceptions(table, family, prefixes) => {
+                let request = |prefix: &IpNet| {
+                    RouteNetlinkMessage::NewRoute(route::exception(*table, *family, *prefix))
+                };
+                let flags = NLM_F_CREATE | NLM_F_EXCL;
+                let requests = prefixes.iter().map(request);
+                return self
+                    .change_all(change, requests, flags, &[Errno::EEXIST])
+                    .await;
+            }
+            RoutingChange::DeleteExceptions(table, family, prefixes) => {
+                let request = |prefix: &IpNet| {
+                    RouteNetlinkMessage::DelRoute(route::exception(*table, *family, *prefix))
+                };
+                let gone = [Errno::ESRCH, Errno::ENOENT];
+                let requests = prefixes.iter().map(request);
+                return self.change_all(change, requests, 0, &gone).await;
+            }
             RoutingChange::ReplaceRoute(route) => (
                 RouteNetlinkMessage::NewRoute(route::message(route)),
                 NLM_F_REPLACE | NLM_F_CREATE,
                 &[],
             ),
             RoutingChange::DeleteRoute(route) => (
-                RouteNetlinkMessage::DelRoute(route::slot(route.table, route.family)),
+                RouteNetlinkMessage::DelRoute(route::place(route)),
                 0,
                 &[Errno::ESRCH, Errno::ENOENT],
             ),
@@ -210,12 +243,35 @@ impl RoutingTables for NetlinkRouting {
                 &[Errno::ENOENT, Errno::ESRCH, Errno::EAFNOSUPPORT],
             ),
         };
-        accept(self.netlink.execute(request, flags).await, done).map_err(|source| {
-            RoutingError::Change {
-                command: text::Command(change).to_string(),
-                source,
+        accept(self.netlink.execute(request, flags).await, done)
+            .map_err(|source| refused(change, source))
+    }
+}
+
+impl NetlinkRouting {
+    /// Has all parts of one change carried out, some of them on their way at once.
+    async fn change_all(
+        &mut self,
+        change: &RoutingChange,
+        requests: impl Iterator<Item = RouteNetlinkMessage>,
+        flags: u16,
+        done: &[Errno],
+    ) -> Result<(), RoutingError> {
+        let mut requests = requests.peekable();
+        while requests.peek().is_some() {
+            let some: Vec<RouteNetlinkMessage> = requests.by_ref().take(AT_ONCE).collect();
+            for result in self.netlink.execute_all(some, flags).await {
+                accept(result, done).map_err(|source| refused(change, source))?;
             }
-        })
+        }
+        Ok(())
+    }
+}
+
+fn refused(change: &RoutingChange, source: RtnetlinkError) -> RoutingError {
+    RoutingError::Change {
+        command: text::Command(change).to_string(),
+        source,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
+use ipnet::IpNet;
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteNextHop, RouteNextHopFlags,
@@ -10,7 +11,7 @@ use netlink_packet_route::route::{
 
 use crate::family::Family;
 use crate::interface::InterfaceIndex;
-use crate::wanted::routing::{NextHop, PROTOCOL, Route, TableId};
+use crate::wanted::routing::{NextHop, PROTOCOL, Route, TableId, To};
 
 /// The metric of our IPv6 routes; the kernel takes it where none is given. Those of IPv4 have none.
 const IPV6_METRIC: u32 = 1024;
@@ -59,10 +60,10 @@ pub(super) fn ours(family: Family) -> RouteMessage {
     message
 }
 
-/// The default route of a table, without its next hops.
-pub(super) fn slot(table: TableId, family: Family) -> RouteMessage {
+/// A table's place for a default route of a kind, without its next hops.
+fn slot(table: TableId, family: Family, kind: RouteType) -> RouteMessage {
     let mut message = ours(family);
-    message.header.kind = RouteType::Unicast;
+    message.header.kind = kind;
     // "Any" for the deletion; `message` says what it is for the rest.
     message.header.scope = RouteScope::NoWhere;
     message.attributes.push(RouteAttribute::Table(table.0));
@@ -74,38 +75,58 @@ pub(super) fn slot(table: TableId, family: Family) -> RouteMessage {
     message
 }
 
+/// As much of a route as its deletion needs.
+pub(super) fn place(route: &Route) -> RouteMessage {
+    let kind = match route.to {
+        To::Hops { .. } => RouteType::Unicast,
+        To::Nowhere => RouteType::Prohibit,
+    };
+    slot(route.table, route.family, kind)
+}
+
+/// A destination about which a table has nothing to say.
+pub(super) fn exception(table: TableId, family: Family, prefix: IpNet) -> RouteMessage {
+    let mut message = slot(table, family, RouteType::Throw);
+    message.header.scope = RouteScope::Universe;
+    message.header.destination_prefix_length = prefix.prefix_len();
+    message
+        .attributes
+        .push(RouteAttribute::Destination(prefix.addr().into()));
+    message
+}
+
 /// The whole route.
 pub(super) fn message(route: &Route) -> RouteMessage {
-    let mut message = slot(route.table, route.family);
+    let mut message = place(route);
     message.header.scope = RouteScope::Universe;
-    if let [hop] = route.hops.as_slice() {
-        message
-            .attributes
-            .push(RouteAttribute::Oif(hop.interface.0));
-        match hop.gateway {
-            Some(gateway) => {
-                message
-                    .attributes
-                    .push(gateway_attribute(gateway, route.family));
-                if hop.onlink {
-                    message.header.flags |= RouteFlags::Onlink;
-                }
-            }
-            None => message.header.scope = RouteScope::Link,
-        }
-        if let Some(source) = route.source {
+    match (&route.to, route.hops()) {
+        (To::Nowhere, _) => {}
+        (To::Hops { source, .. }, [hop]) => {
             message
                 .attributes
-                .push(RouteAttribute::PrefSource(source.into()));
+                .push(RouteAttribute::Oif(hop.interface.0));
+            match hop.gateway {
+                Some(gateway) => {
+                    message
+                        .attributes
+                        .push(gateway_attribute(gateway, route.family));
+                    if hop.onlink {
+                        message.header.flags |= RouteFlags::Onlink;
+                    }
+                }
+                None => message.header.scope = RouteScope::Link,
+            }
+            if let Some(source) = *source {
+                message
+                    .attributes
+                    .push(RouteAttribute::PrefSource(source.into()));
+            }
         }
-    } else {
-        message.attributes.push(RouteAttribute::MultiPath(
-            route
-                .hops
-                .iter()
-                .map(|hop| next_hop(hop, route.family))
-                .collect(),
-        ));
+        (To::Hops { hops, .. }, _) => {
+            message.attributes.push(RouteAttribute::MultiPath(
+                hops.iter().map(|hop| next_hop(hop, route.family)).collect(),
+            ));
+        }
     }
     message
 }
@@ -154,7 +175,7 @@ pub(super) fn parse(message: &RouteMessage) -> Option<Route> {
         AddressFamily::Inet6 => Family::Ipv6,
         _ => return None,
     };
-    if header.kind != RouteType::Unicast
+    if !matches!(header.kind, RouteType::Unicast | RouteType::Prohibit)
         || header.destination_prefix_length != 0
         || header.source_prefix_length != 0
         || header.tos != 0
@@ -192,6 +213,11 @@ pub(super) fn parse(message: &RouteMessage) -> Option<Route> {
     if metric != expected {
         return None;
     }
+    let (table, to) = (table_of(message), To::Nowhere);
+    if header.kind == RouteType::Prohibit {
+        // The kernel says `lo` of such a route of IPv6.
+        return (source.is_none() && hops.is_empty()).then_some(Route { table, family, to });
+    }
     if alone.interface_index != 0 {
         if header.flags.contains(RouteFlags::Onlink) {
             alone.flags |= RouteNextHopFlags::Onlink;
@@ -203,11 +229,32 @@ pub(super) fn parse(message: &RouteMessage) -> Option<Route> {
     }
     hops.sort();
     Some(Route {
-        table: table_of(message),
+        table,
         family,
-        hops,
-        source,
+        to: To::Hops { hops, source },
     })
+}
+
+/// The table and the destination, if it has the form that [`exception`] gives.
+pub(super) fn parse_exception(message: &RouteMessage, family: Family) -> Option<(TableId, IpNet)> {
+    let header = &message.header;
+    if header.kind != RouteType::Throw || header.source_prefix_length != 0 || header.tos != 0 {
+        return None;
+    }
+    let mut destination = None;
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Table(_)
+            | RouteAttribute::CacheInfo(_)
+            | RouteAttribute::Preference(_)
+            | RouteAttribute::Oif(_) => {}
+            RouteAttribute::Priority(IPV6_METRIC) if family == Family::Ipv6 => {}
+            RouteAttribute::Destination(found) => destination = ip(found),
+            _ => return None,
+        }
+    }
+    let prefix = IpNet::new(destination?, header.destination_prefix_length).ok()?;
+    Some((table_of(message), prefix))
 }
 
 fn parse_next_hop(hop: &RouteNextHop) -> Option<NextHop> {
@@ -241,8 +288,17 @@ mod tests {
         Route {
             table: TableId(301),
             family,
-            hops,
-            source: None,
+            to: To::Hops { hops, source: None },
+        }
+    }
+
+    fn sourced(family: Family, hop: NextHop, source: &str) -> Route {
+        Route {
+            to: To::Hops {
+                hops: vec![hop],
+                source: Some(source.parse().unwrap()),
+            },
+            ..route(family, Vec::new())
         }
     }
 
@@ -250,9 +306,14 @@ mod tests {
     fn what_is_written_is_what_is_read() {
         for route in [
             route(Family::Ipv4, vec![hop(2, Some("198.51.100.1"), false, 1)]),
+            sourced(
+                Family::Ipv4,
+                hop(2, Some("198.51.100.1"), true, 1),
+                "198.51.100.9",
+            ),
             Route {
-                source: Some("198.51.100.9".parse().unwrap()),
-                ..route(Family::Ipv4, vec![hop(2, Some("198.51.100.1"), true, 1)])
+                to: To::Nowhere,
+                ..route(Family::Ipv6, Vec::new())
             },
             route(Family::Ipv4, vec![hop(3, None, false, 1)]),
             route(
@@ -280,6 +341,20 @@ mod tests {
             route(Family::Ipv6, vec![hop(3, None, false, 1)]),
         ] {
             assert_eq!(parse(&message(&route)), Some(route));
+        }
+    }
+
+    #[test]
+    fn exceptions_are_read_as_they_are_written() {
+        for prefix in ["198.51.100.0/25", "fd00:7::/33"] {
+            let prefix: IpNet = prefix.parse().unwrap();
+            let family = Family::of(prefix.addr());
+            let message = exception(TableId(428), family, prefix);
+            assert_eq!(
+                parse_exception(&message, family),
+                Some((TableId(428), prefix))
+            );
+            assert_eq!(parse(&message), None);
         }
     }
 

@@ -3,72 +3,10 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::config::Affinity;
-use crate::family::PerFamily;
-use crate::health::Health;
-use crate::policy::{AddressRange, Dscp, Group, Offered, PortRange, RulePool, Via, select_via};
-use crate::select::{Standing, Strategy};
-
-use crate::uplink::{UplinkId, UplinkName};
+use crate::policy::Dscp;
+use crate::wanted::PickedBy;
+use crate::wanted::fixture::{addresses, ports, rule, three_uplinks, with_rules as situation};
 use crate::wanted::ruleset::ruleset;
-use crate::wanted::{PickedBy, Situation, fixture};
-
-fn addresses(ranges: &[&str]) -> Option<Arc<AddressSet>> {
-    let ranges = ranges
-        .iter()
-        .map(|range| range.parse::<AddressRange>().unwrap());
-    Some(Arc::new(AddressSet::of(ranges)))
-}
-
-fn ports(ranges: &[(u16, u16)]) -> Option<PortSet> {
-    let ranges = ranges.iter();
-    Some(PortSet::of(ranges.map(|(first, last)| PortRange {
-        first: *first,
-        last: *last,
-    })))
-}
-
-fn rule(matching: Matching, uplinks: &[&str], otherwise: Otherwise) -> Rule {
-    let groups = uplinks
-        .iter()
-        .map(|names| Group(names.split('+').map(|n| (n.parse().unwrap(), 1)).collect()));
-    Rule {
-        name: String::new(),
-        matching,
-        via: Via {
-            groups: groups.collect(),
-            affinity: None,
-            strategy: Strategy::Weight,
-        },
-        otherwise,
-    }
-}
-
-/// Three uplinks `a`, `b` and `c` with rules, of which some are down.
-fn situation(rules: Vec<Rule>, down: &[&str]) -> Situation {
-    let mut situation = fixture::three_uplinks();
-    situation.policy = Policy::new(rules);
-    let offered = |name: &UplinkName| {
-        let number = name.as_str().bytes().next()? - b'a' + 1;
-        let health = if down.contains(&name.as_str()) {
-            Health::Down
-        } else {
-            Health::Up
-        };
-        Some(Offered {
-            id: UplinkId::try_from(number).ok()?,
-            standing: Standing::Routed(health),
-        })
-    };
-    let vias = situation.policy.vias.iter();
-    situation.rule_pools = vias
-        .map(|via| RulePool {
-            affinity: via.affinity.unwrap_or(Affinity::Flow),
-            pools: PerFamily::from_fn(|_| select_via(via, &offered)),
-        })
-        .collect();
-    situation
-}
 
 /// The lines of a chain.
 fn chain_of<'t>(text: &'t str, name: &str) -> Vec<&'t str> {
@@ -85,7 +23,7 @@ fn any() -> Matching {
 #[test]
 fn without_rules_the_table_says_nothing_of_them() {
     for picked_by in [PickedBy::Nftables, PickedBy::Tc] {
-        let mut situation = fixture::three_uplinks();
+        let mut situation = three_uplinks();
         situation.picked_by = picked_by;
         let text = ruleset(&situation);
         for word in ["rules4", "via_", "chain marked", "== 0x80000000 drop"] {

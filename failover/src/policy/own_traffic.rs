@@ -1,0 +1,287 @@
+//! What the user's rules come to for the router's own packets, in terms of `ip rule`s and routing
+//! tables.
+//!
+//! The router's own sockets ask for a route before there is a packet, and take the address of the
+//! uplink that the answer names: nothing has to be translated, and who is bound to an address or an
+//! interface says so in the question. nftables and programs at sockets come later or cannot tell:
+//! an `output` chain sees the same source address whether the socket is bound to it or not, and a
+//! mark that a cgroup's program gives a socket stays there when the uplink is dead.
+//!
+//! What a question does not say decides nothing: a rule with an interface, a hardware address or a
+//! DSCP is for users' packets only. A rule is one `ip rule` where each of its conditions has one
+//! value; where some have several there is a stage for each, whose alternatives lead to the next
+//! stage, and behind which the next rule begins. Where a rule goes to many prefixes, its table has
+//! nothing to say about all others ([`Way::except`]).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use ipnet::IpNet;
+
+use super::addresses::{AddressSet, prefixes_of};
+use super::pools::Policy;
+use super::ports::{PortRange, PortSet};
+use super::rule::{Matching, Otherwise, Rule};
+use super::selector::Selector;
+use crate::family::{Family, PerFamily};
+use crate::flows::Protocol;
+
+/// The most destinations that are rules of their own; more are a table.
+const FEW_DESTINATIONS: usize = 8;
+/// The most prefixes of a rule's source: each is asked in turn.
+const MOST_SOURCES: usize = 64;
+/// The most `ip rule`s of a family: the kernel asks them one by one.
+const MOST_STEPS: usize = 4096;
+
+/// What rules come to for the router's own packets.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OwnTraffic {
+    /// What is asked, by family, in this order.
+    pub rules: PerFamily<Vec<OwnRule>>,
+    /// Where it leads.
+    pub ways: Vec<Way>,
+    /// Rules that are not for them, by position, and why.
+    pub left_out: Vec<(usize, LeftOut)>,
+}
+
+/// What a user's rule comes to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnRule {
+    /// Stages: a packet that none of a stage's selectors is for goes on behind the rule.
+    pub stages: Vec<Vec<Selector>>,
+    /// A packet that all stages let through, and that one of these is for, goes the way.
+    pub last: Vec<Selector>,
+    /// The position of the way.
+    pub way: usize,
+}
+
+/// Where packets go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Way {
+    /// The position of the pool.
+    pub pool: usize,
+    /// What becomes of them when that has nobody.
+    pub otherwise: Otherwise,
+    /// Whether rules of a family lead here.
+    pub used: PerFamily<bool>,
+    /// Destinations that do not go this way; none of a family: all do.
+    pub except: PerFamily<Option<Arc<BTreeSet<IpNet>>>>,
+}
+
+/// Why a rule is not for the router's own packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeftOut {
+    /// It is for what comes in by an interface, or from a hardware address.
+    Users,
+    /// It asks for a DSCP.
+    Dscp,
+    /// Its source has more prefixes than are asked one by one.
+    Sources,
+    /// With it, the kernel would have to ask too many rules.
+    Many,
+}
+
+impl OwnTraffic {
+    /// What these rules come to.
+    #[must_use]
+    pub fn of(policy: &Policy) -> Self {
+        let mut own = Self::default();
+        let mut known: BTreeMap<(usize, Otherwise, Option<&AddressSet>), usize> = BTreeMap::new();
+        let mut steps: PerFamily<usize> = PerFamily::default();
+        for (position, (rule, pool)) in policy.iter().enumerate() {
+            if let Some(why) = left_out(&rule.matching) {
+                own.left_out.push((position, why));
+                continue;
+            }
+            for family in Family::ALL {
+                let Some(alternatives) = alternatives(&rule.matching, family) else {
+                    continue;
+                };
+                let count = alternatives
+                    .iter()
+                    .map(|stage| stage.len() + 1)
+                    .sum::<usize>();
+                let steps = steps.get_mut(family);
+                if *steps + count > MOST_STEPS {
+                    own.left_out.push((position, LeftOut::Many));
+                    break;
+                }
+                *steps += count;
+                let many = many_destinations(rule, family);
+                let way = *known
+                    .entry((pool, rule.otherwise, many))
+                    .or_insert_with(|| {
+                        own.ways.push(Way {
+                            pool,
+                            otherwise: rule.otherwise,
+                            used: PerFamily::default(),
+                            except: PerFamily::default(),
+                        });
+                        own.ways.len() - 1
+                    });
+                if let Some(way) = own.ways.get_mut(way) {
+                    *way.used.get_mut(family) = true;
+                    if let Some(set) = many {
+                        let except = way.except.get_mut(family);
+                        except.get_or_insert_with(|| Arc::new(complement(set, family)));
+                    }
+                }
+                own.rules
+                    .get_mut(family)
+                    .push(OwnRule::new(alternatives, way));
+            }
+        }
+        own
+    }
+}
+
+impl OwnRule {
+    fn new(alternatives: Vec<Vec<Selector>>, way: usize) -> Self {
+        let mut common = Selector::ALL;
+        let mut stages = Vec::new();
+        for stage in alternatives {
+            match <[Selector; 1]>::try_from(stage) {
+                Ok([only]) => common = common.and(only),
+                Err(several) => stages.push(several),
+            }
+        }
+        let last = stages.pop().unwrap_or_else(|| vec![Selector::ALL]);
+        Self {
+            stages,
+            last: last
+                .into_iter()
+                .map(|selector| selector.and(common.clone()))
+                .collect(),
+            way,
+        }
+    }
+}
+
+fn left_out(matching: &Matching) -> Option<LeftOut> {
+    if matching.interfaces.is_some() || matching.macs.is_some() {
+        return Some(LeftOut::Users);
+    }
+    if matching.dscp.is_some() {
+        return Some(LeftOut::Dscp);
+    }
+    let too_many = |set: &Arc<AddressSet>| {
+        let mut families = Family::ALL.into_iter();
+        families.any(|family| prefixes(set, family).nth(MOST_SOURCES).is_some())
+    };
+    if matching.source.as_ref().is_some_and(too_many) {
+        return Some(LeftOut::Sources);
+    }
+    None
+}
+
+/// The values of each condition; `None` where no packet of the family can have them.
+fn alternatives(matching: &Matching, family: Family) -> Option<Vec<Vec<Selector>>> {
+    let mut all = Vec::new();
+    if let Some(services) = services(matching) {
+        all.push(services);
+    }
+    if let Some(marks) = &matching.marks {
+        let selector = |mark| Selector {
+            mark: Some(mark),
+            ..Selector::ALL
+        };
+        all.push(marks.iter().copied().map(selector).collect());
+    }
+    if let Some(set) = asked(matching.source.as_ref(), family) {
+        let selector = |source| Selector {
+            source: Some(source),
+            ..Selector::ALL
+        };
+        all.push(prefixes(set, family).map(selector).collect());
+    }
+    if let Some(set) = asked(matching.destination.as_ref(), family) {
+        if set.lacks(family) {
+            return None;
+        }
+        if !is_many(set, family) {
+            let selector = |destination| Selector {
+                destination: Some(destination),
+                ..Selector::ALL
+            };
+            all.push(prefixes(set, family).map(selector).collect());
+        }
+    }
+    (!all.iter().any(Vec::is_empty)).then_some(all)
+}
+
+/// Protocols and ports; `None` where any will do. Ports mean nothing where a protocol has none, nor to
+/// the kernel.
+fn services(matching: &Matching) -> Option<Vec<Selector>> {
+    let by_port = matching.ports.is_some() || matching.source_ports.is_some();
+    let protocols: Vec<Protocol> = match &matching.protocols {
+        None if !by_port => return None,
+        None => (0..=u8::MAX)
+            .map(Protocol)
+            .filter(|p| p.has_ports())
+            .collect(),
+        Some(named) => {
+            let named = named.iter().copied();
+            named.filter(|p| !by_port || p.has_ports()).collect()
+        }
+    };
+    let sources = ranges(matching.source_ports.as_ref());
+    let ports = ranges(matching.ports.as_ref());
+    let mut services = Vec::new();
+    for protocol in protocols {
+        for source_ports in &sources {
+            for ports in &ports {
+                services.push(Selector {
+                    protocol: Some(protocol),
+                    source_ports: *source_ports,
+                    ports: *ports,
+                    ..Selector::ALL
+                });
+            }
+        }
+    }
+    Some(services)
+}
+
+/// The ranges of ports as rules can say them: neither 0 nor 65535 can be an end
+/// (`fib_rule_port_range_valid` in the kernel's `net/core/fib_rules.c`), so a range that ends there
+/// ends one before.
+fn ranges(ports: Option<&PortSet>) -> Vec<Option<PortRange>> {
+    let Some(ports) = ports else {
+        return vec![None];
+    };
+    let sayable = |range: PortRange| {
+        let first = range.first.max(1);
+        let last = range.last.min(u16::MAX - 1);
+        if first == 1 && last == u16::MAX - 1 {
+            return Some(None);
+        }
+        (first <= last).then_some(Some(PortRange { first, last }))
+    };
+    ports.ranges().filter_map(sayable).collect()
+}
+
+/// A set that does not hold all addresses of a family.
+fn asked(set: Option<&Arc<AddressSet>>, family: Family) -> Option<&AddressSet> {
+    set.map(AsRef::as_ref)
+        .filter(|set| !set.is_everything(family))
+}
+
+fn many_destinations(rule: &Rule, family: Family) -> Option<&AddressSet> {
+    asked(rule.matching.destination.as_ref(), family).filter(|set| is_many(set, family))
+}
+
+fn is_many(set: &AddressSet, family: Family) -> bool {
+    prefixes(set, family).nth(FEW_DESTINATIONS).is_some()
+}
+
+fn prefixes(set: &AddressSet, family: Family) -> impl Iterator<Item = IpNet> {
+    set.numbers(family)
+        .flat_map(move |(first, last)| prefixes_of(family, first, last))
+}
+
+/// All addresses of a family that a set has not.
+fn complement(set: &AddressSet, family: Family) -> BTreeSet<IpNet> {
+    set.without(family)
+        .flat_map(|(first, last)| prefixes_of(family, first, last))
+        .collect()
+}
