@@ -9,9 +9,13 @@
 //! | the end | → the base table, then `main`, then `default` | as for everything that nobody steers |
 //!
 //! While uplinks come and go the rules stay, and each way's table has one route: to the uplinks that
-//! its flows go to at the moment, to those of all others, or nowhere.
+//! its flows go to at the moment, to those of all others, or nowhere. For IPv4 that is a route that says
+//! "prohibited". For IPv6 it leads to a router that does not exist ([`NOBODY`]), and the own nftables
+//! table refuses what goes there: told that it is prohibited, the kernel would take any address of the
+//! host for the socket and ask again (`ip6_dst_lookup_tail` in its `net/ipv6/ip6_output.c`), as if it
+//! were bound to that.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
 use crate::family::Family;
@@ -22,6 +26,9 @@ use crate::wanted::routing::{
     Action, DEFAULT, Exceptions, MAIN, NextHop, Origin, Route, Rule, TableId, To,
 };
 use crate::wanted::rules::CATCH_ALL;
+
+/// A router of IPv6 that does not exist: its address is of no hardware.
+pub(super) const NOBODY: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0xffff, 0xffff, 0xffff, 0xfffd);
 
 /// The preference at which it begins: behind the kernel's own, so that nothing comes here that is not
 /// led here.
@@ -101,15 +108,41 @@ fn steps(own_rule: &OwnRule, first: u32, table: TableId) -> Vec<(u32, Selector, 
 /// The routes of the ways' tables of a family.
 pub(super) fn routes(situation: &Situation, family: Family) -> impl Iterator<Item = Route> {
     ways(situation, family).filter_map(move |(table, way)| {
-        let all = situation.pools.get(family);
-        let rule_pool = situation.rule_pools.get(way.pool)?;
-        let to = match rule_pool.destination(family, way.otherwise) {
+        let to = match destination(situation, family, way)? {
             Destination::Pool(pool, _) => to_pool(situation, family, pool)?,
-            Destination::Common => to_pool(situation, family, all)?,
-            Destination::Nowhere => To::Nowhere,
+            Destination::Common => to_pool(situation, family, situation.pools.get(family))?,
+            Destination::Nowhere => nowhere(situation, family),
         };
         Some(Route { table, family, to })
     })
+}
+
+/// Whether packets to [`NOBODY`] must be refused at the moment.
+pub(super) fn refuses(situation: &Situation) -> bool {
+    ways(situation, Family::Ipv6)
+        .any(|(_, way)| destination(situation, Family::Ipv6, way) == Some(Destination::Nowhere))
+}
+
+fn destination<'s>(situation: &'s Situation, family: Family, way: &Way) -> Option<Destination<'s>> {
+    let rule_pool = situation.rule_pools.get(way.pool)?;
+    Some(rule_pool.destination(family, way.otherwise))
+}
+
+fn nowhere(situation: &Situation, family: Family) -> To {
+    let mut paths = situation.uplinks.iter().filter_map(|u| u.path(family));
+    match (family, paths.next()) {
+        // By any interface that exists.
+        (Family::Ipv6, Some(path)) => To::Hops {
+            hops: vec![NextHop {
+                interface: path.interface,
+                gateway: Some(NOBODY.into()),
+                onlink: true,
+                weight: 1,
+            }],
+            source: None,
+        },
+        _ => To::Nowhere,
+    }
 }
 
 /// What the ways' tables have nothing to say about.

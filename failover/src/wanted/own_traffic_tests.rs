@@ -13,6 +13,7 @@ use crate::policy::{Dscp, Facts, MarkMatch, Matching, Otherwise, Rule as UserRul
 use crate::wanted::difference::difference;
 use crate::wanted::fixture::{addresses, ports, rule, three_uplinks, with_rules};
 use crate::wanted::routing::{Routing, RoutingChange};
+use crate::wanted::ruleset::ruleset;
 
 /// Where a packet of a socket goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,6 +79,7 @@ fn sent(routing: &Routing, facts: &Facts, bound_to: Option<&str>) -> Sent {
         })
         .collect();
     rules.sort_by_key(|rule| rule.priority);
+    let nobody = IpAddr::V6(NOBODY);
     let mut from = 0;
     for rule in rules {
         if rule.priority < from || !holds(&rule.selector, facts, bound_to) {
@@ -97,7 +99,12 @@ fn sent(routing: &Routing, facts: &Facts, bound_to: Option<&str>) -> Sent {
                     .iter()
                     .find(|route| route.table == table && route.family == family);
                 match route {
-                    Some(route) if !thrown && route.to == To::Nowhere => return Sent::Forbidden,
+                    Some(route)
+                        if !thrown
+                            && route.hops().iter().any(|hop| hop.gateway == Some(nobody)) =>
+                    {
+                        return Sent::Forbidden;
+                    }
                     Some(route) if !thrown => {
                         let hops = route.hops().iter().map(|hop| hop.interface.0);
                         return Sent::By(hops.collect());
@@ -161,6 +168,9 @@ fn mail_goes_by_its_uplink_or_is_forbidden_and_all_else_goes_where_it_went() {
     let dead = with_rules(vec![mail()], &["a"]).wanted().routing;
     let asked = question("192.0.2.1", 6, 25);
     assert_eq!(sent(&dead, &asked, None), Sent::Forbidden);
+    let refused = "rt ip6 nexthop fe80::ffff:ffff:ffff:fffd reject with icmpv6 admin-prohibited";
+    assert!(ruleset(&with_rules(vec![mail()], &["a"])).contains(refused));
+    assert!(!ruleset(&with_rules(vec![mail()], &[])).contains("chain forbidden"));
     // Who binds himself to an uplink is left alone.
     assert_eq!(sent(&dead, &asked, Some("wan2")), by(&[12]));
     let bound = Facts {

@@ -30,6 +30,7 @@ mod mail;
 mod metered;
 mod narrow;
 mod one_interface;
+mod own_rules;
 mod own_traffic;
 mod priorities;
 mod reloading;

@@ -6,8 +6,8 @@ use crate::case::{
 use crate::{
     affinity, beginning, bpftool, by_hand, calls, churn, coming_from, doubt, downlinks, families,
     flood, flow_table, ftp, inbound, last_resort, leases, links, loss, mail, metered, narrow,
-    one_interface, own_traffic, priorities, reloading, resets, restarts, returning, silence,
-    spreading, stickiness, strategies, traffic, translation,
+    one_interface, own_rules, own_traffic, priorities, reloading, resets, restarts, returning,
+    silence, spreading, stickiness, strategies, traffic, translation,
 };
 
 #[rustfmt::skip]
@@ -106,6 +106,9 @@ pub(crate) fn table() -> Vec<Scenario> {
         each_family("a_socket_bound_to_a_dead_uplinks_address_goes_on", own_traffic::a_bound_socket_survives),
         each_family("a_socket_bound_to_an_uplinks_address_returns_with_it", own_traffic::a_bound_socket_returns),
         both_families("probes_leave_by_their_own_uplink_only", own_traffic::probes),
+        each_family("the_own_traffic_of_a_router_follows_the_rules", own_rules::of_a_router),
+        each_family("the_own_traffic_of_a_host_follows_the_rules", own_rules::of_a_host),
+        each_family("a_resolver_on_the_router_follows_the_rules_and_keeps_working", own_rules::resolver),
 
         // The configuration changes while the daemon runs.
         both_families("new_flows_follow_new_weights_and_no_flow_moves", reloading::weights),

@@ -15,6 +15,7 @@
 //! - `mss`, where an uplink's interface lets only smaller packets through than others send: what a
 //!   TCP connection's first packets say of the size of segments.
 //! - `output`: the same return of the id for the router's own packets, which are then routed anew.
+//! - `forbidden`, while a rule lets none of the router's own packets of IPv6 out: they are refused.
 //! - `first_packet_out`: before any translation, a connection's first packet gives the connection
 //!   the id of the uplink through which it really leaves.
 //! - `translate`: after the user's own source translation, so that the user's rules win.
@@ -26,6 +27,7 @@
 
 mod answers;
 mod connections;
+mod forbidden;
 mod lists;
 mod mixed;
 mod mss;
@@ -85,6 +87,7 @@ impl Display for Ruleset<'_> {
         self.forward(f)?;
         self.mss(f)?;
         self.output(f)?;
+        self.forbidden(f)?;
         self.first_packet_out(f)?;
         self.translate(f)?;
         self.answers(f)?;
