@@ -33,6 +33,10 @@ const MOST_SOURCES: usize = 64;
 /// The most `ip rule`s of a family: the kernel asks them one by one.
 const MOST_STEPS: usize = 4096;
 
+/// The most destinations that tables have nothing to say about, of a family and in all tables: each is
+/// a route, and the kernel takes some 10 µs for one.
+const MOST_EXCEPTIONS: usize = 50_000;
+
 /// What rules come to for the router's own packets.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OwnTraffic {
@@ -77,7 +81,7 @@ pub enum LeftOut {
     Dscp,
     /// Its source has more prefixes than are asked one by one.
     Sources,
-    /// With it, the kernel would have to ask too many rules.
+    /// With it, the kernel would have to ask too many rules, or to hold too many routes.
     Many,
 }
 
@@ -87,51 +91,98 @@ impl OwnTraffic {
     pub fn of(policy: &Policy) -> Self {
         let mut own = Self::default();
         let mut known: BTreeMap<(usize, Otherwise, Option<&AddressSet>), usize> = BTreeMap::new();
-        let mut steps: PerFamily<usize> = PerFamily::default();
+        let mut spent: PerFamily<Spent> = PerFamily::default();
         for (position, (rule, pool)) in policy.iter().enumerate() {
             if let Some(why) = left_out(&rule.matching) {
                 own.left_out.push((position, why));
                 continue;
             }
-            for family in Family::ALL {
-                let Some(alternatives) = alternatives(&rule.matching, family) else {
-                    continue;
+            let parts = PerFamily::from_fn(|family| {
+                let alternatives = alternatives(&rule.matching, family)?;
+                let place = (pool, rule.otherwise, many_destinations(rule, family));
+                let way = known.get(&place).and_then(|way| own.ways.get(*way));
+                let is_new = way.is_none_or(|way| way.except.get(family).is_none());
+                let except = place.2.filter(|_| is_new);
+                let part = Part {
+                    alternatives,
+                    except: except.map(|set| complement(set, family)),
                 };
-                let count = alternatives
-                    .iter()
-                    .map(|stage| stage.len() + 1)
-                    .sum::<usize>();
-                let steps = steps.get_mut(family);
-                if *steps + count > MOST_STEPS {
-                    own.left_out.push((position, LeftOut::Many));
-                    break;
+                Some((place, part))
+            });
+            let both = PerFamily::from_fn(|family| {
+                let part = parts.get(family).as_ref();
+                spent.get(family).and(part.map(|(_, part)| part.cost()))
+            });
+            if !(both.ipv4.is_allowed() && both.ipv6.is_allowed()) {
+                own.left_out.push((position, LeftOut::Many));
+                continue;
+            }
+            spent = both;
+            for (family, part) in [(Family::Ipv4, parts.ipv4), (Family::Ipv6, parts.ipv6)] {
+                if let Some((place, part)) = part {
+                    let next = own.ways.len();
+                    let way = *known.entry(place).or_insert(next);
+                    own.add(family, part, way, (pool, rule.otherwise));
                 }
-                *steps += count;
-                let many = many_destinations(rule, family);
-                let way = *known
-                    .entry((pool, rule.otherwise, many))
-                    .or_insert_with(|| {
-                        own.ways.push(Way {
-                            pool,
-                            otherwise: rule.otherwise,
-                            used: PerFamily::default(),
-                            except: PerFamily::default(),
-                        });
-                        own.ways.len() - 1
-                    });
-                if let Some(way) = own.ways.get_mut(way) {
-                    *way.used.get_mut(family) = true;
-                    if let Some(set) = many {
-                        let except = way.except.get_mut(family);
-                        except.get_or_insert_with(|| Arc::new(complement(set, family)));
-                    }
-                }
-                own.rules
-                    .get_mut(family)
-                    .push(OwnRule::new(alternatives, way));
             }
         }
         own
+    }
+
+    fn add(&mut self, family: Family, part: Part, way: usize, goes: (usize, Otherwise)) {
+        if way == self.ways.len() {
+            self.ways.push(Way {
+                pool: goes.0,
+                otherwise: goes.1,
+                used: PerFamily::default(),
+                except: PerFamily::default(),
+            });
+        }
+        if let Some(way) = self.ways.get_mut(way) {
+            *way.used.get_mut(family) = true;
+            if let Some(except) = part.except {
+                *way.except.get_mut(family) = Some(Arc::new(except));
+            }
+        }
+        let rules = self.rules.get_mut(family);
+        rules.push(OwnRule::new(part.alternatives, way));
+    }
+}
+
+/// A rule's part in a family.
+struct Part {
+    alternatives: Vec<Vec<Selector>>,
+    /// What its way has nothing to say about, where that is not known yet.
+    except: Option<BTreeSet<IpNet>>,
+}
+
+impl Part {
+    fn cost(&self) -> Spent {
+        Spent {
+            steps: self.alternatives.iter().map(|stage| stage.len() + 1).sum(),
+            exceptions: self.except.as_ref().map_or(0, BTreeSet::len),
+        }
+    }
+}
+
+/// How much of what there may be rules come to in a family.
+#[derive(Clone, Copy, Debug, Default)]
+struct Spent {
+    steps: usize,
+    exceptions: usize,
+}
+
+impl Spent {
+    fn and(self, cost: Option<Self>) -> Self {
+        let cost = cost.unwrap_or_default();
+        Self {
+            steps: self.steps + cost.steps,
+            exceptions: self.exceptions + cost.exceptions,
+        }
+    }
+
+    const fn is_allowed(self) -> bool {
+        self.steps <= MOST_STEPS && self.exceptions <= MOST_EXCEPTIONS
     }
 }
 

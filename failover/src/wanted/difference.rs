@@ -128,6 +128,7 @@ fn turn(rule: &Rule) -> u8 {
         _ if is_beyond(rule) => 0,
         (Action::LookupSpecific(_), _) => 0,
         (Action::Unreachable, _) => 5,
+        // Also those that are for an address: a usable uplink's comes before.
         (Action::Goto(_), _) => 3,
         (_, Selector { mark: Some(_), .. }) => 1,
         (

@@ -49,6 +49,7 @@ pub(crate) fn three_uplinks() -> Situation {
         },
         uplinks,
         downlinks: vec!["lan0".parse().unwrap()],
+        own_addresses: ["198.18.0.1".parse().unwrap()].into(),
         links: [("lan0", 1), ("wan1", 11), ("wan2", 12), ("wan3", 13)]
             .into_iter()
             .map(|(name, index)| {

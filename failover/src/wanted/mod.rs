@@ -47,6 +47,8 @@ pub struct Situation {
     pub uplinks: Vec<UplinkSituation>,
     /// The interfaces behind which users are.
     pub downlinks: Vec<InterfaceName>,
+    /// All addresses of the router but loopback ones.
+    pub own_addresses: BTreeSet<IpAddr>,
     /// Those of the interfaces above, and of the uplinks, that exist.
     pub links: BTreeMap<InterfaceName, LinkSituation>,
     /// The uplinks' interfaces for which TCP segments are made smaller.
@@ -90,10 +92,20 @@ impl Numbers {
         TableId(self.base_table)
     }
 
-    /// The table of a way that the router's own traffic goes by: behind those of uplinks, and never
-    /// one of the kernel's own (253 to 255).
+    /// The table of a way that the router's own traffic goes by.
     #[must_use]
     pub fn way(&self, number: usize) -> TableId {
+        self.behind_uplinks(number.saturating_mul(2))
+    }
+
+    /// The table that refuses what must not leave by a way.
+    #[must_use]
+    pub fn refusal(&self, number: usize) -> TableId {
+        self.behind_uplinks(number.saturating_mul(2).saturating_add(1))
+    }
+
+    /// Tables behind those of uplinks, and never one of the kernel's own (253 to 255).
+    fn behind_uplinks(&self, number: usize) -> TableId {
         let behind = self.base_table + u32::from(UplinkId::MAX) + 1;
         let table = behind.saturating_add(u32::try_from(number).unwrap_or(u32::MAX));
         TableId(if behind <= 255 && table >= 253 {

@@ -79,14 +79,18 @@ fn sent(routing: &Routing, facts: &Facts, bound_to: Option<&str>) -> Sent {
         })
         .collect();
     rules.sort_by_key(|rule| rule.priority);
-    let nobody = IpAddr::V6(NOBODY);
+    let nobody = *NOBODY.get(family);
     let mut from = 0;
     for rule in rules {
         if rule.priority < from || !holds(&rule.selector, facts, bound_to) {
             continue;
         }
         match rule.action {
-            Action::Goto(priority) => from = priority,
+            Action::Goto(priority) => {
+                let there = routing.rules.iter().any(|r| r.priority == priority);
+                assert!(there, "nothing to go on with: {rule:?}");
+                from = priority;
+            }
             Action::Unreachable => return Sent::Unrouted,
             Action::LookupSpecific(_) => {}
             Action::Lookup(table) => {
@@ -99,10 +103,7 @@ fn sent(routing: &Routing, facts: &Facts, bound_to: Option<&str>) -> Sent {
                     .iter()
                     .find(|route| route.table == table && route.family == family);
                 match route {
-                    Some(route)
-                        if !thrown
-                            && route.hops().iter().any(|hop| hop.gateway == Some(nobody)) =>
-                    {
+                    Some(route) if !thrown && leads_nowhere(route, nobody) => {
                         return Sent::Forbidden;
                     }
                     Some(route) if !thrown => {
@@ -115,6 +116,11 @@ fn sent(routing: &Routing, facts: &Facts, bound_to: Option<&str>) -> Sent {
         }
     }
     Sent::Unrouted
+}
+
+fn leads_nowhere(route: &Route, nobody: IpAddr) -> bool {
+    let mut hops = route.hops().iter();
+    route.to == To::Nowhere || hops.any(|hop| hop.gateway == Some(nobody))
 }
 
 fn by(interfaces: &[u32]) -> Sent {
@@ -168,7 +174,7 @@ fn mail_goes_by_its_uplink_or_is_forbidden_and_all_else_goes_where_it_went() {
     let dead = with_rules(vec![mail()], &["a"]).wanted().routing;
     let asked = question("192.0.2.1", 6, 25);
     assert_eq!(sent(&dead, &asked, None), Sent::Forbidden);
-    let refused = "rt ip6 nexthop fe80::ffff:ffff:ffff:fffd reject with icmpv6 admin-prohibited";
+    let refused = "rt ip nexthop 169.254.255.253 reject with icmpx admin-prohibited";
     assert!(ruleset(&with_rules(vec![mail()], &["a"])).contains(refused));
     assert!(!ruleset(&with_rules(vec![mail()], &[])).contains("chain forbidden"));
     // Who binds himself to an uplink is left alone.
@@ -235,10 +241,22 @@ fn what_rules_lead_to_is_there_before_they_do_and_longer() {
 fn tables_step_over_the_kernels_own() {
     let mut situation = three_uplinks();
     situation.numbers.base_table = 120;
-    let ways: Vec<u32> = (4..=6).map(|n| situation.numbers.way(n).0).collect();
-    assert_eq!(ways, [252, 256, 257]);
+    let ways: Vec<u32> = (1..=3).map(|n| situation.numbers.way(n).0).collect();
+    assert_eq!(ways, [250, 252, 257]);
+    assert_eq!(situation.numbers.refusal(2).0, 256);
     situation.numbers.base_table = 300;
     assert_eq!(situation.numbers.way(0).0, 428);
+    assert_eq!(situation.numbers.refusal(0).0, 429);
+}
+
+#[test]
+fn what_is_asked_for_packets_of_others_meets_no_rule_of_users() {
+    let routing = with_rules(vec![mail()], &["a"]).wanted().routing;
+    let asked = Facts {
+        source: "203.0.113.9".parse().unwrap(),
+        ..question("192.0.2.1", 6, 25)
+    };
+    assert_eq!(sent(&routing, &asked, None), by(&[11, 12, 13]));
 }
 
 /// Rules of which each condition has none, one or several values.
@@ -270,7 +288,7 @@ fn user_rule() -> impl Strategy<Value = UserRule> {
     ];
     let source = prop_oneof![
         3 => Just(None),
-        1 => Just(addresses(&["10.0.0.1", "10.0.0.8/29"])),
+        1 => Just(addresses(&["198.18.0.1", "10.0.0.8/29"])),
     ];
     let via = prop_oneof![
         Just(vec!["a"]),
@@ -319,7 +337,7 @@ fn packet() -> impl Strategy<Value = Facts> {
         let mut facts = question(to, protocol, port);
         facts.mark = mark;
         if bound && Family::of(facts.destination) == Family::Ipv4 {
-            facts.source = "10.0.0.1".parse().unwrap();
+            facts.source = "198.18.0.1".parse().unwrap();
         }
         facts
     })

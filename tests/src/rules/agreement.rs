@@ -1,20 +1,23 @@
 //! Whether packets leave as the rules say: a lab with a real daemon that has random rules, and packets
 //! that are counted where they leave.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
+use std::net::IpAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use failover::config::Config;
+use failover::flows::Protocol;
 use failover::policy::{Facts, Rule};
 
 use super::expected::{Expected, Model};
 use super::explained::{explained, uplinks};
 use super::surroundings::{HOP_LIMIT, surroundings};
 use super::watch::Watch;
-use super::{Packets, Parameters, RandomRules, frames};
+use super::{Packets, Parameters, RandomRules, frames, own};
 use crate::addressing::targets_in_yaml;
+use crate::chance::Chance;
 use crate::daemon::{Daemon, Failover, Mode, State};
 use crate::error::LabError;
 use crate::eventually::patient;
@@ -57,6 +60,7 @@ pub struct Agreement {
     ready_after: Duration,
     down: Vec<u8>,
     sent: u32,
+    flows: HashSet<OwnFlow>,
     /// The daemon is asked first, and held to what it says.
     explained: bool,
 }
@@ -163,6 +167,7 @@ impl Agreement {
         })?;
         let rules = random.resolve(&config);
         surroundings(&lab, &Packets::new(&rules, &[], 0)).await?;
+        own::prepare(lab.gateway().node()).await?;
         let mut watches = Vec::new();
         for uplink in lab.uplinks() {
             watches.push(Watch::open(uplink).await?);
@@ -185,6 +190,7 @@ impl Agreement {
             ready_after,
             down: Vec::new(),
             sent: 0,
+            flows: HashSet::new(),
             explained: false,
         };
         agreement.until_seen().await?;
@@ -271,7 +277,11 @@ impl Agreement {
         let mut left = count;
         let mut arrived = true;
         while left > 0 && arrived {
-            let mut drawn: Vec<Facts> = packets.by_ref().take(left.min(AT_ONCE)).collect();
+            let mut drawn: Vec<Facts> = packets
+                .by_ref()
+                .filter(|facts| !own::is_own(facts.source) && self.flows.insert(flow_of(facts)))
+                .take(left.min(AT_ONCE))
+                .collect();
             left = left.saturating_sub(drawn.len());
             if left == 0 {
                 drawn.extend(last_ones(packets, &model));
@@ -303,6 +313,46 @@ impl Agreement {
                 let frames = frames.remove(name).unwrap_or_default();
                 node.send_frames(CLIENT, Layout::Linear, frames).await?;
             }
+            arrived = self.until_left(&awaited, &mut seen).await?;
+        }
+        Ok(compared(&model, &expected, &seen))
+    }
+
+    /// Has the router itself send so many packets, and compares likewise.
+    ///
+    /// # Errors
+    /// When they cannot be sent, or what left was not all seen.
+    pub async fn compare_own(&mut self, count: usize, seed: u64) -> Result<Compared, LabError> {
+        let model = Model::new(&self.config, &self.rules, &self.down);
+        let rules = own::reachable(&self.rules);
+        let mut packets = Self::packets(&rules, seed);
+        let mut chance = Chance::from_seed(seed);
+        let mut expected: BTreeMap<u32, (Facts, Expected)> = BTreeMap::new();
+        let mut seen: BTreeMap<u32, Vec<u8>> = BTreeMap::new();
+        let mut arrived = true;
+        while expected.len() < count && arrived {
+            let mut awaited = BTreeSet::new();
+            let mut batch = Vec::new();
+            // The last one leaves: when it is seen, nothing is under way any more.
+            let mut last_leaves = false;
+            while batch.len() < AT_ONCE || !last_leaves {
+                let Some(facts) = packets.next() else {
+                    break;
+                };
+                let facts = own::own(facts, &mut chance);
+                if !self.flows.insert(flow_of(&facts)) {
+                    continue;
+                }
+                self.sent += 1;
+                let answer = model.expected_of_own(&facts);
+                last_leaves = !answer.uplinks.is_empty();
+                if last_leaves {
+                    awaited.insert(self.sent);
+                }
+                batch.push((facts.clone(), self.sent));
+                expected.insert(self.sent, (facts, answer));
+            }
+            own::send(self.lab.gateway().node(), batch).await?;
             arrived = self.until_left(&awaited, &mut seen).await?;
         }
         Ok(compared(&model, &expected, &seen))
@@ -362,6 +412,19 @@ impl Agreement {
     pub async fn end(self) -> Result<String, LabError> {
         self.daemon.terminate().await
     }
+}
+
+/// What is one flow where the router's own meets those of users behind the translation: there the
+/// source is no difference.
+type OwnFlow = (IpAddr, Protocol, u16, u16);
+
+const fn flow_of(facts: &Facts) -> OwnFlow {
+    (
+        facts.destination,
+        facts.protocol,
+        facts.source_port,
+        facts.port,
+    )
 }
 
 /// Packets that leave, one by each downlink: when they are seen, nothing that was sent before is under

@@ -62,8 +62,13 @@ pub fn number_of(packet: &[u8]) -> Option<u32> {
     rest.ends_with(&SIGN).then(|| u32::from_be_bytes(*number))
 }
 
+/// What a packet is known by: the bytes at its end.
+pub(super) fn signed(number: u32) -> Vec<u8> {
+    [SIGN, number.to_be_bytes()].concat()
+}
+
 /// What follows the IP header.
-fn payload(facts: &Facts, number: u32) -> Vec<u8> {
+pub(super) fn payload(facts: &Facts, number: u32) -> Vec<u8> {
     let mut ports = facts.source_port.to_be_bytes().to_vec();
     ports.extend(facts.port.to_be_bytes());
     let (mut bytes, checksum_at) = match facts.protocol.0 {
@@ -109,8 +114,7 @@ fn payload(facts: &Facts, number: u32) -> Vec<u8> {
             (header, None)
         }
     };
-    bytes.extend(SIGN);
-    bytes.extend(number.to_be_bytes());
+    bytes.extend(signed(number));
     if let Some(at) = checksum_at {
         let pseudo = match facts.protocol.0 {
             ICMP => Vec::new(),

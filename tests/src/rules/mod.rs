@@ -10,6 +10,7 @@ mod conditions;
 mod expected;
 mod explained;
 pub mod frames;
+mod own;
 mod packets;
 mod sets;
 pub mod space;

@@ -50,6 +50,12 @@ async fn agree(mode: Mode, size: Size, seed: u64, deciding: usize, explained: bo
     );
     assert!(before.rules >= deciding, "{before}");
     assert!(before.dropped == 0, "all uplinks are up: {before}");
+    let own_before = agreement.compare_own(2_000, seed).await?;
+    assert!(
+        own_before.wrong.is_empty(),
+        "the router's own: {}",
+        told(&own_before.to_string(), agreement.daemon().log())
+    );
     agreement.fail(1).await?;
     let after = agreement.compare(&mut packets, 3_000).await?;
     assert!(
@@ -58,6 +64,16 @@ async fn agree(mode: Mode, size: Size, seed: u64, deciding: usize, explained: bo
         told(&after.to_string(), agreement.daemon().log())
     );
     assert!(after.dropped >= 20, "{after}");
+    let own_after = agreement.compare_own(1_000, seed + 1).await?;
+    assert!(
+        own_after.wrong.is_empty(),
+        "the router's own: {}",
+        told(&own_after.to_string(), agreement.daemon().log())
+    );
+    for own in [&own_before, &own_after] {
+        assert!(own.rules >= deciding / 8, "{own}");
+    }
+    assert!(own_after.dropped > 0, "{own_after}");
     agreement.end().await?;
     Ok(())
 }

@@ -50,6 +50,13 @@ impl Engine {
             },
             uplinks,
             downlinks: self.config.downlinks.iter().cloned().collect(),
+            own_addresses: self
+                .view
+                .addresses
+                .iter()
+                .map(|own| own.address)
+                .filter(|address| !address.is_loopback())
+                .collect(),
             links: self.links(),
             narrow: match self.config.mss {
                 Mss::Auto => narrow(&self.view, self.interfaces()),

@@ -259,12 +259,9 @@ mod tests {
         by_interface
             .attributes
             .push(RuleAttribute::Iifname("lan0".to_owned()));
-        let mut by_prefix = whole;
-        by_prefix.header.src_len = 64;
-        by_prefix
-            .attributes
-            .push(RuleAttribute::Source("fd00::".parse().unwrap()));
-        for message in [inverted, by_interface, by_prefix] {
+        let mut by_class = whole;
+        by_class.header.tos = 0x10;
+        for message in [inverted, by_interface, by_class] {
             assert_eq!(parse(&message), None, "{message:?}");
         }
     }

@@ -15,7 +15,7 @@
 //! - `mss`, where an uplink's interface lets only smaller packets through than others send: what a
 //!   TCP connection's first packets say of the size of segments.
 //! - `output`: the same return of the id for the router's own packets, which are then routed anew.
-//! - `forbidden`, while a rule lets none of the router's own packets of IPv6 out: they are refused.
+//! - `forbidden`, while a rule lets none of the router's own packets out: they are refused.
 //! - `first_packet_out`: before any translation, a connection's first packet gives the connection
 //!   the id of the uplink through which it really leaves.
 //! - `translate`: after the user's own source translation, so that the user's rules win.
