@@ -205,6 +205,16 @@ pub fn is_probe_target(address: IpAddr) -> bool {
     probe_targets(Family::of(address)).contains(&address)
 }
 
+/// The network that the internet's own addresses are of.
+pub(crate) fn internet(family: Family) -> InterfaceAddress {
+    let prefix = match family {
+        Family::Ipv4 => 24,
+        Family::Ipv6 => 64,
+    };
+    let address = in_internet(family, 0);
+    InterfaceAddress { address, prefix }
+}
+
 fn in_internet(family: Family, host: u16) -> IpAddr {
     match family {
         Family::Ipv4 => Ipv4Addr::new(203, 0, 113, u8::try_from(host).unwrap_or(u8::MAX)).into(),

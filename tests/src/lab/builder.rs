@@ -261,6 +261,7 @@ impl LabBuilder {
             number,
             gateway: gateway.clone(),
             provider,
+            internet: internet.node().clone(),
             families,
             default_routes: self.default_routes,
             capture: self.capture,

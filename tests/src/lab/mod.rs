@@ -3,6 +3,7 @@
 mod builder;
 mod downlink;
 mod fault;
+mod latency;
 mod uplink;
 
 use std::net::IpAddr;

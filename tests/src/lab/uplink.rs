@@ -2,10 +2,13 @@
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Arc, Mutex};
 
 use failover::family::{Family, PerFamily};
 use netlink_packet_route::route::RouteProtocol;
+use tokio::sync::OnceCell;
 
+use super::latency::Holding;
 use crate::addressing::{
     InterfaceAddress, Network, SECOND_HOST, link_local_provider, public_address,
 };
@@ -36,6 +39,9 @@ pub struct Uplink {
     switch: Option<Node>,
     /// The last number of the gateway's addresses.
     host: AtomicU16,
+    pub(super) internet: Node,
+    /// What holds packets on their way to the internet, once there is something that does.
+    pub(super) holding: OnceCell<Arc<Mutex<Holding>>>,
 }
 
 /// Where the gateway and several providers are together.
@@ -56,6 +62,7 @@ pub(super) struct Parts {
     pub(super) number: u8,
     pub(super) gateway: Node,
     pub(super) provider: Node,
+    pub(super) internet: Node,
     pub(super) families: PerFamily<bool>,
     pub(super) default_routes: bool,
     pub(super) capture: bool,
@@ -93,6 +100,8 @@ impl Uplink {
             default_routes: parts.default_routes,
             capture,
             host: AtomicU16::new(host),
+            internet: parts.internet,
+            holding: OnceCell::new(),
         };
         uplink.make_link().await?;
         Ok(uplink)

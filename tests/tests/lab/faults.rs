@@ -3,7 +3,9 @@
 use std::time::{Duration, Instant};
 
 use failover::family::Family;
-use failover_tests::{Flows, Host, Lab, LabError, Percent, Protocol, Tally, Traffic, eventually};
+use failover_tests::{
+    Answer, Flows, Host, Lab, LabError, Percent, Protocol, Tally, Traffic, eventually,
+};
 
 use super::{LabTest, MASQUERADE, TestResult};
 
@@ -17,6 +19,7 @@ pub(super) fn trials() -> Vec<LabTest> {
         LabTest::new("an_interface_vanishes_and_returns", interface),
         LabTest::new("loss_takes_a_part_of_the_packets", loss),
         LabTest::new("the_address_changes", address),
+        LabTest::new("latency_makes_answers_late_and_ends", latency),
         LabTest::new("faults_tell_when_they_were_in_place", moments),
     ]
 }
@@ -145,6 +148,38 @@ async fn loss() -> TestResult {
     let tally = Tally::of(&lab.client(1)?.burst(traffic).await?);
     assert_eq!(tally.on(1), 400, "{tally}");
     Ok(())
+}
+
+async fn latency() -> TestResult {
+    let lab = lab().await?;
+    let flows = flows(lab.client(1)?).await?;
+    let late = Duration::from_millis(60);
+    let uplink = lab.uplink(1)?;
+    uplink.latency(late, Duration::from_millis(5)).await?;
+    for answer in ask_each(&flows).await? {
+        assert_eq!(answer.uplink(), Some(1));
+        let took = answer.answered - answer.asked;
+        assert!(took >= late, "an answer after {took:?}");
+    }
+    uplink.latency(Duration::ZERO, Duration::ZERO).await?;
+    let soonest = || async {
+        let answers = ask_each(&flows).await?;
+        let took = answers.iter().map(|answer| answer.answered - answer.asked);
+        Ok(took.min().filter(|took| *took < late / 2))
+    };
+    eventually("answers come at once", Duration::from_secs(10), soonest).await?;
+    Ok(())
+}
+
+/// The answers of all flows: none is lost.
+async fn ask_each(all: &[Flows]) -> Result<Vec<Answer>, LabError> {
+    let mut answers = Vec::new();
+    for flows in all {
+        for asked in flows.ask(RETRANSMITTED).await? {
+            answers.push(asked.expect("an answer"));
+        }
+    }
+    Ok(answers)
 }
 
 async fn address() -> TestResult {
