@@ -4,6 +4,7 @@ mod flow;
 mod host;
 mod kept;
 mod stream;
+pub mod viewer;
 mod watch;
 
 use std::collections::BTreeMap;

@@ -1,14 +1,11 @@
 //! Who gets new flows by latency and by load, as users and providers see it.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
-use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use failover::family::Family;
 use failover_tests::daemon::{State, Status};
-use failover_tests::{Lab, ProgramSpec, Protocol, Tally, Traffic, addressing};
-use tokio::net::UdpSocket;
+use failover_tests::traffic::viewer::{self, Viewer};
+use failover_tests::{Lab, ProgramSpec, Protocol, Tally, Traffic};
 
 use crate::Outcome;
 use crate::case::Case;
@@ -129,21 +126,16 @@ uplinks:
 downlinks: [lan0]
 strategy: {overflow: 80%}
 ";
+const CAPACITY: u64 = 20_000_000;
 
-/// Flows that are there at once, and those that come one by one.
-const AT_ONCE: usize = 20;
-const FLOWS: usize = 60;
-/// From one flow to the next: 1.3 Mbit more in a second, so that what comes until it is seen that an
-/// uplink is full finds room.
-const PAUSE: Duration = Duration::from_millis(400);
-/// What the server sends by each flow: half a Mbit per second.
-const TICK: Duration = Duration::from_millis(20);
-const DATAGRAM: usize = 1250;
-/// A busy machine makes up for so many ticks at most.
-const MOST_BEHIND: u32 = 5;
-const PORT: u16 = 5070;
-const WATCH: u8 = b'W';
-const STOP: u8 = b'S';
+/// Flows that leave room, those with which the first uplink is full, and all, which are half as much
+/// again as it can carry.
+const ROOM: usize = 27;
+const FULL: usize = 34;
+const ALL: usize = 60;
+/// As many of its flows end that it is full still, and then so many more that it is not.
+const END_FIRST: usize = 6;
+const END_THEN: usize = 8;
 
 /// The first uplink takes flows up to its share, the next takes the rest; each stays where it began,
 /// also when there is room again, which is used by new ones.
@@ -152,151 +144,100 @@ pub(crate) async fn overflow(case: &Case) -> Outcome {
     let provider = scene.uplink(1)?.provider();
     let shaped = "tc qdisc add dev access root tbf rate 20mbit burst 64kb latency 200ms";
     provider.must(ProgramSpec::line(shaped)).await?;
-    for family in Family::ALL {
-        serve(scene, family).await?;
-    }
+    viewer::serve(&scene.lab).await?;
     until_all_by(scene, 1).await?;
+    // 80 % of the capacity, and 15 points less, are between these.
+    assert!(offered(ROOM) * 100 < CAPACITY * 75 && CAPACITY * 85 < offered(FULL) * 100);
+    assert!(offered(FULL - END_FIRST) * 100 > CAPACITY * 70);
+    assert!(offered(FULL - END_FIRST - END_THEN) * 100 < CAPACITY * 60);
 
     let mut flows = Vec::new();
-    let mut next = tokio::time::Instant::now();
-    for number in 0..FLOWS {
-        let family = if number % 2 == 0 {
-            Family::Ipv4
-        } else {
-            Family::Ipv6
-        };
-        flows.push(Watching::begin(scene, family).await?);
-        if number >= AT_ONCE {
-            next += PAUSE;
-            tokio::time::sleep_until(next).await;
-        } else {
-            next = tokio::time::Instant::now();
-        }
-    }
-    let rate = |status: &Status, name: &str| -> Option<u64> { status.uplink(name)?.rx_bits_per_s };
-    let status = scene
-        .until("the first is full", |status| {
-            let one = status.uplink("one");
-            one.is_some_and(|one| one.full == Some(true)) && all_by(status, 2)
-        })
-        .await?;
-    let one = rate(&status, "one").ok_or("not measured")?;
-    assert!((12_000_000..21_500_000).contains(&one), "{one}: {status}");
-    assert_eq!(rate(&status, "two"), None, "it has no capacity");
-
-    for flow in &flows {
-        flow.send(WATCH).await?;
-    }
-    let on = wheres(scene, &flows)?;
-    let count = |number| on.values().filter(|uplink| **uplink == number).count();
-    // 31 flows are 16 Mbit; what comes until that is seen goes there, too.
+    watch(scene, &mut flows, ROOM).await?;
+    let status = until_one_carries(scene, ROOM).await?;
     assert!(
-        (26..=48).contains(&count(1)),
-        "{} of {FLOWS} by wan1",
-        count(1)
+        all_by(&status, 1) && is_full(&status) == Some(false),
+        "{status}"
     );
-    assert_eq!(count(1) + count(2), FLOWS);
+    watch(scene, &mut flows, FULL).await?;
+    let full = |status: &Status| is_full(status) == Some(true) && all_by(status, 2);
+    scene.until("the first is full", full).await?;
+    watch(scene, &mut flows, ALL).await?;
+    let status = until_one_carries(scene, FULL).await?;
+    assert!(full(&status), "{status}");
+    let two = status.uplink("two").ok_or("no such uplink")?;
+    assert_eq!(two.rx_bits_per_s, None, "it has no capacity");
+    let by = until_all_see_more(scene, &flows).await?;
+    let wanted: Vec<u8> = (0..ALL).map(|n| if n < FULL { 1 } else { 2 }).collect();
+    assert_eq!(by, wanted);
 
-    for flow in &flows {
-        flow.send(STOP).await?;
+    for flow in flows.iter().take(END_FIRST) {
+        flow.stop()?;
+    }
+    let status = until_one_carries(scene, FULL - END_FIRST).await?;
+    assert!(full(&status), "{status}");
+    for flow in flows.iter().skip(END_FIRST).take(END_THEN) {
+        flow.stop()?;
     }
     until_all_by(scene, 1).await?;
+    let status = until_one_carries(scene, FULL - END_FIRST - END_THEN).await?;
+    assert_eq!(is_full(&status), Some(false), "{status}");
     for flow in &flows {
-        flow.send(STOP).await?;
+        flow.ask_again()?;
     }
-    assert_eq!(wheres(scene, &flows)?, on, "none has moved");
+    assert_eq!(
+        until_all_see_more(scene, &flows).await?,
+        wanted,
+        "none has moved"
+    );
     scene.expect_no_strays_since(None)
 }
 
-/// By which provider each flow was seen to go: by one only.
-fn wheres(scene: &Scene, flows: &[Watching]) -> Result<BTreeMap<(Family, u16), u8>> {
-    let mut seen: BTreeMap<(Family, u16), BTreeSet<u8>> = BTreeMap::new();
-    for uplink in scene.lab.uplinks() {
-        for flow in uplink.capture()?.flows()? {
-            if flow.key.destination.port() == PORT {
-                // The translation keeps ports where it can, and here nobody else has them.
-                let key = (Family::of(flow.key.source.ip()), flow.key.source.port());
-                seen.entry(key).or_default().insert(uplink.number());
-            }
+/// What so many flows take, of which every other one is of IPv6, in bits per second.
+fn offered(flows: usize) -> u64 {
+    let families = Family::ALL.into_iter().cycle();
+    families.take(flows).map(viewer::rate).sum()
+}
+
+fn is_full(status: &Status) -> Option<bool> {
+    status.uplink("one")?.full
+}
+
+/// Has new ones watch until there are so many.
+async fn watch(scene: &Scene, flows: &mut Vec<Viewer>, until: usize) -> Outcome {
+    for family in Family::ALL.into_iter().cycle().skip(flows.len() % 2) {
+        if flows.len() == until {
+            break;
         }
+        flows.push(Viewer::begin(scene.client()?, family).await?);
     }
-    let mut found = BTreeMap::new();
-    for flow in flows {
-        let uplinks = seen.get(&flow.key).ok_or("a flow was seen nowhere")?;
-        let [uplink] = uplinks.iter().copied().collect::<Vec<u8>>()[..] else {
-            return Err(format!("{:?} was seen at {uplinks:?}", flow.key).into());
-        };
-        found.insert(flow.key, uplink);
-    }
-    Ok(found)
-}
-
-/// A client that watches what the server sends.
-struct Watching {
-    socket: UdpSocket,
-    key: (Family, u16),
-}
-
-impl Watching {
-    async fn begin(scene: &Scene, family: Family) -> Result<Self> {
-        let server = *addressing::servers(family).first().ok_or("no server")?;
-        let node = scene.client()?.node();
-        let socket = node
-            .run(move || async move {
-                let socket = UdpSocket::bind((addressing::any(family), 0)).await?;
-                socket.connect(SocketAddr::new(server, PORT)).await?;
-                // Used from another thread's runtime from now on.
-                socket.into_std()
-            })
-            .await??;
-        let socket = UdpSocket::from_std(socket)?;
-        let key = (family, socket.local_addr()?.port());
-        let watching = Self { socket, key };
-        watching.send(WATCH).await?;
-        Ok(watching)
-    }
-
-    async fn send(&self, what: u8) -> Outcome {
-        self.socket.send(&[what]).await?;
-        Ok(())
-    }
-}
-
-/// Sends to all who watch.
-async fn serve(scene: &Scene, family: Family) -> Outcome {
-    let server = *addressing::servers(family).first().ok_or("no server")?;
-    let at = SocketAddr::new(server, PORT);
-    let internet = scene.lab.internet().node();
-    let socket = internet
-        .run(move || async move { UdpSocket::bind(at).await })
-        .await??;
-    internet.start_task(move || async move {
-        let socket = Rc::new(socket);
-        let mut watchers: BTreeSet<SocketAddr> = BTreeSet::new();
-        let datagram = [0_u8; DATAGRAM];
-        let begin = Instant::now();
-        let mut ticks = 0_u32;
-        let mut asked = [0_u8; 16];
-        loop {
-            let next = begin + TICK * (ticks + 1);
-            tokio::select! {
-                Ok((_, peer)) = socket.recv_from(&mut asked) => match asked[0] {
-                    WATCH => { watchers.insert(peer); }
-                    _ => { watchers.remove(&peer); }
-                },
-                () = tokio::time::sleep_until(next.into()) => {
-                    let behind = u32::try_from(begin.elapsed().as_millis() / TICK.as_millis());
-                    let due = behind.unwrap_or(u32::MAX).saturating_sub(ticks);
-                    ticks += due;
-                    for watcher in &watchers {
-                        for _ in 0..due.min(MOST_BEHIND) {
-                            // What finds no room is lost, as on any line.
-                            socket.try_send_to(&datagram, *watcher).ok();
-                        }
-                    }
-                }
-            }
-        }
-    })?;
     Ok(())
+}
+
+/// Waits until the first uplink carries what so many flows take, within 4 %.
+async fn until_one_carries(scene: &Scene, flows: usize) -> Result<Status> {
+    let wanted = offered(flows);
+    let what = format!("wan1 carries {flows} flows, {wanted} bit/s");
+    let carries = |status: &Status| {
+        let rate = status.uplink("one").and_then(|one| one.rx_bits_per_s);
+        rate.is_some_and(|rate| rate.abs_diff(wanted) * 100 < wanted * 4)
+    };
+    scene.until(&what, carries).await
+}
+
+/// By which uplink each flow has come since it began, which is one, once more has come by all.
+async fn until_all_see_more(scene: &Scene, flows: &[Viewer]) -> Result<Vec<u8>> {
+    let received = || flows.iter().map(|flow| flow.viewed().received);
+    let before: Vec<u64> = received().collect();
+    let more = || async { Ok(received().zip(&before).all(|(now, before)| now > *before)) };
+    scene
+        .eventually("something more comes to all", more)
+        .await?;
+    let by = flows.iter().map(|flow| {
+        let viewed = flow.viewed();
+        match viewed.by.keys().copied().collect::<Vec<u8>>()[..] {
+            [uplink] => Ok(uplink),
+            _ => Err(format!("a flow came by several: {viewed:?}").into()),
+        }
+    });
+    by.collect()
 }
