@@ -4,7 +4,7 @@
 
 mod table;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
@@ -159,6 +159,10 @@ pub struct ChosenPool {
     pub strategy: String,
     /// Its members with their weights.
     pub members: BTreeMap<UplinkName, u16>,
+    /// Uplinks that are passed over since they are full; where all are, all of them, and the members
+    /// are chosen by weight.
+    #[serde(default)]
+    pub full: BTreeSet<UplinkName>,
     /// What goes together: `flow`, `pair` or `source`.
     pub affinity: String,
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Choice, Decider, Explanation, Fate, Question};
+use super::{Choice, ChosenPool, Decider, Explanation, Fate, Question};
 use crate::uplink::UplinkName;
 
 /// The slots of a pool.
@@ -112,6 +112,9 @@ pub fn table(explanation: &Explanation) -> String {
         members.join(", "),
         pool.affinity
     ));
+    if !pool.full.is_empty() {
+        line(format!("  full        {}", passed_over(pool)));
+    }
     let words = match new_flow.slot {
         Some(slot) => format!("{slot} of {SLOTS}: {}", where_to(&new_flow.fate)),
         None => format!("not known: {}", where_to(&new_flow.fate)),
@@ -162,6 +165,17 @@ fn where_to(fate: &Fate) -> String {
         Fate::Dropped => "nowhere".to_owned(),
         Fate::Routed => "where the kernel's routes send it".to_owned(),
     }
+}
+
+/// The uplinks of a pool that are full, and what that means.
+fn passed_over(pool: &ChosenPool) -> String {
+    let names: Vec<&str> = pool.full.iter().map(UplinkName::as_str).collect();
+    let meaning = if pool.members.keys().any(|name| pool.full.contains(name)) {
+        "all are, so new flows go by weight"
+    } else {
+        "passed over"
+    };
+    format!("{}: {meaning}", names.join(", "))
 }
 
 fn because(decider: Decider, choice: &Choice) -> String {

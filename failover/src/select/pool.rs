@@ -70,6 +70,8 @@ pub struct Pool {
     pub members: BTreeMap<UplinkId, u16>,
     /// Uplinks that are as usable and get no new flows by the strategy; those that they have stay.
     pub resting: BTreeSet<UplinkId>,
+    /// Uplinks that are passed over since they are full, or all that could be chosen if they are.
+    pub full: BTreeSet<UplinkId>,
     /// Uplink by hash slot.
     pub table: SlotTable,
 }
@@ -106,7 +108,7 @@ impl Measures<'_> {
 }
 
 /// Who is to get new flows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chosen {
     /// Why these.
     pub tier: Tier,
@@ -116,6 +118,8 @@ pub struct Chosen {
     pub strategy: Strategy,
     /// The one of them that gets all; `None`: all of them, by weight.
     pub only: Option<UplinkId>,
+    /// Those that would come before and are full; where all are, all of them.
+    pub full: BTreeSet<UplinkId>,
 }
 
 impl Chosen {
@@ -159,12 +163,14 @@ impl Chosen {
 #[must_use]
 pub fn choose(candidates: &[Candidate], measures: &Measures<'_>) -> Chosen {
     let offered = || candidates.iter().filter(|c| c.new_flows);
-    let chosen = |tier, priority, strategy, only| Chosen {
+    let chosen = |tier, priority, strategy, only, full| Chosen {
         tier,
         priority,
         strategy,
         only,
+        full,
     };
+    let mut passed = BTreeSet::new();
     let tiers = [
         (Tier::Up, Health::Up),
         (Tier::Degraded, Health::Degraded),
@@ -193,20 +199,29 @@ pub fn choose(candidates: &[Candidate], measures: &Measures<'_>) -> Chosen {
                     leader(&runners, measures.leader)
                 }
                 Strategy::Overflow(share) => {
-                    let free = members.filter(|c| !(measures.is_full)(c.id, share));
-                    match free.min_by_key(|c| (Reverse(c.weight), c.id)) {
-                        Some(first) => Some(first.id),
+                    let mut ranked: Vec<&Candidate> = members.collect();
+                    ranked.sort_by_key(|c| (Reverse(c.weight), c.id));
+                    let mut ranked = ranked.into_iter().map(|c| c.id);
+                    let free = ranked.find(|id| {
+                        let is_full = (measures.is_full)(*id, share);
+                        if is_full {
+                            passed.insert(*id);
+                        }
+                        !is_full
+                    });
+                    match free {
+                        Some(first) => Some(first),
                         None => continue,
                     }
                 }
             };
-            return chosen(tier, Some(priority), strategy, only);
+            return chosen(tier, Some(priority), strategy, only, passed);
         }
-        return chosen(tier, Some(best), (measures.strategy)(best), None);
+        return chosen(tier, Some(best), (measures.strategy)(best), None, passed);
     }
     let any = offered().any(|c| matches!(c.standing, Standing::Routed(_)));
     let tier = if any { Tier::LastResort } else { Tier::Nothing };
-    chosen(tier, None, Strategy::Weight, None)
+    chosen(tier, None, Strategy::Weight, None, passed)
 }
 
 /// The pool of one family, by weight alone.
@@ -243,6 +258,7 @@ pub fn select_by(candidates: &[Candidate], measures: &Measures<'_>) -> Pool {
             .filter(|c| c.new_flows && chosen.rests(c))
             .map(|c| c.id)
             .collect(),
+        full: chosen.full,
         table: SlotTable::fill(&members),
     }
 }
@@ -382,11 +398,23 @@ mod tests {
         ];
         let overflow = |_| OVERFLOW();
         let chosen = |full: &[u8]| by(&all, &overflow, full, &[]).0;
+        let passed = |full: &[u8]| {
+            let measures = Measures {
+                strategy: &overflow,
+                is_full: &|id, _| full.contains(&id.get()),
+                ..Measures::NONE
+            };
+            let pool = select_by(&all, &measures);
+            pool.full.iter().map(|id| id.get()).collect::<Vec<u8>>()
+        };
         assert_eq!(chosen(&[]), [2], "the greater weight comes first");
         assert_eq!(chosen(&[2]), [1]);
         assert_eq!(chosen(&[1, 2]), [5], "4 is down");
         assert_eq!(chosen(&[1, 2, 5]), [6]);
         assert_eq!(chosen(&[1, 2, 5, 6]), [1, 2], "by weight as without it");
+        assert!(passed(&[1]).is_empty(), "2 comes before it");
+        assert_eq!(passed(&[1, 2, 3]), [1, 2], "3 is down");
+        assert_eq!(passed(&[1, 2, 5, 6]), [1, 2, 5, 6]);
     }
 
     #[test]

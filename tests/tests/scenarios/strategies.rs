@@ -161,6 +161,7 @@ pub(crate) async fn overflow(case: &Case) -> Outcome {
     watch(scene, &mut flows, FULL).await?;
     let full = |status: &Status| is_full(status) == Some(true) && all_by(status, 2);
     scene.until("the first is full", full).await?;
+    tells_of_the_full(scene).await?;
     watch(scene, &mut flows, ALL).await?;
     let status = until_one_carries(scene, FULL).await?;
     assert!(full(&status), "{status}");
@@ -222,6 +223,20 @@ async fn until_one_carries(scene: &Scene, flows: usize) -> Result<Status> {
         rate.is_some_and(|rate| rate.abs_diff(wanted) * 100 < wanted * 4)
     };
     scene.until(&what, carries).await
+}
+
+/// `explain` names the uplink that is passed over.
+async fn tells_of_the_full(scene: &Scene) -> Outcome {
+    let daemon = scene.daemon()?;
+    let flow = "explain --from 198.18.0.10:4000 --to 203.0.113.11:443";
+    let told = daemon.failover().command(flow).await?.stdout;
+    assert!(told.contains("  full        one: passed over\n"), "{told}");
+    let json = daemon.failover().command(&format!("{flow} --json")).await?;
+    let told: serde_json::Value = serde_json::from_str(&json.stdout)?;
+    let pool = told.pointer("/new_flow/pool").ok_or("no pool")?;
+    assert_eq!(pool["full"], serde_json::json!(["one"]), "{pool}");
+    assert_eq!(pool["strategy"], "overflow 80%", "{pool}");
+    Ok(())
 }
 
 /// By which uplink each flow has come since it began, which is one, once more has come by all.

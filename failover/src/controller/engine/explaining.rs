@@ -1,6 +1,6 @@
 //! What would be chosen for a flow, now and if an uplink were down.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Engine;
 use crate::config::Affinity;
@@ -53,6 +53,7 @@ impl Engine {
                     priority: None,
                     strategy: Strategy::Weight.told(),
                     members: BTreeMap::new(),
+                    full: BTreeSet::new(),
                     affinity: self.config.affinity.to_string(),
                 };
                 (pool, None, Fate::Dropped)
@@ -114,6 +115,11 @@ impl Engine {
                 .members
                 .iter()
                 .filter_map(|(id, weight)| Some((member(id)?.name.clone(), *weight)))
+                .collect(),
+            full: pool
+                .full
+                .iter()
+                .filter_map(|id| Some(member(id)?.name.clone()))
                 .collect(),
             affinity: affinity.to_string(),
         }
