@@ -5,6 +5,7 @@ mod distribution;
 pub mod failover;
 pub mod lost;
 mod machine;
+pub mod overflow;
 pub mod probing;
 pub mod program;
 

@@ -19,8 +19,9 @@ use crate::error::LabError;
 use crate::lab::Lab;
 
 const PORT: u16 = 5070;
-const TICK: Duration = Duration::from_millis(20);
-const DATAGRAM: usize = 1250;
+const PER_SECOND: u64 = 50;
+const TICK: Duration = Duration::from_millis(1000 / PER_SECOND);
+const DATAGRAM: u16 = 1250;
 /// A busy machine makes up for so many ticks at most: more would look like another rate.
 const MOST_BEHIND: u32 = 10;
 /// A viewer's own thread may wait for its turn.
@@ -29,14 +30,20 @@ const RECEIVE_BUFFER: usize = 1 << 20;
 const WATCH: u8 = b'W';
 const STOP: u8 = b'S';
 
-/// What a viewer of a family takes of a line, in bits per second, Ethernet headers included.
+/// What a datagram takes of a line, in bits, Ethernet headers included.
 #[must_use]
-pub const fn rate(family: Family) -> u64 {
+pub const fn bits(family: Family) -> u64 {
     let headers = match family {
         Family::Ipv4 => 14 + 20 + 8,
         Family::Ipv6 => 14 + 40 + 8,
     };
-    (DATAGRAM as u64 + headers) * 8 * (1000 / TICK.as_millis() as u64)
+    (DATAGRAM as u64 + headers) * 8
+}
+
+/// What a viewer takes of a line, in bits per second.
+#[must_use]
+pub const fn rate(family: Family) -> u64 {
+    bits(family) * PER_SECOND
 }
 
 /// Starts the server, at the first server's address of each family.
@@ -94,7 +101,7 @@ async fn send_to_all(socket: &UdpSocket) {
 /// The datagram of a number, which says as whom the server sees the viewer.
 fn datagram(viewer: SocketAddr, number: u64) -> Vec<u8> {
     let mut bytes = format!("{number} {} ", viewer.ip()).into_bytes();
-    bytes.resize(DATAGRAM, b'.');
+    bytes.resize(DATAGRAM.into(), b'.');
     bytes
 }
 
@@ -184,7 +191,7 @@ fn lock(viewed: &Mutex<Viewed>) -> MutexGuard<'_, Viewed> {
 }
 
 async fn note_all(socket: &UdpSocket, viewed: &Mutex<Viewed>) {
-    let mut buffer = [0_u8; DATAGRAM];
+    let mut buffer = [0_u8; DATAGRAM as usize];
     loop {
         // An error belongs to something that was sent, not to the socket.
         let Ok(length) = socket.recv(&mut buffer).await else {
@@ -211,7 +218,7 @@ mod tests {
         for viewer in ["198.18.11.2:4000", "[fd00:18:11::2]:4000"] {
             let viewer: SocketAddr = viewer.parse().unwrap();
             let bytes = datagram(viewer, 77);
-            assert_eq!(bytes.len(), DATAGRAM);
+            assert_eq!(bytes.len(), usize::from(DATAGRAM));
             assert_eq!(read(&bytes), Some((77, viewer.ip())));
         }
         assert_eq!(read(b"7"), None);

@@ -10,6 +10,7 @@ use failover::family::Family;
 use failover_tests::bench::churn as churn_bench;
 use failover_tests::bench::failover::{self as failover_bench, Fault};
 use failover_tests::bench::lost as lost_bench;
+use failover_tests::bench::overflow as overflow_bench;
 use failover_tests::bench::probing as probing_bench;
 use failover_tests::bench::program as program_bench;
 use failover_tests::terminal::Terminal;
@@ -91,6 +92,23 @@ enum Bench {
         /// How many trials of each change
         #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..))]
         trials: u16,
+        /// The binary to measure; by default the one that was built together with this program
+        #[arg(long, value_name = "PATH")]
+        failover: Option<PathBuf>,
+        /// Writes the result to this file, too
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
+    },
+    /// What users get of two lines where the second takes what the first cannot carry
+    #[command(
+        after_help = "Example: failover-lab bench overflow --trials 5 --json overflow.json\n\n\
+                      Exit status 1 when the first line carries less than the 80 % from which on it is full, or when\n\
+                      more than 0.5 % is lost on one of them."
+    )]
+    Overflow {
+        /// How many trials in each mode; one takes half a minute
+        #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..))]
+        trials: u8,
         /// The binary to measure; by default the one that was built together with this program
         #[arg(long, value_name = "PATH")]
         failover: Option<PathBuf>,
@@ -329,6 +347,17 @@ async fn run(terminal: &Terminal, command: Command) -> Result<ExitCode, Box<dyn 
             let measured = churn_bench::run(terminal, trials.into(), failover.as_deref()).await?;
             churn_bench::show(terminal, &measured);
             write_json(json, &churn_bench::json(&measured))?;
+            Ok(status(measured.holds()))
+        }
+        Command::Bench(Bench::Overflow {
+            trials,
+            failover,
+            json,
+        }) => {
+            let measured =
+                overflow_bench::run(terminal, trials.into(), failover.as_deref()).await?;
+            overflow_bench::show(terminal, &measured);
+            write_json(json, &overflow_bench::json(&measured))?;
             Ok(status(measured.holds()))
         }
         Command::Bench(Bench::Probing { failover, json }) => {
