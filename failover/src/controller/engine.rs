@@ -246,11 +246,9 @@ impl Engine {
     /// families in which it was held back.
     pub fn trust(&mut self, name: &UplinkName, now: Moment) -> Vec<Family> {
         let mut held = Vec::new();
-        let named = self
-            .uplinks
-            .iter_mut()
-            .find(|(_, uplink)| uplink.name == *name);
-        if let Some((&id, uplink)) = named {
+        if let Some(id) = self.id_of(name)
+            && let Some(uplink) = self.uplinks.get_mut(&id)
+        {
             for family in Family::ALL {
                 let state = uplink.families.get_mut(family);
                 held.extend(state.hold(now.at).map(|_| family));
@@ -389,6 +387,12 @@ impl Engine {
             broken_sets: broken.collect(),
             ..document
         }
+    }
+
+    fn id_of(&self, name: &UplinkName) -> Option<UplinkId> {
+        let mut uplinks = self.uplinks.iter();
+        let (id, _) = uplinks.find(|(_, uplink)| uplink.name == *name)?;
+        Some(*id)
     }
 
     fn candidates(&self, family: Family, without: Option<UplinkId>) -> Vec<Candidate> {

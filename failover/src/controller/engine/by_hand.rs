@@ -216,8 +216,10 @@ impl Engine {
     /// decided.
     #[must_use]
     pub fn irreplaceable(&self, name: &UplinkName) -> Vec<Family> {
-        let mut uplinks = self.uplinks.iter();
-        let Some((id, uplink)) = uplinks.find(|(_, uplink)| uplink.name == *name) else {
+        let found = self
+            .id_of(name)
+            .and_then(|id| Some((id, self.uplinks.get(&id)?)));
+        let Some((id, uplink)) = found else {
             return Vec::new();
         };
         let Some(hand) = uplink.hand else {
@@ -229,7 +231,7 @@ impl Engine {
                 && if hand.told.disables() {
                     !pool.tier.is_usable()
                 } else {
-                    pool.members.contains_key(id)
+                    pool.members.contains_key(&id)
                 }
         };
         Family::ALL.into_iter().filter(alone).collect()
@@ -318,7 +320,7 @@ impl Engine {
     }
 
     fn by_name(&self, name: &UplinkName) -> Option<&Uplink> {
-        self.uplinks.values().find(|uplink| uplink.name == *name)
+        self.uplinks.get(&self.id_of(name)?)
     }
 }
 

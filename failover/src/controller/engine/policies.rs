@@ -83,11 +83,10 @@ impl Engine {
         family: Family,
         without: Option<UplinkId>,
     ) -> Option<Offered> {
-        let mut uplinks = self.uplinks.iter();
-        let (&id, uplink) = uplinks.find(|(_, uplink)| uplink.name == *name)?;
+        let id = self.id_of(name)?;
         Some(Offered {
             id,
-            standing: self.standing_for_new(id, uplink, family, without),
+            standing: self.standing_for_new(id, self.uplinks.get(&id)?, family, without),
         })
     }
 }

@@ -45,8 +45,7 @@ impl Engine {
     }
 
     pub(super) fn named(&mut self, name: &UplinkName) -> Option<&mut Uplink> {
-        self.uplinks
-            .values_mut()
-            .find(|uplink| uplink.name == *name)
+        let id = self.id_of(name)?;
+        self.uplinks.get_mut(&id)
     }
 }
