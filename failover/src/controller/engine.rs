@@ -40,7 +40,7 @@ use crate::health::{Blame, Blamed, Round, Transition};
 use crate::interface::{InterfaceIndex, InterfaceName};
 use crate::network::{Link, NetworkView};
 use crate::policy::loading::LoadedSets;
-use crate::policy::{Policy, Sets};
+use crate::policy::{Policy, RulePool, Sets};
 use crate::probe::ProbePlan;
 use crate::select::{Candidate, Pool, select};
 use crate::state::RememberedHealth;
@@ -84,6 +84,8 @@ pub struct Engine {
     pub(super) view: NetworkView,
     pub(super) uplinks: BTreeMap<UplinkId, Uplink>,
     pools: PerFamily<Pool>,
+    /// Who the flows of rules go to, as last decided: a pool for each way of naming uplinks.
+    rule_pools: Vec<RulePool>,
     /// Who leads pools by latency, as last decided.
     leaders: Leaders,
     pub(super) policy: Arc<Policy>,
@@ -136,6 +138,7 @@ impl Engine {
             view: NetworkView::default(),
             uplinks,
             pools: PerFamily::from_fn(|_| select(&[])),
+            rule_pools: Vec::new(),
             leaders: Leaders::default(),
             owed: BTreeSet::new(),
             former: BTreeSet::new(),
@@ -286,6 +289,7 @@ impl Engine {
         self.stale = false;
         let mut forget = self.owed_anyway();
         self.follow_leaders();
+        self.choose_for_rules();
         for family in Family::ALL {
             let pool = self.common_pool(family, &self.candidates(family, None));
             let before = std::mem::replace(self.pools.get_mut(family), pool).tier;

@@ -15,7 +15,6 @@ use crate::controller::uplink::Uplink;
 use crate::family::Family;
 use crate::health::Health;
 use crate::journal::Step;
-use crate::policy::RulePool;
 use crate::select::{Standing, Tier};
 use crate::state::RememberedByHand;
 use crate::status::State;
@@ -263,9 +262,10 @@ impl Engine {
 
     /// Whether new flows would go by an uplink that is disabled by hand: nobody else gets them, and it
     /// is where the best default route of `main` leads.
-    pub(super) fn is_closed(&self, family: Family, rule_pools: &[RulePool]) -> bool {
+    pub(super) fn is_closed(&self, family: Family) -> bool {
         let nobody = self.pools.get(family).tier == Tier::Nothing
-            && rule_pools
+            && self
+                .rule_pools
                 .iter()
                 .all(|rule| rule.pools.get(family).is_none());
         let routes = self.view.default_routes.iter();

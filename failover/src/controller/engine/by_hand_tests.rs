@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use super::*;
 use crate::controller::engine::tests::{Bench, YAML, both, id, view};
 use crate::controller::engine::{Decision, Forget};
+use crate::policy::RulePool;
 use crate::state::{RememberedDrains, RememberedHealth};
 use crate::status::UplinkStatus;
 use crate::wanted::routing::{Action, Selector};

@@ -49,19 +49,20 @@ impl Engine {
 
     pub(in crate::controller) fn renew_policy(&mut self) {
         self.policy = Policy::of(&self.config, &self.files.sets);
+        self.choose_for_rules();
         self.stale = true;
     }
 
     /// The user's rules, and who their flows go to.
     #[must_use]
     pub fn rules_now(&self) -> (Arc<Policy>, Vec<RulePool>) {
-        (Arc::clone(&self.policy), self.rule_pools())
+        (Arc::clone(&self.policy), self.rule_pools.clone())
     }
 
-    /// Who the flows of rules go to.
-    pub(super) fn rule_pools(&self) -> Vec<RulePool> {
+    /// Chooses who the flows of rules go to.
+    pub(super) fn choose_for_rules(&mut self) {
         let vias = self.policy.vias.iter();
-        vias.map(|via| self.rule_pool(via, None)).collect()
+        self.rule_pools = vias.map(|via| self.rule_pool(via, None)).collect();
     }
 
     /// Who the flows go to of rules that name uplinks so, `without` an uplink or with all as they are.

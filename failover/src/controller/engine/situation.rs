@@ -41,7 +41,6 @@ impl Engine {
                 prefixes6: self.prefixes6(uplink),
             })
             .collect();
-        let rule_pools = self.rule_pools();
         Situation {
             numbers: Numbers {
                 marks: self.config.marks,
@@ -65,8 +64,8 @@ impl Engine {
             affinity: self.config.affinity,
             pools: self.pools.clone(),
             policy: Arc::clone(&self.policy),
-            closed: PerFamily::from_fn(|family| self.is_closed(family, &rule_pools)),
-            rule_pools,
+            closed: PerFamily::from_fn(|family| self.is_closed(family)),
+            rule_pools: self.rule_pools.clone(),
             picked_by: self.picked_by,
         }
     }

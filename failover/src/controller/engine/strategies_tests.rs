@@ -70,7 +70,7 @@ fn shares(bench: &Bench) -> Vec<f64> {
 
 /// Who the flows of the first rule go to.
 fn of_rule(bench: &Bench) -> Vec<u8> {
-    let pools = bench.engine.rule_pools();
+    let pools = &bench.engine.rule_pools;
     let rules = &bench.engine.policy().rules;
     let (Some(pool), Some(rule)) = (pools.first(), rules.first()) else {
         panic!("no rule");
