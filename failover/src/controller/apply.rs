@@ -9,9 +9,8 @@
 
 mod settings;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use tracing::{debug, info};
 
@@ -24,7 +23,7 @@ use crate::interface::InterfaceName;
 use crate::kernel::former_address::FormerAddress;
 use crate::kernel::{Conntrack, Firewall, Forgotten, RoutingTables, Sysctls};
 use crate::mark::MarkMask;
-use crate::policy::{Keeping, Policy, RulePool};
+use crate::policy::Keeping;
 use crate::state::{InstalledFacts, Store, StoreError};
 use crate::uplink::UplinkId;
 use crate::wanted::Wanted;
@@ -50,8 +49,8 @@ pub struct Applier<K, S> {
     ruleset: Option<String>,
     /// What tells the inside from the outside.
     surroundings: Surroundings,
-    /// The user's rules, and who their flows go to.
-    rules: (Arc<Policy>, Vec<RulePool>),
+    /// What stays where flows of an uplink are forgotten in part.
+    keeping: BTreeMap<(UplinkId, Family), Keeping>,
     /// TCP connections that were forgotten since this was last asked.
     connections: Vec<TrackedFlow>,
     /// The settings were looked at, for these interfaces: uplinks', and those without redirects.
@@ -77,17 +76,21 @@ impl<K: Kernel, S: Steering> Applier<K, S> {
             installed: None,
             ruleset: None,
             surroundings: Surroundings::default(),
-            rules: (Arc::default(), Vec::new()),
+            keeping: BTreeMap::new(),
             connections: Vec::new(),
             settled: None,
         })
     }
 
-    /// Notes what tells the inside from the outside, and what rules keep where it is, for flows that
-    /// are to be forgotten.
-    pub fn look_around(&mut self, surroundings: Surroundings, rules: (Arc<Policy>, Vec<RulePool>)) {
+    /// Notes what tells the inside from the outside, and what stays where flows of an uplink are
+    /// forgotten in part.
+    pub fn look_around(
+        &mut self,
+        surroundings: Surroundings,
+        keeping: BTreeMap<(UplinkId, Family), Keeping>,
+    ) {
         self.surroundings = surroundings;
-        self.rules = rules;
+        self.keeping = keeping;
     }
 
     /// Somebody changed routes or rules: they are listed before the next change.
@@ -271,13 +274,17 @@ impl<K: Kernel, S: Steering> Applier<K, S> {
         family: Family,
         source: Option<IpAddr>,
     ) -> Result<(), Cause> {
+        let Some(keeping) = self.keeping.get(&(id, family)).cloned() else {
+            // Nothing is known of the uplink any more.
+            return Ok(());
+        };
         let leaving = Leaving {
             family,
             mark: self.marks.flow(id),
             mask: self.marks,
             source,
             surroundings: self.surroundings.clone(),
-            keeping: Keeping::new(&self.rules.0, &self.rules.1, id, family),
+            keeping,
         };
         let flows = self.kernel.leaving(&leaving).await?;
         let released = self.steering.release(id, family, &flows).await;

@@ -133,9 +133,10 @@ async fn flows_that_can_leave_an_uplink_that_works_are_forgotten_and_no_others()
         });
         Surroundings::new(&crate::config::parse(config).unwrap(), &view)
     };
-    bench
-        .applier
-        .look_around(surroundings, (Arc::default(), Vec::new()));
+    bench.applier.look_around(
+        surroundings,
+        [((uplink, Family::Ipv4), Keeping::default())].into(),
+    );
     let leaving = Forget::Leaving {
         uplink,
         family: Family::Ipv4,

@@ -296,10 +296,10 @@ impl Engine {
             let tier = self.pools.get(family).tier;
             self.settle_debts(family, before);
             self.settle_departures(family, now);
-            if tier.is_usable() && self.is_trusted(family) {
+            if tier.is_usable() && self.is_trusted(self.pools.get(family), family) {
                 forget.extend(self.owed_of(family));
-                forget.extend(self.owed_departures(family));
             }
+            forget.extend(self.owed_departures(family));
         }
         Decision {
             wanted: self.situation().wanted(),

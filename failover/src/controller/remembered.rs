@@ -9,7 +9,7 @@ use tracing::warn;
 use crate::controller::engine::{Dampings, Engine, Moment};
 use crate::state::{
     RememberedAddresses, RememberedByHand, RememberedDamping, RememberedDrains, RememberedHealth,
-    RememberedMeters, Store, StoreError,
+    RememberedMeters, RememberedRuleDrains, Store, StoreError,
 };
 
 /// A clock that people read has jumped when it is so far from where it was expected: the moments that
@@ -34,6 +34,8 @@ pub struct Remembered {
     metered: Option<Moment>,
     /// Which uplinks are draining.
     pub drains: RememberedDrains,
+    /// Of which rules flows may finish.
+    pub rule_drains: RememberedRuleDrains,
     /// What is done about uplinks by hand.
     pub by_hand: RememberedByHand,
     /// That could not be written, which was told.
@@ -53,6 +55,10 @@ impl Remembered {
             meters: or_nothing(store.meters(), "what probes took today is forgotten"),
             metered: None,
             drains: or_nothing(store.drains(), "how long uplinks are draining is forgotten"),
+            rule_drains: or_nothing(
+                store.rule_drains(),
+                "how long flows of rules may take to finish is forgotten",
+            ),
             by_hand: or_nothing(store.by_hand(), "what was done by hand is forgotten"),
             unkept: false,
             addresses: or_nothing(store.addresses(), "former addresses are forgotten"),
@@ -98,6 +104,12 @@ impl Remembered {
             engine.remembered_drains(),
             |drains| store.keep_drains(drains),
             "how long uplinks are draining will not be known after a restart",
+        );
+        keep(
+            &mut self.rule_drains,
+            engine.remembered_rule_drains(),
+            |drains| store.keep_rule_drains(drains),
+            "how long flows of rules may take to finish will not be known after a restart",
         );
         keep(
             &mut self.addresses,

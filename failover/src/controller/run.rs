@@ -410,7 +410,11 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
             }
         }
         if due(&mut self.timers.second_deletion, now) {
-            for flows in std::mem::take(&mut self.again) {
+            let again = std::mem::take(&mut self.again);
+            let engine = &self.engine;
+            self.applier
+                .look_around(engine.surroundings(), engine.keeping(&again));
+            for flows in again {
                 if self.engine.forgets_again(&flows)
                     && let Err(error) = self.applier.forget(flows).await
                 {

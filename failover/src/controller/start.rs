@@ -170,6 +170,7 @@ pub async fn start(config: Config, file: PathBuf) -> Result<(), StartError> {
     engine.resume_damping(&remembered.damping, now);
     engine.resume_meters(&remembered.meters);
     engine.resume_drains(&remembered.drains, now);
+    engine.resume_rule_drains(&remembered.rule_drains, now);
     engine.resume_by_hand(&remembered.by_hand, now);
     engine.resume_addresses(&remembered.addresses, now.at);
 

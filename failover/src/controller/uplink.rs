@@ -1,5 +1,6 @@
 //! What the engine keeps of one uplink.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use jiff::Timestamp;
@@ -13,6 +14,7 @@ use crate::health::Health;
 use crate::load::Load;
 use crate::meter::{Meter, Spread};
 use crate::network::NetworkView;
+use crate::policy::Via;
 use crate::status::State;
 use crate::uplink::UplinkName;
 
@@ -43,6 +45,8 @@ pub(super) struct Uplink {
     pub(super) since: Timestamp,
     /// What becomes of its flows while it works and a better one is used.
     pub(super) departures: PerFamily<Departure>,
+    /// The same of flows that rules name, by how they name their uplinks.
+    pub(super) departures_of_rules: BTreeMap<Via, PerFamily<Departure>>,
     /// What is done about it by hand.
     pub(super) hand: Option<Hand>,
     /// What its probes cost.
@@ -90,6 +94,7 @@ impl Uplink {
                 state.is_alive() || state.path().is_none()
             }),
             departures: PerFamily::default(),
+            departures_of_rules: BTreeMap::new(),
             hand: None,
             since: now.wall,
             meter: Meter::default(),

@@ -26,7 +26,7 @@ pub struct Leaving {
     pub source: Option<IpAddr>,
     /// What tells the inside from the outside.
     pub surroundings: Surroundings,
-    /// What rules keep on the uplink.
+    /// What stays on the uplink.
     pub keeping: Keeping,
 }
 
@@ -40,10 +40,18 @@ impl Leaving {
         } else {
             ours == self.mark.0
         };
+        // No rule is for what the router itself sends.
+        let stays = || {
+            if self.surroundings.is_own(flow.original.source) {
+                self.keeping.keeps_others()
+            } else {
+                self.keeping.keeps(flow)
+            }
+        };
         of_the_uplink
             && Family::of(flow.original.source) == self.family
             && self.surroundings.can_leave(flow)
-            && !self.keeping.keeps(flow)
+            && !stays()
     }
 }
 
@@ -109,6 +117,7 @@ mod tests {
     use crate::flows::{Protocol, Tuple};
     use crate::interface::InterfaceIndex;
     use crate::network::{InterfaceAddress, Link, NetworkView};
+    use crate::policy::Open;
 
     const CONFIG: &str = "
 uplinks:
@@ -198,35 +207,25 @@ downlinks: [lan0]
 
     #[test]
     fn what_its_rule_keeps_on_the_uplink_cannot_leave() {
-        let lte = crate::uplink::UplinkId::try_from(1).unwrap();
+        let flow = flow(CLIENT, SERVER, SERVER, ROUTER_LTE);
         let keeps = |matching: &str| {
             let rules = format!("rules: [{{match: {{{matching}}}, via: [lte]}}]\n");
             let config = config::parse(&format!("{CONFIG}{rules}")).unwrap();
             let policy = crate::policy::Policy::of(&config, &crate::policy::Sets::new());
-            let pool = crate::select::select(&[crate::select::Candidate {
-                id: lte,
-                weight: 1,
-                priority: 1,
-                new_flows: true,
-                standing: crate::select::Standing::Routed(crate::health::Health::Up),
-            }]);
-            let pools = crate::policy::RulePool {
-                affinity: config::Affinity::Flow,
-                pools: crate::family::PerFamily::from_fn(|_| Some(pool.clone())),
-            };
-            let other = crate::uplink::UplinkId::try_from(2).unwrap();
-            let flow = flow(CLIENT, SERVER, SERVER, ROUTER_LTE);
-            let leaves = |uplink| {
-                let keeping =
-                    Keeping::new(&policy, std::slice::from_ref(&pools), uplink, Family::Ipv4);
+            let leaves = |open, others_stay| {
+                let keeping = Keeping::new(&policy, vec![open], others_stay);
                 Leaving {
                     keeping,
                     ..leaving()
                 }
                 .has(&flow)
             };
-            assert!(leaves(other), "{matching}: the rule does not use that one");
-            !leaves(lte)
+            assert!(leaves(Open::AsOthers, false), "{matching}");
+            assert!(!leaves(Open::AsOthers, true), "{matching}");
+            // Where its rule lets it go, that counts if it is surely its rule.
+            let surely = !matching.contains("dscp") && !leaves(Open::Stay, false);
+            assert_eq!(leaves(Open::Go, true), surely, "{matching}");
+            !leaves(Open::Stay, false)
         };
         assert!(keeps("protocol: udp, ports: [443]"));
         // It may have had this code point.

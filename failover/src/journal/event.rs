@@ -73,6 +73,9 @@ pub enum Event {
         uplink: UplinkName,
         /// The family.
         family: Family,
+        /// Of which rules the flows are, by their `via`; none where no rule names them.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        via: Option<String>,
         /// What.
         step: DrainStep,
         /// How long its flows may take to finish, in seconds.
@@ -303,6 +306,7 @@ impl Event {
         let reason = match self {
             Self::Stopped { reason } => reason.as_mut(),
             Self::Repeated(repeated) => repeated.reason.as_mut(),
+            Self::Drain { via, .. } => via.as_mut(),
             Self::Fallback { reason }
             | Self::State { reason, .. }
             | Self::ReloadRefused { reason }

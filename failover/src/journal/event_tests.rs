@@ -48,6 +48,7 @@ fn every_kind_is_read_as_it_was_written() {
         Event::Drain {
             uplink: "lte".parse().unwrap(),
             family: Family::Ipv6,
+            via: Some("[fiber, lte]".to_owned()),
             step: DrainStep::CalledOff,
             seconds: Some(300),
         },

@@ -37,7 +37,9 @@ pub(super) fn words(event: &Event, zone: &TimeZone) -> (String, String, Option<S
         Event::State {
             from, to, reason, ..
         } => (change(*from, *to), reason.clone(), Some(*to)),
-        Event::Drain { step, seconds, .. } => drain(*step, *seconds),
+        Event::Drain {
+            via, step, seconds, ..
+        } => drain(via.as_deref(), *step, *seconds),
         Event::Target {
             target,
             uplink,
@@ -105,7 +107,11 @@ fn change(from: State, to: State) -> String {
     format!("{} → {}", from.as_str(), to.as_str())
 }
 
-fn drain(step: DrainStep, seconds: Option<u64>) -> (String, String, Option<State>) {
+fn drain(
+    via: Option<&str>,
+    step: DrainStep,
+    seconds: Option<u64>,
+) -> (String, String, Option<State>) {
     let (what, why) = match step {
         DrainStep::Begun => (
             "draining",
@@ -129,6 +135,10 @@ fn drain(step: DrainStep, seconds: Option<u64>) -> (String, String, Option<State
             "left",
             "a better uplink is up again: all flows go there".to_owned(),
         ),
+    };
+    let why = match via {
+        Some(via) => format!("rules via {via}: {why}"),
+        None => why,
     };
     (what.to_owned(), why, None)
 }

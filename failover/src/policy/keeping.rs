@@ -1,54 +1,70 @@
-//! Which flows a rule keeps on an uplink that others leave: flows are not sent elsewhere, and told so,
-//! only to be given the same uplink again by their rule.
+//! Which flows stay on an uplink that others leave: those that their rule would give the same uplink
+//! again, and those that have time to finish there.
 //!
 //! Of an open flow not all is known that rules look at: not the downlink, the code point, the mark and
-//! the hardware address of its first packet. A flow that may match a rule which uses the uplink stays.
+//! the hardware address of its first packet. A flow stays that may match a rule whose flows do.
 
 use std::sync::Arc;
 
 use super::matching::is;
-use super::pools::{Policy, RulePool};
+use super::pools::Policy;
 use super::rule::Matching;
-use crate::family::Family;
 use crate::flows::TrackedFlow;
-use crate::uplink::UplinkId;
 
-/// The rules, and which of their pools use an uplink.
+/// What becomes of the open flows of a rule on an uplink.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Open {
+    /// They stay.
+    Stay,
+    /// They go.
+    Go,
+    /// They are treated as those that no rule names.
+    AsOthers,
+}
+
+/// The rules, and what becomes of their flows on an uplink.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Keeping {
     policy: Arc<Policy>,
-    uses: Vec<bool>,
+    /// By the position of a rule's pool.
+    open: Vec<Open>,
+    others_stay: bool,
 }
 
 impl Keeping {
-    /// What rules keep on an uplink in a family, with their pools as they are now.
+    /// What stays, by what becomes of the flows of each pool and of those that no rule names.
     #[must_use]
-    pub fn new(policy: &Arc<Policy>, pools: &[RulePool], uplink: UplinkId, family: Family) -> Self {
-        let uses = pools.iter().map(|pool| {
-            let members = pool.pools.get(family).as_ref();
-            members.is_some_and(|pool| {
-                pool.members.contains_key(&uplink) || pool.resting.contains(&uplink)
-            })
-        });
+    pub fn new(policy: &Arc<Policy>, open: Vec<Open>, others_stay: bool) -> Self {
         Self {
             policy: Arc::clone(policy),
-            uses: uses.collect(),
+            open,
+            others_stay,
         }
     }
 
-    /// Whether a flow that began inside stays.
+    /// Whether flows stay that no rule names, as those of the router itself.
+    #[must_use]
+    pub const fn keeps_others(&self) -> bool {
+        self.others_stay
+    }
+
+    /// Whether a user's flow that began inside stays.
     #[must_use]
     pub fn keeps(&self, flow: &TrackedFlow) -> bool {
         for (rule, pool) in self.policy.iter() {
-            let uses = self.uses.get(pool).copied().unwrap_or(false);
+            let stays = match self.open.get(pool) {
+                Some(Open::Stay) => true,
+                Some(Open::Go) => false,
+                Some(Open::AsOthers) | None => self.others_stay,
+            };
             match rule.matching.holds_of(flow) {
                 Known::No => {}
-                Known::Yes => return uses,
-                Known::Maybe if uses => return true,
+                Known::Yes => return stays,
+                Known::Maybe if stays => return true,
                 Known::Maybe => {}
             }
         }
-        false
+        self.others_stay
     }
 }
 

@@ -20,7 +20,7 @@ pub mod set_file;
 mod sets;
 
 pub use addresses::{AddressRange, AddressSet, InvalidAddresses, prefixes_of};
-pub use keeping::Keeping;
+pub use keeping::{Keeping, Open};
 pub use matching::{Facts, first_match};
 pub use own_traffic::{LeftOut, OwnRule, OwnTraffic, Way};
 pub use pools::{Destination, Offered, Policy, RulePool, choose_via, select_via, select_via_by};

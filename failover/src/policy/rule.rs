@@ -196,6 +196,13 @@ impl Via {
             .iter()
             .flat_map(|Group(members)| members.iter().map(|(name, _)| name))
     }
+
+    /// All uplinks that it names, each with the position of its group.
+    pub fn places(&self) -> impl Iterator<Item = (u32, &UplinkName)> {
+        (0..)
+            .zip(&self.groups)
+            .flat_map(|(group, Group(members))| members.iter().map(move |(name, _)| (group, name)))
+    }
 }
 
 impl fmt::Display for Via {

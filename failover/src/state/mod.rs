@@ -9,5 +9,5 @@ pub use lock::{LockError, StateLock};
 pub use store::{
     ChangedSysctl, EbpfFacts, InstalledFacts, MadeMount, MadeQdisc, RememberedAddresses,
     RememberedByHand, RememberedDamping, RememberedDrains, RememberedHealth, RememberedMeters,
-    Store, StoreError, TableFacts,
+    RememberedRuleDrains, Store, StoreError, TableFacts,
 };

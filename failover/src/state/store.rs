@@ -32,6 +32,9 @@ pub type RememberedMeters = BTreeMap<UplinkName, KeptMeter>;
 /// Since when flows of an uplink may finish, where they do.
 pub type RememberedDrains = BTreeMap<UplinkName, PerFamily<Option<Timestamp>>>;
 
+/// The same of flows that rules name, by their `via` as the configuration writes it.
+pub type RememberedRuleDrains = BTreeMap<String, RememberedDrains>;
+
 /// What is done about uplinks by hand.
 pub type RememberedByHand = BTreeMap<UplinkName, ByHand>;
 
@@ -147,6 +150,7 @@ impl Store {
     const HEALTH: &str = "health.json";
     const DAMPING: &str = "damping.json";
     const DRAINS: &str = "drains.json";
+    const RULE_DRAINS: &str = "rule_drains.json";
     const BY_HAND: &str = "by_hand.json";
     const METERS: &str = "probes.json";
     const ADDRESSES: &str = "addresses.json";
@@ -234,6 +238,14 @@ impl Store {
         self.load(Self::DRAINS)
     }
 
+    /// The rules whose flows could finish; none where nothing was written yet.
+    ///
+    /// # Errors
+    /// When the file cannot be read or understood.
+    pub fn rule_drains(&self) -> Result<RememberedRuleDrains, StoreError> {
+        self.load(Self::RULE_DRAINS)
+    }
+
     /// What is done about uplinks by hand; nothing where nothing was written yet.
     ///
     /// # Errors
@@ -272,6 +284,14 @@ impl Store {
     /// When the file cannot be written.
     pub fn keep_drains(&self, drains: &RememberedDrains) -> Result<(), StoreError> {
         self.save(Self::DRAINS, drains, Durability::Crash)
+    }
+
+    /// Keeps of which rules flows may finish.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn keep_rule_drains(&self, drains: &RememberedRuleDrains) -> Result<(), StoreError> {
+        self.save(Self::RULE_DRAINS, drains, Durability::Crash)
     }
 
     /// What was put into the kernel; nothing where nothing was written yet.

@@ -138,6 +138,36 @@ pub(crate) async fn each_its_own(case: &Case, family: Family) -> Outcome {
     scene.expect_no_strays_since(None)
 }
 
+/// Two uplinks of the same priority, which a rule puts in an order.
+const IN_ORDER: &str = "
+uplinks:
+  fiber: {interface: wan1, probe: {up_after: 2}}
+  lte: {interface: wan2}
+downlinks: [lan0]
+flows: {on_up: move}
+rules:
+  - {name: calls, match: {protocol: udp}, via: [fiber, lte]}
+";
+
+/// Flows of a rule go back to the uplink that it names first, and only these.
+pub(crate) async fn in_the_order_of_a_rule(case: &Case, family: Family) -> Outcome {
+    let scene = case.open(Lab::builder(), IN_ORDER).await?;
+    fails(scene, FIBER).await?;
+    let mut calls = scene.converse(family, &[(Protocol::Udp, 30)]).await?;
+    let others = [(Protocol::Tcp, 30), (Protocol::Icmp, 20)];
+    let others = scene.converse(family, &others).await?;
+    assert_eq!((calls.on(LTE), others.on(LTE)), (30, 50));
+    let mut residents = Residents::settle(scene, family, LTE).await?;
+
+    returns(scene, FIBER).await?;
+    calls.expect_moved(LTE, &[FIBER]).await?;
+    others.expect_unmoved(&[LTE]).await?;
+    residents.expect_unmoved().await?;
+    let log = scene.daemon()?.log();
+    assert!(log.contains("[fiber, lte]"), "it is told of which rules");
+    scene.expect_no_strays_since(None)
+}
+
 async fn fails(scene: &Scene, uplink: u8) -> Outcome {
     scene.uplink(uplink)?.carrier_loss().await?;
     until_state(scene, uplink, State::Down).await

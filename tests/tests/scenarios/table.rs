@@ -89,6 +89,7 @@ pub(crate) fn table() -> Vec<Scenario> {
 
         each_family("flows_may_finish_for_a_while_when_a_better_uplink_returns", returning::drains),
         each_family("flows_of_each_uplink_are_treated_as_it_says_when_a_better_one_returns", returning::each_its_own),
+        each_family("flows_of_a_rule_go_back_to_the_uplink_that_it_names_first", returning::in_the_order_of_a_rule),
 
         // All uplinks fail.
         each_family("when_all_uplinks_die_nothing_is_forgotten", last_resort::nothing_is_forgotten),

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use super::Engine;
 use crate::controller::uplink::Life;
 use crate::family::Family;
-use crate::select::Tier;
+use crate::select::{Pool, Tier};
 use crate::uplink::UplinkId;
 
 /// Flows that are to be forgotten: their next packet is a new flow.
@@ -44,9 +44,11 @@ impl Engine {
                 Forget::Uplink(id, family) => {
                     self.taken_out.remove(&(id, family));
                     self.owed.remove(&(id, family));
-                    self.settle_departure(id, family);
+                    self.settle_all_departures(id, family);
                 }
-                Forget::Leaving { uplink, family, .. } => self.settle_departure(uplink, family),
+                Forget::Leaving { uplink, family, .. } => {
+                    self.settle_owed_departures(uplink, family);
+                }
                 Forget::Former {
                     uplink, address, ..
                 } => {
@@ -103,9 +105,9 @@ impl Engine {
 
     /// Whether one of those that new flows go to is beyond doubt. When all uplinks die at once, one
     /// is found out first: its flows must not be forgotten in favour of others that are silent too.
-    pub(super) fn is_trusted(&self, family: Family) -> bool {
-        let members = &self.pools.get(family).members;
-        members.keys().any(|id| {
+    pub(super) fn is_trusted(&self, pool: &Pool, family: Family) -> bool {
+        let mut members = pool.members.keys();
+        members.any(|id| {
             self.uplinks
                 .get(id)
                 .is_some_and(|uplink| !uplink.families.get(family).is_doubtful())

@@ -1,5 +1,8 @@
 //! What becomes of the flows of an uplink that works, once a better one is up again and new flows go
-//! there: they stay, may finish within a time, or move at once (`flows.on_up`).
+//! there: they stay, may finish within a time, or move at once (`flows.on_up`). Of flows that rules name,
+//! `of_rules` decides by the groups of their `via`; of all others, the priorities do.
+
+mod of_rules;
 
 use std::time::{Duration, Instant};
 
@@ -39,14 +42,44 @@ enum Stage {
     Draining(Moment),
     /// They are to be forgotten; since when they were draining, or are to be.
     Owed(Moment),
+    /// They were forgotten, and what was on its way meanwhile goes after them.
+    Gone,
 }
 
-/// The flows of one uplink in one family.
+/// The flows of one uplink in one family that go by the priorities, or by the groups of one `via`.
 #[derive(Debug, Default)]
 pub(in crate::controller) struct Departure {
     stage: Stage,
     /// At the last decision.
     outranked: bool,
+    /// One of those that are better was beyond doubt then.
+    trusted: bool,
+}
+
+/// The best places of those that are up: priorities, or groups of a `via`.
+#[derive(Clone, Copy, Debug)]
+struct Best {
+    /// Of those that get new flows.
+    chosen: Option<u32>,
+    /// Of all, whether they are full or not.
+    unless_full: Option<u32>,
+    /// One of those that get new flows is beyond doubt.
+    trusted: bool,
+}
+
+impl Best {
+    fn rank(self, place: u32, is_member: bool, works: bool) -> Rank {
+        let is_better = |best: Option<u32>| best.is_some_and(|best| best < place);
+        if is_member && is_better(self.unless_full) {
+            Rank::Relieving
+        } else if is_member {
+            Rank::Chosen
+        } else if works && is_better(self.chosen) {
+            Rank::Outranked
+        } else {
+            Rank::Other
+        }
+    }
 }
 
 /// What becomes of flows.
@@ -71,6 +104,8 @@ pub struct DrainNotice {
     pub uplink: UplinkName,
     /// The family.
     pub family: Family,
+    /// Of which rules, by how they name their uplinks; `None`: of all that no rule names.
+    pub via: Option<String>,
     /// What.
     pub change: Change,
 }
@@ -89,10 +124,12 @@ impl Departure {
     fn step(
         &mut self,
         rank: Rank,
+        trusted: bool,
         (on_up, on_down): (OnUp, OnDown),
         now: Moment,
     ) -> Option<Change> {
         self.outranked = rank == Rank::Outranked;
+        self.trusted = trusted;
         let (stage, change) = match (rank, self.stage, on_up) {
             (Rank::Chosen, Stage::Draining(_), _) => (Stage::Used, Some(Change::CalledOff)),
             (Rank::Chosen, _, _) => (Stage::Used, None),
@@ -127,7 +164,38 @@ impl Departure {
 
     /// Whether flows are to be forgotten.
     const fn is_owed(&self) -> bool {
-        self.outranked && matches!(self.stage, Stage::Owed(_))
+        self.outranked && self.trusted && matches!(self.stage, Stage::Owed(_))
+    }
+
+    /// Whether flows go that are there when some of their uplink are forgotten.
+    const fn goes(&self) -> bool {
+        self.is_owed() || self.outranked && matches!(self.stage, Stage::Gone)
+    }
+
+    const fn forgotten(&mut self) {
+        if self.is_owed() {
+            self.stage = Stage::Gone;
+        }
+    }
+
+    /// When the time is over that flows have, if they have one.
+    fn until(&self, on_up: OnUp) -> Option<Moment> {
+        match (self.stage, on_up) {
+            (Stage::Draining(since), OnUp::Drain(time)) if self.outranked => Some(Moment {
+                at: since.at + time,
+                wall: since.wall.checked_add(time).unwrap_or(Timestamp::MAX),
+            }),
+            _ => None,
+        }
+    }
+
+    /// Since when flows may finish. Of those that are owed, too, so that they are not left behind if this
+    /// daemon ends before it could forget them.
+    const fn remembered(&self) -> Option<Timestamp> {
+        match self.stage {
+            Stage::Draining(since) | Stage::Owed(since) if self.outranked => Some(since.wall),
+            _ => None,
+        }
     }
 }
 
@@ -168,9 +236,10 @@ impl Engine {
         let of = |id, ask: &dyn Fn(&Uplink) -> bool| self.uplinks.get(&id).is_some_and(ask);
         match *flows {
             Forget::Uplink(id, family) => !of(id, &|uplink| uplink.families.get(family).is_alive()),
-            Forget::Leaving { uplink, family, .. } => {
-                of(uplink, &|uplink| uplink.departures.get(family).outranked)
-            }
+            Forget::Leaving { uplink, family, .. } => of(uplink, &|uplink| {
+                let mut departures = uplink.all_departures(family);
+                departures.any(|departure| departure.outranked)
+            }),
             Forget::Former {
                 uplink, address, ..
             } => !of(uplink, &|uplink| uplink.has(address)),
@@ -178,42 +247,38 @@ impl Engine {
         }
     }
 
-    /// Decides for one family, once its pool is chosen.
+    /// Decides for one family, once its pools are chosen.
     pub(super) fn settle_departures(&mut self, family: Family, now: Moment) {
         let pool = self.pools.get(family);
         let members = pool.members.keys().filter_map(|id| self.uplinks.get(id));
-        let best = members.map(|uplink| uplink.config.priority).min();
-        let best = best.filter(|_| pool.tier == Tier::Up);
-        let unless_full = self.best_priority_up(family);
+        let chosen = members.map(|uplink| uplink.config.priority).min();
+        let best = Best {
+            chosen: chosen.filter(|_| pool.tier == Tier::Up),
+            unless_full: self.best_priority_up(family),
+            trusted: self.is_trusted(pool, family),
+        };
         for (id, uplink) in &mut self.uplinks {
             let works = uplink.config.new_flows && uplink.families.get(family).is_alive();
-            let relieves = unless_full.is_some_and(|better| better < uplink.config.priority);
-            let rank = if pool.members.contains_key(id) {
-                if relieves {
-                    Rank::Relieving
-                } else {
-                    Rank::Chosen
-                }
-            } else if works && best.is_some_and(|best| best < uplink.config.priority) {
-                Rank::Outranked
-            } else {
-                Rank::Other
-            };
+            let is_member = pool.members.contains_key(id);
+            let rank = best.rank(uplink.config.priority, is_member, works);
             let policy = (uplink.config.on_up, uplink.config.on_down);
-            let change = uplink.departures.get_mut(family).step(rank, policy, now);
+            let departure = uplink.departures.get_mut(family);
+            let change = departure.step(rank, best.trusted, policy, now);
             self.drain_notices.extend(change.map(|change| DrainNotice {
                 uplink: uplink.name.clone(),
                 family,
+                via: None,
                 change,
             }));
         }
+        self.settle_departures_of_rules(family, now);
     }
 
     /// The flows of a family that are to be forgotten though their uplinks work.
     pub(super) fn owed_departures(&self, family: Family) -> impl Iterator<Item = Forget> {
         self.uplinks
             .iter()
-            .filter(move |(_, uplink)| uplink.departures.get(family).is_owed())
+            .filter(move |(_, uplink)| uplink.all_departures(family).any(Departure::is_owed))
             .map(move |(&id, uplink)| Forget::Leaving {
                 uplink: id,
                 family,
@@ -221,20 +286,36 @@ impl Engine {
             })
     }
 
-    /// The flows of an uplink were forgotten.
-    pub(super) fn settle_departure(&mut self, id: UplinkId, family: Family) {
+    /// All flows of an uplink were forgotten.
+    pub(super) fn settle_all_departures(&mut self, id: UplinkId, family: Family) {
         if let Some(uplink) = self.uplinks.get_mut(&id) {
-            uplink.departures.get_mut(family).stage = Stage::Settled;
+            for departure in uplink.all_departures_mut(family) {
+                departure.stage = Stage::Settled;
+            }
+        }
+    }
+
+    /// The flows of an uplink that were to be forgotten, were.
+    pub(super) fn settle_owed_departures(&mut self, id: UplinkId, family: Family) {
+        if let Some(uplink) = self.uplinks.get_mut(&id) {
+            for departure in uplink.all_departures_mut(family) {
+                departure.forgotten();
+            }
         }
     }
 
     /// When the first time is over that flows have.
     pub(super) fn next_end_of_draining(&self) -> Option<Instant> {
+        let each = |uplink: &Uplink, family| {
+            let ends = uplink
+                .all_departures(family)
+                .filter_map(|departure| departure.until(uplink.config.on_up));
+            ends.map(|end| end.at).min()
+        };
         self.uplinks
             .values()
-            .flat_map(|uplink| Family::ALL.map(|family| uplink.drains_until(family)))
+            .flat_map(|uplink| Family::ALL.map(|family| each(uplink, family)))
             .flatten()
-            .map(|end| end.at)
             .min()
     }
 
@@ -246,30 +327,27 @@ impl Engine {
 }
 
 impl Uplink {
-    /// When the time of its flows of a family is over, if they have one.
+    /// When the time of its flows of a family is over, if they have one. Flows of rules are not told of.
     pub(in crate::controller) fn drains_until(&self, family: Family) -> Option<Moment> {
-        let departure = self.departures.get(family);
-        match (departure.stage, self.config.on_up) {
-            (Stage::Draining(since), OnUp::Drain(time)) if departure.outranked => Some(Moment {
-                at: since.at + time,
-                wall: since.wall.checked_add(time).unwrap_or(Timestamp::MAX),
-            }),
-            _ => None,
-        }
+        self.departures.get(family).until(self.config.on_up)
     }
 
-    /// Of flows that are owed, too, so that they are not left behind if this daemon ends before it
-    /// could forget them.
     fn departures_remembered(&self) -> PerFamily<Option<Timestamp>> {
-        PerFamily::from_fn(|family| {
-            let departure = self.departures.get(family);
-            match departure.stage {
-                Stage::Draining(since) | Stage::Owed(since) if departure.outranked => {
-                    Some(since.wall)
-                }
-                _ => None,
-            }
-        })
+        PerFamily::from_fn(|family| self.departures.get(family).remembered())
+    }
+
+    fn all_departures(&self, family: Family) -> impl Iterator<Item = &Departure> {
+        let of_rules = self.departures_of_rules.values();
+        std::iter::once(&self.departures)
+            .chain(of_rules)
+            .map(move |departures| departures.get(family))
+    }
+
+    fn all_departures_mut(&mut self, family: Family) -> impl Iterator<Item = &mut Departure> {
+        let of_rules = self.departures_of_rules.values_mut();
+        std::iter::once(&mut self.departures)
+            .chain(of_rules)
+            .map(move |departures| departures.get_mut(family))
     }
 }
 
@@ -279,22 +357,24 @@ impl DrainNotice {
         let Self {
             uplink,
             family,
+            via,
             change,
         } = self;
+        let via = via.as_deref();
         match change {
             Change::Drains(time) => {
                 let seconds = time.as_secs();
-                info!(%uplink, %family, seconds, "draining: a better uplink is up again, and open flows may finish");
+                info!(%uplink, %family, via, seconds, "draining: a better uplink is up again, and open flows may finish");
             }
             Change::Over => {
-                info!(%uplink, %family, "drained: flows that are left go to the better uplink");
+                info!(%uplink, %family, via, "drained: flows that are left go to the better uplink");
             }
             Change::OverAndKept => {
-                info!(%uplink, %family, "drained: flows that are left stay, as `on_down: keep` says");
+                info!(%uplink, %family, via, "drained: flows that are left stay, as `on_down: keep` says");
             }
-            Change::CalledOff => info!(%uplink, %family, "draining is called off"),
+            Change::CalledOff => info!(%uplink, %family, via, "draining is called off"),
             Change::Moves => {
-                info!(%uplink, %family, "a better uplink is up again: all flows go there");
+                info!(%uplink, %family, via, "a better uplink is up again: all flows go there");
             }
         }
     }

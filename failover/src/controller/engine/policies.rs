@@ -50,13 +50,8 @@ impl Engine {
     pub(in crate::controller) fn renew_policy(&mut self) {
         self.policy = Policy::of(&self.config, &self.files.sets);
         self.choose_for_rules();
+        self.forget_former_rules();
         self.stale = true;
-    }
-
-    /// The user's rules, and who their flows go to.
-    #[must_use]
-    pub fn rules_now(&self) -> (Arc<Policy>, Vec<RulePool>) {
-        (Arc::clone(&self.policy), self.rule_pools.clone())
     }
 
     /// Chooses who the flows of rules go to.

@@ -135,7 +135,7 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
         let interfaces: BTreeSet<InterfaceName> = self.engine.interfaces().cloned().collect();
         let engine = &self.engine;
         self.applier
-            .look_around(engine.surroundings(), engine.rules_now());
+            .look_around(engine.surroundings(), engine.keeping(&self.forget));
         let applied = self
             .applier
             .apply(&self.wanted, &interfaces, &self.forget)

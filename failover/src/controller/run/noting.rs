@@ -48,6 +48,7 @@ impl From<DrainNotice> for Event {
         Self::Drain {
             uplink: notice.uplink,
             family: notice.family,
+            via: notice.via,
             step,
             seconds,
         }
