@@ -181,24 +181,49 @@ impl Compared {
     }
 }
 
+/// Protocols by their numbers, a bit for each: those of every pair of rules are compared.
+#[derive(Clone, Copy)]
+struct Protocols([u64; 4]);
+
+impl Protocols {
+    fn of(has: impl Fn(u8) -> bool) -> Self {
+        let mut words = [0; 4];
+        for (word, first) in words.iter_mut().zip((0..=u8::MAX).step_by(64)) {
+            for bit in (0..64).filter(|bit| has(first + bit)) {
+                *word |= 1 << bit;
+            }
+        }
+        Self(words)
+    }
+
+    fn covers(self, other: Self) -> bool {
+        let mut pairs = self.0.into_iter().zip(other.0);
+        pairs.all(|(ours, theirs)| theirs & !ours == 0)
+    }
+
+    fn meets(self, other: Self) -> bool {
+        let mut pairs = self.0.into_iter().zip(other.0);
+        pairs.any(|(ours, theirs)| ours & theirs != 0)
+    }
+}
+
 /// What a rule matches, with what its conditions imply.
 struct Scope<'r> {
     matching: &'r Matching,
-    protocols: BTreeSet<u8>,
+    protocols: Protocols,
     families: Vec<Family>,
 }
 
 impl<'r> Scope<'r> {
     fn of(matching: &'r Matching) -> Self {
         let needs_ports = matching.ports.is_some() || matching.source_ports.is_some();
-        let protocols: BTreeSet<u8> = (0..=u8::MAX)
-            .filter(|number| {
-                let protocol = Protocol(*number);
-                let named = matching.protocols.as_ref();
-                named.is_none_or(|named| named.contains(&protocol))
-                    && (!needs_ports || protocol.has_ports())
-            })
-            .collect();
+        let protocols = Protocols::of(|number| {
+            let protocol = Protocol(number);
+            let named = matching.protocols.as_ref();
+            named.is_none_or(|named| named.contains(&protocol))
+                && (!needs_ports || protocol.has_ports())
+        });
+        let spoken = |family| Protocols::of(|number| is_spoken(number, family));
         let has = |addresses: &Addresses, family| {
             addresses
                 .as_ref()
@@ -209,7 +234,7 @@ impl<'r> Scope<'r> {
             .filter(|family| {
                 has(&matching.source, *family)
                     && has(&matching.destination, *family)
-                    && protocols.iter().any(|number| is_spoken(*number, *family))
+                    && protocols.meets(spoken(*family))
             })
             .collect();
         Self {
@@ -246,7 +271,7 @@ impl<'r> Scope<'r> {
     /// Whether it matches all that another one matches.
     fn covers(&self, other: &Self, compared: &mut Compared) -> bool {
         let (ours, theirs) = (self.matching, other.matching);
-        self.protocols.is_superset(&other.protocols)
+        self.protocols.covers(other.protocols)
             && covers(&ours.interfaces, &theirs.interfaces, BTreeSet::is_superset)
             && covers(&ours.ports, &theirs.ports, PortSet::covers)
             && covers(&ours.source_ports, &theirs.source_ports, PortSet::covers)
@@ -262,7 +287,7 @@ impl<'r> Scope<'r> {
     /// Whether some packet matches both.
     fn meets(&self, other: &Self, compared: &mut Compared) -> bool {
         let (ours, theirs) = (self.matching, other.matching);
-        !self.protocols.is_disjoint(&other.protocols)
+        self.protocols.meets(other.protocols)
             && meets(&ours.interfaces, &theirs.interfaces, |a, b| {
                 !a.is_disjoint(b)
             })
@@ -341,6 +366,15 @@ mod tests {
             .into_iter()
             .map(|conflict| (conflict.rule, conflict.kind))
             .collect()
+    }
+
+    #[test]
+    fn protocols_are_compared_by_their_bits() {
+        let all = Protocols::of(|_| true);
+        let ends = Protocols::of(|number| matches!(number, 0 | 63 | 64 | 255));
+        let last = Protocols::of(|number| number == 255);
+        assert!(all.covers(ends) && !ends.covers(all) && ends.covers(last));
+        assert!(ends.meets(last) && !last.meets(Protocols::of(|number| number < 255)));
     }
 
     #[test]
