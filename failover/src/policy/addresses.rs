@@ -7,6 +7,7 @@ use std::str::FromStr;
 use ipnet::IpNet;
 use thiserror::Error;
 
+use super::ranges::{Range, Ranges};
 use crate::family::{Family, PerFamily};
 
 /// Addresses from one to another of the same family, both included.
@@ -60,8 +61,8 @@ impl AddressRange {
         self.last
     }
 
-    fn numbers(self) -> Numbers {
-        Numbers {
+    fn numbers(self) -> Range<u128> {
+        Range {
             first: number(self.first),
             last: number(self.last),
         }
@@ -114,31 +115,24 @@ impl fmt::Display for AddressRange {
     }
 }
 
-/// A range of addresses of one family as numbers, both ends included.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-struct Numbers {
-    first: u128,
-    last: u128,
-}
-
 /// Any number of addresses of both families.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AddressSet {
-    ipv4: Vec<Numbers>,
-    ipv6: Vec<Numbers>,
+    ipv4: Ranges<u128>,
+    ipv6: Ranges<u128>,
 }
 
 impl AddressSet {
     /// All addresses in any of these ranges.
     #[must_use]
     pub fn of(ranges: impl IntoIterator<Item = AddressRange>) -> Self {
-        let mut found: PerFamily<Vec<Numbers>> = PerFamily::default();
+        let mut found: PerFamily<Vec<Range<u128>>> = PerFamily::default();
         for range in ranges {
             found.get_mut(range.family()).push(range.numbers());
         }
         Self {
-            ipv4: disjoint(found.ipv4),
-            ipv6: disjoint(found.ipv6),
+            ipv4: Ranges::of(found.ipv4),
+            ipv6: Ranges::of(found.ipv6),
         }
     }
 
@@ -147,16 +141,16 @@ impl AddressSet {
     pub fn union<'s>(sets: impl IntoIterator<Item = &'s Self>) -> Self {
         let (mut ipv4, mut ipv6) = (Vec::new(), Vec::new());
         for set in sets {
-            ipv4.extend_from_slice(&set.ipv4);
-            ipv6.extend_from_slice(&set.ipv6);
+            ipv4.extend(set.ipv4.ranges());
+            ipv6.extend(set.ipv6.ranges());
         }
         Self {
-            ipv4: disjoint(ipv4),
-            ipv6: disjoint(ipv6),
+            ipv4: Ranges::of(ipv4),
+            ipv6: Ranges::of(ipv6),
         }
     }
 
-    const fn of_family(&self, family: Family) -> &Vec<Numbers> {
+    const fn of_family(&self, family: Family) -> &Ranges<u128> {
         match family {
             Family::Ipv4 => &self.ipv4,
             Family::Ipv6 => &self.ipv6,
@@ -178,62 +172,36 @@ impl AddressSet {
     /// Whether it has this address.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
-        let ranges = self.of_family(Family::of(address));
-        let number = number(address);
-        let behind = ranges.partition_point(|range| range.first <= number);
-        behind
-            .checked_sub(1)
-            .and_then(|at| ranges.get(at))
-            .is_some_and(|range| number <= range.last)
+        self.of_family(Family::of(address))
+            .contains(number(address))
     }
 
     /// Whether it has all addresses of another set in a family.
     #[must_use]
     pub fn covers(&self, other: &Self, family: Family) -> bool {
-        let ranges = self.of_family(family);
-        // Ranges are disjoint and never touch: what is covered is covered by one of them.
-        other.of_family(family).iter().all(|theirs| {
-            let behind = ranges.partition_point(|range| range.first <= theirs.first);
-            let before = behind.checked_sub(1).and_then(|at| ranges.get(at));
-            before.is_some_and(|range| theirs.last <= range.last)
-        })
+        self.of_family(family).covers(other.of_family(family))
     }
 
     /// Whether the two have an address of a family in common.
     #[must_use]
     pub fn meets(&self, other: &Self, family: Family) -> bool {
-        let (mut ours, mut theirs) = (
-            self.of_family(family).iter().peekable(),
-            other.of_family(family).iter().peekable(),
-        );
-        while let (Some(one), Some(two)) = (ours.peek(), theirs.peek()) {
-            if one.last < two.first {
-                ours.next();
-            } else if two.last < one.first {
-                theirs.next();
-            } else {
-                return true;
-            }
-        }
-        false
+        self.of_family(family).meets(other.of_family(family))
     }
 
     /// The ranges of a family, ascending; none touches another.
     pub fn ranges(&self, family: Family) -> impl Iterator<Item = AddressRange> {
-        self.of_family(family)
-            .iter()
-            .map(move |range| AddressRange {
-                first: address(family, range.first),
-                last: address(family, range.last),
-            })
+        let ranges = self.of_family(family).ranges();
+        ranges.map(move |range| AddressRange {
+            first: address(family, range.first),
+            last: address(family, range.last),
+        })
     }
 
     /// The ranges of a family as numbers, first and last, ascending. Addresses are read as big-endian
     /// numbers.
     pub fn numbers(&self, family: Family) -> impl Iterator<Item = (u128, u128)> {
-        self.of_family(family)
-            .iter()
-            .map(|range| (range.first, range.last))
+        let ranges = self.of_family(family).ranges();
+        ranges.map(|range| (range.first, range.last))
     }
 
     /// Whether it has all addresses of a family.
@@ -245,9 +213,8 @@ impl AddressSet {
     /// The ranges of a family that it has not, as [`Self::numbers`].
     pub fn without(&self, family: Family) -> impl Iterator<Item = (u128, u128)> {
         // Ranges never touch: between two of them there is an address.
-        let ranges = self.of_family(family);
-        let behind = ranges.iter().map(|range| range.last.checked_add(1));
-        let before = ranges.iter().map(|range| range.first.checked_sub(1));
+        let behind = self.numbers(family).map(|(_, last)| last.checked_add(1));
+        let before = self.numbers(family).map(|(first, _)| first.checked_sub(1));
         let starts = std::iter::once(Some(0)).chain(behind);
         let ends = before.chain(std::iter::once(Some(last(family))));
         starts
@@ -265,46 +232,19 @@ impl AddressSet {
 
 /// The prefixes that make up the addresses from one number to another.
 pub fn prefixes_of(family: Family, first: u128, last: u128) -> impl Iterator<Item = IpNet> {
-    prefixes(family, Numbers { first, last })
+    prefixes(family, Range { first, last })
 }
 
 /// The largest prefixes that make up a range, ascending.
-fn prefixes(family: Family, range: Numbers) -> impl Iterator<Item = IpNet> {
+fn prefixes(family: Family, range: Range<u128>) -> impl Iterator<Item = IpNet> {
     let bits: u32 = match family {
         Family::Ipv4 => 32,
         Family::Ipv6 => 128,
     };
-    let mut next = Some(range.first);
-    std::iter::from_fn(move || {
-        let first = next.filter(|first| *first <= range.last)?;
-        // As large as the first address allows, and as large as fits.
-        let aligned = first.trailing_zeros().min(bits);
-        let fits = match (range.last - first).checked_add(1) {
-            Some(count) => count.ilog2(),
-            None => 128,
-        };
-        let free = aligned.min(fits);
-        next = 1_u128
-            .checked_shl(free)
-            .and_then(|count| first.checked_add(count));
-        let length = u8::try_from(bits - free).ok()?;
-        IpNet::new(address(family, first), length).ok()
+    let blocks = range.blocks_of(bits);
+    blocks.filter_map(move |(first, length)| {
+        IpNet::new(address(family, first), u8::try_from(length).ok()?).ok()
     })
-}
-
-/// Sorted, those that overlap or touch joined.
-fn disjoint(mut ranges: Vec<Numbers>) -> Vec<Numbers> {
-    ranges.sort_unstable();
-    let mut joined: Vec<Numbers> = Vec::with_capacity(ranges.len());
-    for range in ranges {
-        match joined.last_mut() {
-            Some(before) if range.first <= before.last.saturating_add(1) => {
-                before.last = before.last.max(range.last);
-            }
-            _ => joined.push(range),
-        }
-    }
-    joined
 }
 
 fn number(address: IpAddr) -> u128 {

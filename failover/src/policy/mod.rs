@@ -1,7 +1,8 @@
 //! Policy: which uplinks a new flow may use, and why.
 //!
 //! The user's rules (`rule`) are tried in their order on a flow's first packet (`matching`). Their
-//! addresses come from the configuration and from files (`addresses`, `sets`, [`set_file`]).
+//! addresses come from the configuration and from files (`addresses`, `sets`, [`set_file`]); they and
+//! ports are kept as `ranges`.
 //! What the uplinks of a rule are at the moment is said by `pools`. `own_traffic` puts the rules into
 //! terms of the kernel's routing, for the router's own packets. [`conflicts`] finds rules that cannot
 //! mean what they say.
@@ -14,6 +15,7 @@ mod matching;
 mod own_traffic;
 mod pools;
 mod ports;
+mod ranges;
 mod rule;
 mod selector;
 pub mod set_file;
