@@ -4,12 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::tree::Place;
-use crate::flows::Protocol;
-use crate::interface::InterfaceName;
-use crate::network::MacAddress;
-use crate::policy::{
-    AddressSet, Dscp, MarkMatch, Matching, Otherwise, PortSet, Rule, SetName, Sets, Via,
-};
+use crate::policy::{AddressSet, Matching, Otherwise, Rule, SetName, Sets, Via};
 
 /// One rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,28 +21,8 @@ pub struct RuleConfig {
     pub otherwise: Otherwise,
 }
 
-/// Which packets a rule is for; `None` is any.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct MatchConfig {
-    /// The downlinks that they came in by.
-    pub interfaces: Option<BTreeSet<InterfaceName>>,
-    /// Where they come from.
-    pub source: Option<Addresses>,
-    /// Where they go.
-    pub destination: Option<Addresses>,
-    /// What they speak.
-    pub protocols: Option<BTreeSet<Protocol>>,
-    /// The ports that they come from.
-    pub source_ports: Option<PortSet>,
-    /// The ports that they go to.
-    pub ports: Option<PortSet>,
-    /// Their code points.
-    pub dscp: Option<BTreeSet<Dscp>>,
-    /// Their marks.
-    pub marks: Option<BTreeSet<MarkMatch>>,
-    /// The hardware addresses that they come from.
-    pub macs: Option<BTreeSet<MacAddress>>,
-}
+/// Which packets a rule is for, as the configuration says it.
+pub type MatchConfig = Matching<Addresses>;
 
 /// Addresses that the configuration has, and sets that it names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -75,32 +50,10 @@ impl RuleConfig {
     /// The rule with the addresses of these sets. One that is not among them has no address.
     #[must_use]
     pub fn resolve(&self, sets: &Sets) -> Rule {
-        let MatchConfig {
-            interfaces,
-            source,
-            destination,
-            protocols,
-            source_ports,
-            ports,
-            dscp,
-            marks,
-            macs,
-        } = self.matching.clone();
-        let resolved =
-            |addresses: Option<Addresses>| addresses.map(|addresses| addresses.resolve(sets));
+        let matching = self.matching.clone();
         Rule {
             name: self.name.clone(),
-            matching: Matching {
-                interfaces,
-                source: resolved(source),
-                destination: resolved(destination),
-                protocols,
-                source_ports,
-                ports,
-                dscp,
-                marks,
-                macs,
-            },
+            matching: matching.with_addresses(|addresses| addresses.resolve(sets)),
             via: self.via.clone(),
             otherwise: self.otherwise,
         }

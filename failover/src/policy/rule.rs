@@ -31,14 +31,15 @@ pub struct Rule {
 }
 
 /// Which packets a rule is for: those of which everything that is said holds. `None` holds of all.
+/// Where the configuration is read, addresses may still be names of sets.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Matching {
+pub struct Matching<A = Arc<AddressSet>> {
     /// They came in by one of these downlinks.
     pub interfaces: Option<BTreeSet<InterfaceName>>,
     /// They come from one of these addresses.
-    pub source: Option<Arc<AddressSet>>,
+    pub source: Option<A>,
     /// They go to one of these addresses.
-    pub destination: Option<Arc<AddressSet>>,
+    pub destination: Option<A>,
     /// They speak one of these protocols.
     pub protocols: Option<BTreeSet<Protocol>>,
     /// They come from one of these ports, of a protocol that has ports.
@@ -51,6 +52,24 @@ pub struct Matching {
     pub marks: Option<BTreeSet<MarkMatch>>,
     /// They come from one of these hardware addresses.
     pub macs: Option<BTreeSet<MacAddress>>,
+}
+
+impl<A> Matching<A> {
+    /// The same, with what stands for the addresses.
+    #[must_use]
+    pub fn with_addresses<B>(self, of: impl Fn(A) -> B) -> Matching<B> {
+        Matching {
+            interfaces: self.interfaces,
+            source: self.source.map(&of),
+            destination: self.destination.map(&of),
+            protocols: self.protocols,
+            source_ports: self.source_ports,
+            ports: self.ports,
+            dscp: self.dscp,
+            marks: self.marks,
+            macs: self.macs,
+        }
+    }
 }
 
 /// A differentiated services code point, 0 to 63 (RFC 2474).
