@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::problem::Problem;
 use super::rule::{Addresses, MatchConfig};
 use super::rules::addresses;
-use super::section::{Keys, Problems, Read, Section, Value, nearest};
+use super::section::{Keys, Problems, Read, Section, Value, did_you_mean};
 use super::tree::Content;
 use super::value::interface;
 use crate::flows::Protocol;
@@ -119,15 +120,19 @@ fn downlink(value: &Value<'_>, known: &Known<'_>) -> Read<InterfaceName> {
     match &known.downlinks {
         Some(downlinks) if !downlinks.contains(&name) => {
             let names: Vec<&str> = downlinks.iter().map(InterfaceName::as_str).collect();
-            let hint = nearest(name.as_str(), &names).map(|name| format!("did you mean `{name}`?"));
-            let allowed = match names.as_slice() {
-                [] => "one of `downlinks`, which has none".to_owned(),
-                names => format!("one of `downlinks`: {}", names.join(", ")),
-            };
-            Err(value.problem(allowed).hint(hint).into())
+            Err(unknown(value, name.as_str(), "one of `downlinks`", &names).into())
         }
         _ => Ok(name),
     }
+}
+
+/// A name that is none of those that another key has.
+fn unknown(value: &Value<'_>, name: &str, allowed: &str, names: &[&str]) -> Problem {
+    let allowed = match names {
+        [] => format!("{allowed}, which has none"),
+        names => format!("{allowed}: {}", names.join(", ")),
+    };
+    value.problem(allowed).hint(did_you_mean(name, names))
 }
 
 fn some_addresses(value: &Value<'_>, known: &Known<'_>) -> Read<Addresses> {
@@ -153,18 +158,8 @@ fn is_known(value: &Value<'_>, name: &SetName, known: &Known<'_>) -> Read<()> {
     match known.sets {
         Some(sets) if !sets.contains_key(name) => {
             let names: Vec<&str> = sets.keys().map(SetName::as_str).collect();
-            let hint = nearest(name.as_str(), &names).map(|name| format!("did you mean `{name}`?"));
-            let allowed = match names.as_slice() {
-                [] => {
-                    "an address, a prefix or a range, or the name of one of `sets`, which has none"
-                        .to_owned()
-                }
-                names => format!(
-                    "an address, a prefix or a range, or the name of one of `sets`: {}",
-                    names.join(", ")
-                ),
-            };
-            Err(value.problem(allowed).hint(hint).into())
+            let allowed = "an address, a prefix or a range, or the name of one of `sets`";
+            Err(unknown(value, name.as_str(), allowed, &names).into())
         }
         _ => Ok(()),
     }

@@ -4,9 +4,9 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::model::OnUp;
-use super::section::{Keys, Read, Section, Value, nearest};
+use super::section::{Keys, Read, Section, Value};
 use super::tree::Content;
-use super::value::duration;
+use super::value::{duration, word_or};
 
 const ALLOWED: &str = "stay, move or a map such as {drain: 5m}";
 const WORDS: [(&str, OnUp); 2] = [("stay", OnUp::Stay), ("move", OnUp::Move)];
@@ -30,17 +30,11 @@ pub(super) fn on_up(value: &Value<'_>) -> Read<OnUp> {
         let drain = section.read("drain", |v| duration(v, DRAINS));
         return section.finish(drain.ok().map(OnUp::Drain));
     }
-    let found = value.spelled();
-    if let Some((_, meaning)) = WORDS.iter().find(|(word, _)| Some(*word) == found) {
-        return Ok(*meaning);
+    if value.spelled() == Some("drain") {
+        let hint = "draining needs a time: {drain: 5m}".to_owned();
+        return Err(value.problem(ALLOWED).hint(Some(hint)).into());
     }
-    let hint = match found {
-        Some("drain") => Some("draining needs a time: {drain: 5m}".to_owned()),
-        _ => found
-            .and_then(|found| nearest(found, &WORDS.map(|(word, _)| word)))
-            .map(|word| format!("did you mean `{word}`?")),
-    };
-    Err(value.problem(ALLOWED).hint(hint).into())
+    word_or(value, &WORDS, ALLOWED)
 }
 
 /// What holds for an uplink: what it says itself, else what all say, except that flows do not stay

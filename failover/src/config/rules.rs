@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::matching::{Known, matching};
 use super::problem::{Problem, shown};
 use super::rule::RuleConfig;
-use super::section::{Keys, Problems, Read, Section, Value, nearest};
+use super::section::{Keys, Problems, Read, Section, Value, did_you_mean};
 use super::settings::AFFINITY;
 use super::strategy::{strategy, without_capacity};
 use super::tree::Content;
@@ -241,7 +241,6 @@ fn uplink(name: &str, at: &Value<'_>, known: &Known<'_>) -> Read<UplinkName> {
 fn unknown_uplink(name: &str, at: &Value<'_>, uplinks: &BTreeSet<UplinkName>) -> Problem {
     let names: Vec<&str> = uplinks.iter().map(UplinkName::as_str).collect();
     let allowed = format!("the name of an uplink: {}", names.join(", "));
-    let hint = nearest(name, &names).map(|name| format!("did you mean `{name}`?"));
     at.problem_with(format!("`{}`", shown(name)), allowed)
-        .hint(hint)
+        .hint(did_you_mean(name, &names))
 }

@@ -280,15 +280,19 @@ fn unknown_key(map: &Value<'_>, entry: &Entry, keys: &Keys) -> Problem {
     } else {
         "an unknown key"
     };
-    let hint = nearest(&entry.key, keys.known).map(|key| format!("did you mean `{key}`?"));
     Problem::new(found, keys.names())
         .at(entry.place)
         .key(join(&map.key, &entry.key))
-        .hint(hint)
+        .hint(did_you_mean(&entry.key, keys.known))
+}
+
+/// What to say to somebody who made a typing error or two.
+pub(super) fn did_you_mean(found: &str, words: &[&str]) -> Option<String> {
+    nearest(found, words).map(|word| format!("did you mean `{word}`?"))
 }
 
 /// The word that a typing error or two lead away from.
-pub(super) fn nearest<'w>(found: &str, words: &[&'w str]) -> Option<&'w str> {
+fn nearest<'w>(found: &str, words: &[&'w str]) -> Option<&'w str> {
     let found = found.to_ascii_lowercase().replace('-', "_");
     words
         .iter()

@@ -6,10 +6,10 @@ use std::ops::RangeInclusive;
 use super::model::{Percent, UplinkConfig};
 use super::problem::Problem;
 use super::quality::percent;
-use super::section::{Given, Keys, Problems, Read, Section, Value, nearest};
+use super::section::{Given, Keys, Problems, Read, Section, Value};
 use super::tree::Content;
 use super::uplinks::Claims;
-use super::value::rate;
+use super::value::{rate, word_or};
 use crate::interface::InterfaceName;
 use crate::load::{Capacity, Rate};
 use crate::select::{Strategies, Strategy};
@@ -89,14 +89,7 @@ fn one(value: &Value<'_>, allowed: &str) -> Read<Strategy> {
         let share = section.read("overflow", share);
         return section.finish(share.ok().map(Strategy::Overflow));
     }
-    let found = value.spelled();
-    if let Some((_, meaning)) = WORDS.iter().find(|(word, _)| Some(*word) == found) {
-        return Ok(*meaning);
-    }
-    let hint = found
-        .and_then(|found| nearest(found, &WORDS.map(|(word, _)| word)))
-        .map(|word| format!("did you mean `{word}`?"));
-    Err(value.problem(allowed).hint(hint).into())
+    word_or(value, &WORDS, allowed)
 }
 
 fn share(value: &Value<'_>) -> Read<Percent> {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ipnet::Ipv6Net;
 
-use super::section::{Read, Value, nearest};
+use super::section::{Read, Value, did_you_mean};
 use super::tree::Content;
 use super::written::{written, written_size};
 use crate::interface::InterfaceName;
@@ -42,19 +42,27 @@ pub(super) fn boolean(value: &Value<'_>) -> Read<bool> {
 
 /// One of a few words.
 pub(super) fn word<T: Copy>(value: &Value<'_>, words: &[(&'static str, T)]) -> Read<T> {
-    let found = value.spelled();
-    if let Some((_, meaning)) = words.iter().find(|(word, _)| Some(*word) == found) {
-        return Ok(*meaning);
-    }
     let known: Vec<&'static str> = words.iter().map(|(word, _)| *word).collect();
-    let hint = found
-        .and_then(|found| nearest(found, &known))
-        .map(|word| format!("did you mean `{word}`?"));
     let allowed = match known.as_slice() {
         [] => String::new(),
         [only] => format!("only {only}"),
         [others @ .., last] => format!("{} or {last}", others.join(", ")),
     };
+    word_or(value, words, &allowed)
+}
+
+/// One of a few words, where `allowed` says what else there may be.
+pub(super) fn word_or<T: Copy>(
+    value: &Value<'_>,
+    words: &[(&'static str, T)],
+    allowed: &str,
+) -> Read<T> {
+    let found = value.spelled();
+    if let Some((_, meaning)) = words.iter().find(|(word, _)| Some(*word) == found) {
+        return Ok(*meaning);
+    }
+    let known: Vec<&'static str> = words.iter().map(|(word, _)| *word).collect();
+    let hint = found.and_then(|found| did_you_mean(found, &known));
     Err(value.problem(allowed).hint(hint).into())
 }
 
