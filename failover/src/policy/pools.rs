@@ -137,12 +137,9 @@ pub fn select_via_by(
     uplinks: &impl Fn(&UplinkName) -> Option<Offered>,
     measures: &Measures<'_>,
 ) -> Option<Pool> {
-    let strategy = |_| via.strategy;
-    let measures = Measures {
-        strategy: &strategy,
-        ..*measures
-    };
-    let pool = select_by(&candidates(via, uplinks), &measures);
+    let pool = by_strategy_of(via, measures, |measures| {
+        select_by(&candidates(via, uplinks), measures)
+    });
     pool.tier.is_usable().then_some(pool)
 }
 
@@ -153,12 +150,20 @@ pub fn choose_via(
     uplinks: &impl Fn(&UplinkName) -> Option<Offered>,
     measures: &Measures<'_>,
 ) -> Chosen {
-    let strategy = |_| via.strategy;
-    let measures = Measures {
-        strategy: &strategy,
+    by_strategy_of(via, measures, |measures| {
+        choose(&candidates(via, uplinks), measures)
+    })
+}
+
+fn by_strategy_of<T>(
+    via: &Via,
+    measures: &Measures<'_>,
+    choose: impl FnOnce(&Measures<'_>) -> T,
+) -> T {
+    choose(&Measures {
+        strategy: &|_| via.strategy,
         ..*measures
-    };
-    choose(&candidates(via, uplinks), &measures)
+    })
 }
 
 /// The groups as priorities.
