@@ -37,20 +37,12 @@ pub struct LoadedSets {
 /// # Errors
 /// Everything that is wrong with any of them.
 pub fn read_all(config: &Config) -> Result<Sets, NoSets> {
-    let (mut sets, mut errors) = (Sets::new(), Vec::new());
-    for (name, file) in files(config) {
-        match set_file::read(&file) {
-            Ok(set) => {
-                sets.insert(name, Arc::new(set));
-            }
-            Err(error) => errors.push(error),
-        }
-    }
-    if errors.is_empty() {
-        Ok(sets)
-    } else {
-        Err(NoSets(errors))
-    }
+    let mut sets = Sets::new();
+    read_each(config, |name, read| {
+        sets.insert(name, Arc::new(read?));
+        Ok(())
+    })?;
+    Ok(sets)
 }
 
 /// The same for a daemon that starts: where a file is not as it should be, what was kept of its set
@@ -60,32 +52,49 @@ pub fn read_all(config: &Config) -> Result<Sets, NoSets> {
 /// When nothing was kept of one of them.
 pub fn begin(config: &Config, store: &Store) -> Result<LoadedSets, NoSets> {
     let mut loaded = LoadedSets::default();
-    let mut errors = Vec::new();
-    for (name, file) in files(config) {
-        match set_file::read(&file) {
+    read_each(config, |name, read| {
+        let set = match read {
             Ok(set) => {
                 keep(store, &name, &set);
-                loaded.sets.insert(name, Arc::new(set));
+                set
             }
-            Err(error) => match store.set(&name) {
-                Ok(Some(kept)) => {
-                    warn!(set = %name, %error, "the last good addresses of a set are used");
-                    loaded.problems.insert(name.clone(), error.to_string());
-                    loaded.sets.insert(name, Arc::new(kept));
-                }
-                Ok(None) => errors.push(error),
-                Err(unkept) => {
-                    warn!(%unkept, "cannot look for what was kept of a set");
-                    errors.push(error);
-                }
-            },
-        }
-    }
+            Err(error) => {
+                let Some(kept) = kept(store, &name) else {
+                    return Err(error);
+                };
+                warn!(set = %name, %error, "the last good addresses of a set are used");
+                loaded.problems.insert(name.clone(), error.to_string());
+                kept
+            }
+        };
+        loaded.sets.insert(name, Arc::new(set));
+        Ok(())
+    })?;
+    Ok(loaded)
+}
+
+/// Reads all files, whatever is wrong with one of them.
+fn read_each(
+    config: &Config,
+    mut take: impl FnMut(SetName, Result<AddressSet, SetFileError>) -> Result<(), SetFileError>,
+) -> Result<(), NoSets> {
+    let taken = files(config)
+        .into_iter()
+        .map(|(name, file)| take(name, set_file::read(&file)));
+    let errors: Vec<SetFileError> = taken.filter_map(Result::err).collect();
     if errors.is_empty() {
-        Ok(loaded)
+        Ok(())
     } else {
         Err(NoSets(errors))
     }
+}
+
+fn kept(store: &Store, name: &SetName) -> Option<AddressSet> {
+    store
+        .set(name)
+        .inspect_err(|error| warn!(%error, "cannot look for what was kept of a set"))
+        .ok()
+        .flatten()
 }
 
 /// Keeps a set for the next start.
