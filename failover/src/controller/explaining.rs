@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use failover_common::FlowKey;
 use failover_common::selection::slot;
 use ipnet::IpNet;
 use tracing::warn;
@@ -57,13 +58,14 @@ impl Engine {
     ) -> Result<Explaining, String> {
         let downlink = self.downlink_of(&question)?;
         question.interface = Some(downlink.clone());
+        let first = first_packet(&question);
         let facts = Facts {
             interface: Some(downlink.clone()),
-            source: question.source,
-            destination: question.destination,
-            protocol: question.protocol,
-            source_port: question.source_port.unwrap_or(0),
-            port: question.port.unwrap_or(0),
+            source: first.source,
+            destination: first.destination,
+            protocol: first.protocol,
+            source_port: first.source_port,
+            port: first.port,
             dscp: question.dscp,
             mark: question.mark & self.config.marks.others(),
             mac: question.mac,
@@ -71,8 +73,7 @@ impl Engine {
         let picked_by = self.picked_by();
         // The programs cannot see marks that the user's own nftables rules set: the table has the last
         // word where rules look at marks.
-        let mut rules = self.policy.rules.iter();
-        let hashed_by = if facts.mark != 0 && rules.any(|rule| rule.matching.marks.is_some()) {
+        let hashed_by = if facts.mark != 0 && self.policy.asks_for_marks() {
             PickedBy::Nftables
         } else {
             picked_by
@@ -145,15 +146,39 @@ impl Engine {
     }
 }
 
-/// The slot of a flow; `None` where the port that it comes from would have to be known.
-fn slot_of(question: &Question, picked_by: PickedBy, affinity: Affinity) -> Option<u16> {
+/// The first packet of the flow, with port 0 where none is said.
+fn first_packet(question: &Question) -> FirstPacket {
+    FirstPacket {
+        protocol: question.protocol,
+        source: question.source,
+        destination: question.destination,
+        source_port: question.source_port.unwrap_or(0),
+        port: question.port.unwrap_or(0),
+    }
+}
+
+/// Whether the question is about one flow: the port that it comes from is said, or does not count.
+const fn is_one_flow(question: &Question) -> bool {
     let protocol = question.protocol;
     let by_port = protocol.has_ports() || protocol.has_identifier();
-    let source_port = match question.source_port {
-        None if affinity == Affinity::Flow && by_port => return None,
-        port => port.unwrap_or(0),
-    };
-    let port = question.port.unwrap_or(0);
+    question.source_port.is_some() || !by_port
+}
+
+/// How the programs know it.
+fn key(packet: &FirstPacket) -> FlowKey {
+    let (from, to) = (
+        (packet.source, packet.source_port),
+        (packet.destination, packet.port),
+    );
+    key_of(packet.protocol, from, to)
+}
+
+/// The slot of a flow; `None` where the port that it comes from would have to be known.
+fn slot_of(question: &Question, picked_by: PickedBy, affinity: Affinity) -> Option<u16> {
+    if affinity == Affinity::Flow && !is_one_flow(question) {
+        return None;
+    }
+    let packet = first_packet(question);
     match picked_by {
         PickedBy::Tc => {
             let affinity = match affinity {
@@ -161,17 +186,15 @@ fn slot_of(question: &Question, picked_by: PickedBy, affinity: Affinity) -> Opti
                 Affinity::Pair => failover_common::Affinity::Pair,
                 Affinity::Source => failover_common::Affinity::Source,
             };
-            let ends = (question.source, source_port);
-            let key = key_of(protocol, ends, (question.destination, port));
-            u16::try_from(slot(&key, affinity)).ok()
+            u16::try_from(slot(&key(&packet), affinity)).ok()
         }
         PickedBy::Nftables => {
             let hashed = Hashed {
-                source: question.source,
-                destination: question.destination,
-                protocol,
-                source_port,
-                port,
+                source: packet.source,
+                destination: packet.destination,
+                protocol: packet.protocol,
+                source_port: packet.source_port,
+                port: packet.port,
             };
             Some(hashed.slot(affinity))
         }
@@ -201,22 +224,16 @@ impl Explaining {
                 ..RouteAnswer::default()
             };
         };
-        let Question {
-            source,
-            destination,
-            protocol,
-            source_port,
-            port,
-            ..
-        } = self.question;
+        let first = first_packet(&self.question);
         let packet = PassingPacket {
             interface,
-            source,
-            destination,
-            protocol,
-            ports: protocol
+            source: first.source,
+            destination: first.destination,
+            protocol: first.protocol,
+            ports: first
+                .protocol
                 .has_ports()
-                .then(|| (source_port.unwrap_or(0), port.unwrap_or(0))),
+                .then_some((first.source_port, first.port)),
         };
         let found = match NextHops::open() {
             Ok(mut asked) => asked.through(&packet).await,
@@ -233,7 +250,7 @@ impl Explaining {
                 RouteAnswer {
                     // Behind one arm are users, too: only what goes to a router leaves by an uplink.
                     is_uplink: outward
-                        .is_some_and(|one_arm| !one_arm || hop.address != destination),
+                        .is_some_and(|one_arm| !one_arm || hop.address != first.destination),
                     interface,
                     problem: None,
                 }
@@ -247,22 +264,10 @@ impl Explaining {
 
     /// What the programs know of the flow.
     fn known(&self, bpffs: &Path) -> Option<FlowEntry> {
-        let Question {
-            source,
-            destination,
-            protocol,
-            port,
-            ..
-        } = self.question;
-        let source_port = match self.question.source_port {
-            None if protocol.has_ports() || protocol.has_identifier() => return None,
-            port => port.unwrap_or(0),
-        };
-        let key = key_of(
-            protocol,
-            (source, source_port),
-            (destination, port.unwrap_or(0)),
-        );
+        if !is_one_flow(&self.question) {
+            return None;
+        }
+        let key = key(&first_packet(&self.question));
         let look = || -> Result<Option<FlowEntry>, TableError> {
             let table = FlowTable::open(bpffs)?;
             let lives = table.lives()?;
@@ -279,25 +284,10 @@ impl Explaining {
 
     /// What connection tracking knows of the flow.
     fn tracked(&self) -> Option<TrackedAs> {
-        let Question {
-            source,
-            destination,
-            protocol,
-            source_port,
-            port,
-            ..
-        } = self.question;
-        let by_port = protocol.has_ports() || protocol.has_identifier();
-        if by_port && source_port.is_none() {
+        if !is_one_flow(&self.question) {
             return None;
         }
-        let packet = FirstPacket {
-            protocol,
-            source,
-            destination,
-            source_port: source_port.unwrap_or(0),
-            port: port.unwrap_or(0),
-        };
+        let packet = first_packet(&self.question);
         let found = entry_of_connection(&packet)
             .inspect_err(
                 |error| warn!(error = %in_one_line(error), "cannot look into connection tracking"),
