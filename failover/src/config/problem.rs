@@ -118,12 +118,6 @@ impl Problem {
         self.place
     }
 
-    /// The path of the key, such as `uplinks.fiber.weight`; none outside of any key.
-    #[must_use]
-    pub fn key_path(&self) -> Option<&str> {
-        self.key.as_deref()
-    }
-
     /// What stands there.
     #[must_use]
     pub fn found(&self) -> &str {

@@ -122,12 +122,8 @@ impl RecordingKernel {
         std::mem::take(&mut self.state().log)
     }
 
-    /// Lets the next call that changes anything fail; it is not recorded and changes nothing.
-    pub fn fail_next(&self, message: &'static str) {
-        self.state().failures.push_back(Some(Injected(message)));
-    }
-
-    /// Lets the call after `calls` others fail.
+    /// Lets the call after `calls` others fail that changes anything; it is not recorded and changes
+    /// nothing.
     pub fn fail_after(&self, calls: usize, message: &'static str) {
         let mut state = self.state();
         state.failures.extend(std::iter::repeat_n(None, calls));

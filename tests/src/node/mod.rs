@@ -14,7 +14,6 @@ use std::fmt;
 use std::fs::File;
 use std::future::Future;
 use std::os::fd::{AsRawFd, RawFd};
-use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -99,22 +98,6 @@ impl Node {
             std::process::id(),
             self.namespace_fd()
         ))
-    }
-
-    /// The number that the kernel gives the namespace, as `readlink /proc/PID/ns/net` shows it.
-    ///
-    /// # Errors
-    /// When the namespace cannot be looked at.
-    pub fn namespace_id(&self) -> Result<u64, LabError> {
-        let metadata = self
-            .inner
-            .namespace
-            .metadata()
-            .map_err(LabError::io(format!(
-                "look at the namespace of {}",
-                self.name()
-            )))?;
-        Ok(metadata.ino())
     }
 
     pub(crate) fn namespace_fd(&self) -> RawFd {
