@@ -39,6 +39,8 @@ const SERVERS: u8 = 5;
 pub(crate) const FIRST_HOST: u16 = 1;
 /// What the gateway has on an uplink at first, and the providers towards the internet.
 pub(crate) const SECOND_HOST: u16 = 2;
+/// The first server's last number.
+const FIRST_SERVER: u16 = 11;
 /// The first client's last number.
 const FIRST_CLIENT: u16 = 10;
 
@@ -194,9 +196,14 @@ pub const fn any(family: Family) -> IpAddr {
 /// The addresses of the lab's servers, for the users' traffic.
 #[must_use]
 pub fn servers(family: Family) -> Vec<IpAddr> {
-    (11..=10 + u16::from(SERVERS))
+    (FIRST_SERVER..FIRST_SERVER + u16::from(SERVERS))
         .map(|n| in_internet(family, n))
         .collect()
+}
+
+/// The address of the first of them.
+pub(crate) fn first_server(family: Family) -> IpAddr {
+    in_internet(family, FIRST_SERVER)
 }
 
 /// Whether an address is one of the probe targets.

@@ -5,9 +5,15 @@ mod echoes;
 mod servers;
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::future::Future;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use failover::family::Family;
+use tokio::net::UdpSocket;
+
+use crate::addressing::first_server;
 use crate::error::LabError;
 use crate::lab::internet_addresses;
 use crate::node::Node;
@@ -37,6 +43,33 @@ impl Internet {
     #[must_use]
     pub const fn node(&self) -> &Node {
         &self.node
+    }
+
+    /// Starts a server of a test's own over UDP, at a port of the first server's address. Returns where
+    /// it is.
+    ///
+    /// # Errors
+    /// When somebody is at the port already.
+    pub async fn serve_udp<F, Fut>(
+        &self,
+        family: Family,
+        port: u16,
+        serve: F,
+    ) -> Result<SocketAddr, LabError>
+    where
+        F: FnOnce(UdpSocket) -> Fut + Send + 'static,
+        Fut: Future<Output = ()> + 'static,
+    {
+        let at = SocketAddr::new(first_server(family), port);
+        let bound = self.node.run(move || async move {
+            let socket = UdpSocket::bind(at).await?;
+            tokio::task::spawn_local(serve(socket));
+            Ok::<_, io::Error>(())
+        });
+        bound
+            .await?
+            .map_err(LabError::io(format!("serve at {at}")))?;
+        Ok(at)
     }
 
     /// How many echo requests came from each address so far, probes included.

@@ -14,7 +14,7 @@ use nix::sys::socket::sockopt::RcvBufForce;
 use tokio::net::UdpSocket;
 
 use super::Host;
-use crate::addressing::{any, servers, uplink_of};
+use crate::addressing::{any, first_server, uplink_of};
 use crate::error::LabError;
 use crate::lab::Lab;
 
@@ -52,26 +52,13 @@ pub const fn rate(family: Family) -> u64 {
 /// When somebody is at its port already.
 pub async fn serve(lab: &Lab) -> Result<(), LabError> {
     for family in Family::ALL {
-        let Some(address) = servers(family).into_iter().next() else {
-            continue;
-        };
-        let internet = lab.internet().node();
-        let at = SocketAddr::new(address, PORT);
-        let socket = internet
-            .run(move || async move { UdpSocket::bind(at).await?.into_std() })
-            .await?
-            .map_err(LabError::io(format!("serve viewers at {at}")))?;
-        internet.start_task(move || async move {
-            match UdpSocket::from_std(socket) {
-                Ok(socket) => send_to_all(&socket).await,
-                Err(error) => tracing::warn!(%error, "nothing is sent to viewers"),
-            }
-        })?;
+        let internet = lab.internet();
+        internet.serve_udp(family, PORT, send_to_all).await?;
     }
     Ok(())
 }
 
-async fn send_to_all(socket: &UdpSocket) {
+async fn send_to_all(socket: UdpSocket) {
     let mut viewers: BTreeMap<SocketAddr, u64> = BTreeMap::new();
     let begin = Instant::now();
     let mut ticks = 0_u32;
@@ -135,8 +122,7 @@ impl Viewer {
     /// # Errors
     /// When the host has no address of the family.
     pub async fn begin(host: &Host, family: Family) -> Result<Self, LabError> {
-        let server = servers(family).into_iter().next();
-        let server = SocketAddr::new(server.unwrap_or_else(|| any(family)), PORT);
+        let server = SocketAddr::new(first_server(family), PORT);
         let viewed = Arc::new(Mutex::new(Viewed::default()));
         let noted = Arc::clone(&viewed);
         let socket = host

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 
 use failover::family::Family;
 use failover_tests::daemon::State;
-use failover_tests::{Lab, addressing, patient};
+use failover_tests::{Lab, patient};
 use tokio::net::UdpSocket;
 use tokio::time::timeout;
 
@@ -33,13 +33,8 @@ const ECHO: u8 = b'd';
 /// follows it to its new address.
 pub(crate) async fn go_on(case: &Case, family: Family) -> Outcome {
     let scene = case.open(Lab::builder().uplinks(3), THREE).await?;
-    let server = *addressing::servers(family).first().ok_or("no server")?;
-    let at = SocketAddr::new(server, PORT);
-    let internet = scene.lab.internet().node();
-    let socket = internet
-        .run(move || async move { UdpSocket::bind(at).await })
-        .await??;
-    internet.start_task(move || serve(socket))?;
+    let internet = scene.lab.internet();
+    let at = internet.serve_udp(family, PORT, serve).await?;
 
     let mut clients = Vec::new();
     for number in 0..CLIENTS {
