@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::*;
 use crate::dataplane::Classic;
 use crate::family::Family;
-use crate::flows::{Protocol, TrackedFlow, Tuple};
+use crate::flows::{Protocol, TrackedFlow};
 use crate::kernel::recording::{Operation, RecordingKernel};
 use crate::uplink::UplinkId;
 use crate::wanted::fixture;
@@ -157,25 +157,8 @@ async fn flows_that_can_leave_an_uplink_that_works_are_forgotten_and_no_others()
 }
 
 fn flow(uplink: UplinkId, from: &str, to: &str, answers_to: &str) -> TrackedFlow {
-    let tuple = |source: &str, destination: &str| Tuple {
-        source: source.parse().unwrap(),
-        destination: destination.parse().unwrap(),
-        source_port: 1,
-        destination_port: 2,
-        identifier: 0,
-    };
-    TrackedFlow {
-        mark: MarkMask::DEFAULT.flow(uplink),
-        protocol: Protocol(17),
-        original: tuple(from, to),
-        reply: tuple(to, answers_to),
-        status: 0,
-        tcp_state: None,
-        remaining: None,
-        started: None,
-        original_packets: None,
-        reply_packets: None,
-    }
+    let mark = MarkMask::DEFAULT.flow(uplink);
+    TrackedFlow::between(mark, Protocol(17), (from, to), (to, answers_to))
 }
 
 #[tokio::test]

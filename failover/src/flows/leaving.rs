@@ -114,7 +114,7 @@ fn bytes(address: IpAddr) -> [u8; 16] {
 mod tests {
     use super::*;
     use crate::config;
-    use crate::flows::{Protocol, Tuple};
+    use crate::flows::Protocol;
     use crate::interface::InterfaceIndex;
     use crate::network::{InterfaceAddress, Link, NetworkView};
     use crate::policy::Open;
@@ -164,25 +164,8 @@ downlinks: [lan0]
     /// A flow of the uplink whose first packet went from `from` to `to`, and whose answers come from
     /// `answers_from` and go to `answers_to`.
     fn flow(from: &str, to: &str, answers_from: &str, answers_to: &str) -> TrackedFlow {
-        let tuple = |source: &str, destination: &str| Tuple {
-            source: source.parse().unwrap(),
-            destination: destination.parse().unwrap(),
-            source_port: 4000,
-            destination_port: 443,
-            identifier: 77,
-        };
-        TrackedFlow {
-            mark: Mark(0x0100_ca6c),
-            protocol: Protocol(17),
-            original: tuple(from, to),
-            reply: tuple(answers_from, answers_to),
-            status: 0,
-            tcp_state: None,
-            remaining: None,
-            started: None,
-            original_packets: None,
-            reply_packets: None,
-        }
+        let mark = Mark(0x0100_ca6c);
+        TrackedFlow::between(mark, Protocol(17), (from, to), (answers_from, answers_to))
     }
 
     fn leaving() -> Leaving {

@@ -146,6 +146,38 @@ fn millis(duration: Duration) -> u64 {
 }
 
 #[cfg(test)]
+impl TrackedFlow {
+    /// A flow whose first packet went `from` and `to` somewhere, and whose answers come from and go to
+    /// `answers`, for tests.
+    pub(crate) fn between(
+        mark: Mark,
+        protocol: Protocol,
+        (from, to): (&str, &str),
+        answers: (&str, &str),
+    ) -> Self {
+        let tuple = |source: &str, destination: &str| Tuple {
+            source: source.parse().unwrap(),
+            destination: destination.parse().unwrap(),
+            source_port: 4000,
+            destination_port: 443,
+            identifier: 77,
+        };
+        Self {
+            mark,
+            protocol,
+            original: tuple(from, to),
+            reply: tuple(answers.0, answers.1),
+            status: 0,
+            tcp_state: None,
+            remaining: None,
+            started: None,
+            original_packets: None,
+            reply_packets: None,
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::config;

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::*;
 use crate::controller::engine::Change;
 use crate::controller::engine::tests::{Bench, YAML, both};
-use crate::flows::{Protocol, TrackedFlow, Tuple};
+use crate::flows::{Protocol, TrackedFlow};
 use crate::mark::Mark;
 
 const CABLE: u8 = 2;
@@ -58,25 +58,8 @@ fn parts(bench: &Bench, forget: &BTreeSet<Forget>) -> Vec<(u8, bool, bool)> {
 }
 
 fn flow(protocol: Protocol) -> TrackedFlow {
-    let tuple = |source: &str, destination: &str| Tuple {
-        source: source.parse().unwrap(),
-        destination: destination.parse().unwrap(),
-        source_port: 4000,
-        destination_port: 443,
-        identifier: 0,
-    };
-    TrackedFlow {
-        mark: Mark(0),
-        protocol,
-        original: tuple("198.18.0.10", "203.0.113.11"),
-        reply: tuple("203.0.113.11", "198.18.12.2"),
-        status: 0,
-        tcp_state: None,
-        remaining: None,
-        started: None,
-        original_packets: None,
-        reply_packets: None,
-    }
+    let ends = ("198.18.0.10", "203.0.113.11");
+    TrackedFlow::between(Mark(0), protocol, ends, ("203.0.113.11", "198.18.12.2"))
 }
 
 /// What is told of flows of rules, and of others, in IPv4.
