@@ -26,7 +26,7 @@ pub use uplink::{Uplink, UplinkFamily, UplinkState};
 
 /// The version of the layout of all maps. It goes up with every change that makes a pinned map of an
 /// older daemon unreadable; aya itself takes a pinned map of another type or size in silence.
-pub const LAYOUT_VERSION: u32 = 5;
+pub const LAYOUT_VERSION: u32 = 6;
 
 /// The names of the maps, in the object and as files where they are pinned.
 pub mod maps {
@@ -56,13 +56,11 @@ pub mod maps {
     pub const SELECTION_CAPACITY: u32 = 2 + 2 * 2 * super::rules::MOST_RULES as u32;
     /// The [`RuleSet`](crate::rules::RuleSet) that decides, under key 0.
     pub const RULE_SET: &str = "rule_set";
-    /// [`Condition`](crate::rules::Condition) to [`Bitmap`](crate::rules::Bitmap), by prefix.
+    /// A generation of rules to an array of [`Block`](crate::rules::Block).
     pub const CONDITIONS: &str = "conditions";
     /// A rule of a generation ([`action_index`](crate::rules::action_index)) to
     /// [`Action`](crate::rules::Action).
     pub const RULE_ACTIONS: &str = "rule_actions";
-    /// Far more than anybody has; memory is taken only for those that are there.
-    pub const CONDITION_CAPACITY: u32 = 1 << 22;
     /// One for each rule of each generation.
     pub const ACTION_CAPACITY: u32 = super::rules::GENERATIONS * super::rules::MOST_RULES as u32;
     /// Downlinks and uplinks together.

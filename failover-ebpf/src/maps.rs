@@ -172,3 +172,14 @@ pub(crate) fn zero() -> u64 {
     }
     zero
 }
+
+/// 0 or 1, which it is given. The compiler does not know that, and makes no branch of it.
+#[inline(always)]
+pub(crate) fn bit(number: u64) -> u64 {
+    let mut bit = number;
+    // SAFETY: the instruction changes this register and nothing else.
+    unsafe {
+        asm!("{bit} &= 1", bit = inout(reg) bit, options(nomem, nostack, pure));
+    }
+    bit
+}

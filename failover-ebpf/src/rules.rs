@@ -1,23 +1,28 @@
 //! Which of the user's rules a new flow matches.
 
-use aya_ebpf::btf_maps::lpm_trie::Key;
-use aya_ebpf::btf_maps::{Array, HashMap, LpmTrie};
+use aya_ebpf::bindings::BPF_F_INNER_MAP;
+use aya_ebpf::btf_maps::{Array, ArrayOfMaps, HashMap};
 use aya_ebpf::macros::btf_map;
 use failover_common::lifetime::protocol::{DCCP, SCTP, TCP, UDP, UDPLITE};
-use failover_common::rules::{Action, Bitmap, Condition, RuleSet, WORDS, action_index, kind};
+use failover_common::rules::{
+    Action, Block, GENERATIONS, Line, Lines, NO_RULE, RuleSet, WORDS, action_index,
+};
 use failover_common::{Family, maps};
 
+use crate::address::Address;
 use crate::headers::Tuple;
-use crate::maps::{interface, zero};
+use crate::maps::{bit, interface};
 use crate::mark;
 use crate::packet::Packet;
 
 #[btf_map(name = "rule_set")]
 static RULE_SET: HashMap<u32, RuleSet, 1> = HashMap::new();
 
+/// As many as the rules need.
+type Blocks = Array<Block, 1, { BPF_F_INNER_MAP as usize }>;
+
 #[btf_map(name = "conditions")]
-static CONDITIONS: LpmTrie<Condition, Bitmap, { maps::CONDITION_CAPACITY as usize }> =
-    LpmTrie::new();
+static CONDITIONS: ArrayOfMaps<Blocks, { GENERATIONS as usize }> = ArrayOfMaps::new();
 
 #[btf_map(name = "rule_actions")]
 static ACTIONS: Array<Action, { maps::ACTION_CAPACITY as usize }> = Array::new();
@@ -59,51 +64,35 @@ pub(crate) fn first_match<const HEADER: usize>(
     })
 }
 
-/// A question to the trie, by words: a key begins with the number of its bits, and with that before
-/// it a condition is aligned.
-#[repr(C, align(8))]
-struct Question {
-    bits: u32,
-    generation_kind_selector: u32,
-    value: [u64; 2],
-    padding: u64,
+/// The number of the block with the bitmap of a value; if something is not there, that of no rule. `line` is its root and above that
+/// its last piece, `tree` its levels and above that the generation. A global function, which the kernel's
+/// verifier looks at once and not wherever it is called: so it takes numbers alone.
+// SAFETY: no other function of the object has this name.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn fo_bitmap(line: u64, tree: u64, high: u64, low: u64) -> u32 {
+    let Some(blocks) = CONDITIONS.get((tree >> 32) as u32) else {
+        return NO_RULE;
+    };
+    let line = Line {
+        root: line as u32,
+        last: (line >> 32) as u32,
+        levels: tree as u32,
+    };
+    line.find(|number| blocks.get(number), bit, [high, low])
+        .unwrap_or(NO_RULE)
 }
 
-impl Question {
-    #[inline(always)]
-    fn new() -> Self {
-        let zero = zero();
-        Self {
-            bits: size_of::<Condition>() as u32 * 8,
-            generation_kind_selector: 0,
-            value: [zero; 2],
-            padding: zero,
-        }
-    }
-
-    /// The rules whose condition of a kind holds for this value, or that have none.
-    #[inline(always)]
-    fn ask(
-        &mut self,
-        generation: u8,
-        kind: u8,
-        selector: u8,
-        value: [u64; 2],
-    ) -> Option<&'static Bitmap> {
-        self.generation_kind_selector = u32::from_ne_bytes([generation, kind, selector, 0]);
-        self.value = value;
-        let key = (&raw const *self).cast::<Key<Condition>>();
-        // SAFETY: the question is as long as a key or longer, has the fields of one in their places,
-        // and is initialised.
-        let key = unsafe { &*key };
-        CONDITIONS.get(key)
-    }
-}
-
-/// A big-endian number at the beginning of a value.
+/// A value that begins with a number of so many bits.
 #[inline(always)]
-const fn first_u16(number: u16) -> [u64; 2] {
-    [number.to_be() as u64, 0]
+const fn first(number: u64, bits: u32) -> [u64; 2] {
+    [number << (64 - bits), 0]
+}
+
+#[inline(always)]
+const fn numbers(address: Address) -> [u64; 2] {
+    let [high, low] = address.words();
+    [u64::from_be(high), u64::from_be(low)]
 }
 
 /// The number of the first rule that a packet matches, or [`NONE`]. A function of its own, so that the
@@ -122,80 +111,72 @@ fn bits<const HEADER: usize>(
     tuple: &Tuple,
     set: &RuleSet,
 ) -> Option<u32> {
-    let generation = set.generation & 1;
-    let mut question = Question::new();
-    let family = match tuple.family {
-        Family::Ipv4 => 4,
-        Family::Ipv6 => 6,
+    let generation = u32::from(set.generation & 1);
+    let blocks = CONDITIONS.get(generation)?;
+    let all = blocks.get(set.all)?;
+    // A kind of condition that no rule has changes nothing: the bitmap of all rules stands for it.
+    let ask = |line: &Line, [high, low]: [u64; 2]| {
+        if line.is_asked() {
+            let tree = u64::from(line.levels) | u64::from(generation) << 32;
+            let line = u64::from(line.root) | u64::from(line.last) << 32;
+            blocks.get(fo_bitmap(line, tree, high, low))
+        } else {
+            Some(all)
+        }
     };
-    // A kind of condition that no rule has changes nothing: what is there already stands for it, so
-    // that the verifier meets the same kind of pointer on each way and follows one of them.
-    let source = if set.has(kind::SOURCE) {
-        question.ask(generation, kind::SOURCE, family, tuple.source.words())?
-    } else {
-        question.ask(generation, kind::ANY, 0, [0; 2])?
+    let Lines {
+        source,
+        destination,
+        ..
+    } = &set.lines;
+    let (source, destination) = match tuple.family {
+        Family::Ipv4 => (&source.ipv4, &destination.ipv4),
+        Family::Ipv6 => (&source.ipv6, &destination.ipv6),
     };
-    let all = source;
-    let mut destination = all;
-    if set.has(kind::DESTINATION) {
-        let value = tuple.destination.words();
-        destination = question.ask(generation, kind::DESTINATION, family, value)?;
-    }
-    let mut service = all;
-    if set.has(kind::SERVICE) {
-        let value = first_u16(port(tuple, tuple.destination_port));
-        service = question.ask(generation, kind::SERVICE, tuple.protocol, value)?;
-    }
-    let mut source_port = all;
-    if set.has(kind::SOURCE_PORT) {
-        let value = first_u16(port(tuple, tuple.source_port));
-        source_port = question.ask(generation, kind::SOURCE_PORT, 0, value)?;
-    }
+    let source = ask(source, numbers(tuple.source))?;
+    let destination = ask(destination, numbers(tuple.destination))?;
+    let lines = &set.lines;
+    let to = u64::from(tuple.protocol) << 16 | u64::from(port(tuple, tuple.destination_port));
+    let service = ask(&lines.service, first(to, 24))?;
+    let from = port(tuple, tuple.source_port);
+    let source_port = ask(&lines.source_port, first(u64::from(from), 16))?;
     let mut downlink = all;
-    if set.has(kind::DOWNLINK) {
+    if lines.downlink.is_asked() {
         let number = interface(packet.ifindex()).map_or(0, |interface| interface.downlink);
-        downlink = question.ask(generation, kind::DOWNLINK, 0, first_u16(number))?;
+        downlink = ask(&lines.downlink, first(u64::from(number), 16))?;
     }
-    let mut dscp = all;
-    if set.has(kind::DSCP) {
-        let value = [u64::from(tuple.traffic_class >> 2), 0];
-        dscp = question.ask(generation, kind::DSCP, 0, value)?;
-    }
+    let dscp = ask(&lines.dscp, first(u64::from(tuple.traffic_class >> 2), 8))?;
     let mut mac = all;
-    if set.has(kind::MAC) {
-        // Where there is none, what no address has.
-        let (selector, [a, b, c, d, e, f]) = match packet.hardware_addresses() {
-            Some((_, source)) => (0, source),
-            None => (1, [0; 6]),
+    if lines.mac.is_asked() {
+        let number = match packet.hardware_addresses() {
+            Some((_, [a, b, c, d, e, f])) => u64::from_be_bytes([0, a, b, c, d, e, f, 0]),
+            None => first(1, 8)[0],
         };
-        let value = [u64::from_ne_bytes([a, b, c, d, e, f, 0, 0]), 0];
-        mac = question.ask(generation, kind::MAC, selector, value)?;
+        mac = ask(&lines.mac, [number, 0])?;
     }
     let [mut one, mut two, mut three, mut four] = [all; 4];
-    if set.has(kind::MARK) {
+    let [first_line, second_line, third_line, fourth_line] = &lines.mark;
+    if first_line.is_asked() {
         let marked = mark::others(packet);
-        let [first, second, third, fourth] = set.mask;
-        let mut ask = |position: u8, mask: u32| {
-            let value = [u64::from((marked & mask).to_be()), 0];
-            question.ask(generation, kind::MARK, position, value)
-        };
-        one = ask(0, first)?;
+        let under = |mask: u32| first(u64::from(marked & mask), 32);
+        let [first_mask, second_mask, third_mask, fourth_mask] = set.mask;
+        one = ask(first_line, under(first_mask))?;
         (two, three, four) = (one, one, one);
-        if set.masks > 1 {
-            two = ask(1, second)?;
+        if second_line.is_asked() {
+            two = ask(second_line, under(second_mask))?;
         }
-        if set.masks > 2 {
-            three = ask(2, third)?;
+        if third_line.is_asked() {
+            three = ask(third_line, under(third_mask))?;
         }
-        if set.masks > 3 {
-            four = ask(3, fourth)?;
+        if fourth_line.is_asked() {
+            four = ask(fourth_line, under(fourth_mask))?;
         }
     }
     for word in 0..WORDS {
         if word >= usize::from(set.words) {
             break;
         }
-        let of = |bitmap: &Bitmap| bitmap.0.get(word).copied();
+        let of = |bitmap: &Block| bitmap.0.get(word).copied();
         let mut left = of(source)? & of(destination)? & of(service)? & of(downlink)?;
         if left == 0 {
             continue;

@@ -1,21 +1,21 @@
 //! The user's rules in the maps of loaded programs.
 
-use aya::maps::lpm_trie::{Key, LpmTrie};
-use aya::maps::{Array, HashMap, MapData};
+use aya::maps::{Array, ArrayOfMaps, HashMap, MapData};
 use failover::dataplane::ebpf::conditions::Conditions;
 use failover::policy::{Otherwise, Policy};
 use failover::wanted::dataplane::DownlinkNumbers;
 use failover_common::rules::{
-    Action, Bitmap, Condition, MOST_RULES, Otherwise as LayoutOtherwise, RuleSet, action_index,
+    Action, Block, MOST_RULES, Otherwise as LayoutOtherwise, RuleSet, action_index,
 };
 use failover_common::{Affinity, Family, SLOTS, Selection, SelectionKey, maps};
 
 use super::ProgramsError;
 use super::loaded::{Loaded, failed};
 
-const CONDITION: usize = size_of::<Condition>();
-const BITMAP: usize = size_of::<Bitmap>();
+const BLOCK: usize = size_of::<Block>();
 const ACTION: usize = size_of::<Action>();
+/// `BPF_F_INNER_MAP` (`include/uapi/linux/bpf.h`).
+const ANY_SIZE: u32 = 1 << 12;
 const RULE_SET: usize = size_of::<RuleSet>();
 const SELECTION_KEY: usize = size_of::<SelectionKey>();
 const SELECTION: usize = size_of::<Selection>();
@@ -47,18 +47,20 @@ impl Loaded {
         policy: &Policy,
         generation: u8,
     ) -> Result<(), ProgramsError> {
-        let map = self.map_mut(maps::CONDITIONS)?;
-        let mut trie: LpmTrie<&mut MapData, [u8; CONDITION], [u8; BITMAP]> =
-            LpmTrie::try_from(map).map_err(failed(maps::CONDITIONS))?;
-        for ((bits, condition), holds) in &conditions.entries {
-            let condition = Condition {
-                generation,
-                ..*condition
-            };
-            let key = Key::new(*bits, bytemuck::cast::<_, [u8; CONDITION]>(condition));
-            trie.insert(&key, bytemuck::cast::<_, [u8; BITMAP]>(*holds), 0)
+        let count = u32::try_from(conditions.blocks.len()).unwrap_or(u32::MAX);
+        let mut blocks: Array<MapData, [u8; BLOCK]> =
+            Array::create(count, ANY_SIZE).map_err(failed(maps::CONDITIONS))?;
+        for (number, block) in (0..count).zip(&conditions.blocks) {
+            blocks
+                .set(number, bytemuck::cast::<_, [u8; BLOCK]>(*block), 0)
                 .map_err(failed(maps::CONDITIONS))?;
         }
+        let map = self.map_mut(maps::CONDITIONS)?;
+        let mut generations: ArrayOfMaps<&mut MapData, Array<MapData, [u8; BLOCK]>> =
+            ArrayOfMaps::try_from(map).map_err(failed(maps::CONDITIONS))?;
+        generations
+            .set(u32::from(generation), &blocks, 0)
+            .map_err(failed(maps::CONDITIONS))?;
         let map = self.map_mut(maps::RULE_ACTIONS)?;
         let mut actions: Array<&mut MapData, [u8; ACTION]> =
             Array::try_from(map).map_err(failed(maps::RULE_ACTIONS))?;

@@ -1,30 +1,35 @@
 //! The user's rules as the programs look them up: for each kind of condition, which rules hold for a
 //! value.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::net::IpAddr;
 
 use failover_common::lifetime::protocol::{DCCP, SCTP, TCP, UDP, UDPLITE};
 use failover_common::rules::{
-    Bitmap, Condition, KIND_BITS, MOST_MASKS, MOST_RULES, RuleSet, VALUE_AT, WORDS, kind,
+    Block, Line, Lines, MOST_MASKS, MOST_RULES, NODE, NUMBERS, RuleSet, WORDS,
 };
 
 use crate::family::Family;
 use crate::flows::Protocol;
-use crate::policy::{AddressSet, Matching, Policy, PortRange, PortSet, prefixes_of};
+use crate::policy::{AddressSet, Matching, Policy, PortRange};
 use crate::wanted::dataplane::DownlinkNumbers;
 
 /// The protocols that have ports.
 const WITH_PORTS: [u8; 5] = [TCP, UDP, UDPLITE, SCTP, DCCP];
 
-/// What the programs look up, without its generation.
+/// A bit for each rule, as a [`Block`] has them.
+type Bitmap = [u64; WORDS];
+/// Values of a kind from the first to the last one, and the rules that have them.
+type Range = (u128, u128, Bitmap);
+
+/// What the programs look up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Conditions {
-    /// The rules that hold, by what is looked up and how many of its bits count.
-    pub entries: BTreeMap<(u32, Condition), Bitmap>,
-    /// The kinds that any rule has.
-    kinds: u16,
+    /// The array.
+    pub blocks: Vec<Block>,
+    lines: Lines,
+    /// The block that is the bitmap of all rules.
+    all: u32,
     masks: Vec<u32>,
     rules: usize,
     fingerprint: u64,
@@ -47,63 +52,26 @@ impl Conditions {
             .iter()
             .flat_map(|rule| rule.marks.iter().flatten().map(|mark| mark.mask))
             .collect();
+        let masks: Vec<u32> = masks.into_iter().take(MOST_MASKS).collect();
         let mut table = Table {
-            entries: BTreeMap::new(),
-            kinds: 0,
+            blocks: Vec::new(),
+            bitmaps: HashMap::new(),
             rules: &rules,
         };
-        table.entries.insert(
-            (KIND_BITS, condition(kind::ANY, 0, &[])),
-            bitmap(0..rules.len()),
-        );
-        let masks: Vec<u32> = masks.into_iter().take(MOST_MASKS).collect();
-        if !rules.is_empty() {
-            table.addresses(kind::SOURCE, |rule| rule.source.as_deref());
-            table.addresses(kind::DESTINATION, |rule| rule.destination.as_deref());
-            table.services();
-            table.source_ports();
-            table.values(kind::DOWNLINK, |rule| {
-                let names = rule.interfaces.as_ref()?;
-                let numbers = names.iter().filter_map(|name| downlinks.get(name));
-                Some(
-                    numbers
-                        .map(|number| (0, number.to_be_bytes().to_vec()))
-                        .collect(),
-                )
-            });
-            table.values(kind::DSCP, |rule| {
-                let points = rule.dscp.as_ref()?;
-                Some(points.iter().map(|dscp| (0, vec![dscp.get()])).collect())
-            });
-            table.values(kind::MAC, |rule| {
-                let addresses = rule.macs.as_ref()?;
-                Some(addresses.iter().map(|mac| (0, mac.0.to_vec())).collect())
-            });
-            table.values(kind::MARK, |rule| {
-                let marks = rule.marks.as_ref()?.iter();
-                let value = |position: usize, value: u32| {
-                    (
-                        u8::try_from(position).unwrap_or(0),
-                        value.to_be_bytes().to_vec(),
-                    )
-                };
-                let looked_at = marks.filter_map(|mark| {
-                    let position = masks.iter().position(|mask| *mask == mark.mask)?;
-                    Some(value(position, mark.value))
-                });
-                Some(looked_at.collect())
-            });
-        }
-        let Table { entries, kinds, .. } = table;
+        // The first block, `NO_RULE`.
+        table.bitmap([0; WORDS]);
+        let all = table.bitmap(bitmap(0..rules.len()));
+        let lines = table.lines(downlinks, &masks);
+        let Table { blocks, .. } = table;
         let mut hasher = DefaultHasher::new();
-        (kinds, &masks, rules.len()).hash(&mut hasher);
-        for ((bits, condition), Bitmap(words)) in &entries {
-            (bits, bytemuck::bytes_of(condition), words).hash(&mut hasher);
-        }
+        (&masks, rules.len()).hash(&mut hasher);
+        bytemuck::cast_slice::<Block, u8>(&blocks).hash(&mut hasher);
+        bytemuck::bytes_of(&lines).hash(&mut hasher);
         let rules = rules.len();
         Self {
-            entries,
-            kinds,
+            blocks,
+            lines,
+            all,
             masks,
             rules,
             fingerprint: hasher.finish(),
@@ -120,210 +88,249 @@ impl Conditions {
         }
         RuleSet {
             fingerprint: self.fingerprint,
-            kinds: self.kinds,
             generation,
             words: u8::try_from(self.rules.div_ceil(64)).unwrap_or(u8::MAX),
-            masks: u8::try_from(self.masks.len()).unwrap_or(u8::MAX),
-            reserved: [0; 3],
+            reserved: [0; 2],
+            all: self.all,
             mask,
+            lines: self.lines,
+            padding: 0,
         }
     }
 }
 
-/// The entries while they are being made.
+/// The blocks while they are being made.
 struct Table<'r> {
-    entries: BTreeMap<(u32, Condition), Bitmap>,
-    kinds: u16,
+    blocks: Vec<Block>,
+    /// The bitmaps among them, and where they are.
+    bitmaps: HashMap<Bitmap, u32>,
     rules: &'r [&'r Matching],
 }
 
 impl Table<'_> {
-    /// The rules that have no condition of a kind, if any has one; they hold whatever the value is.
-    fn begin(&mut self, kind: u8, has: impl Fn(&Matching) -> bool) -> Option<Bitmap> {
-        if !self.rules.iter().any(|rule| has(rule)) {
-            return None;
+    fn lines(&mut self, downlinks: &DownlinkNumbers, masks: &[u32]) -> Lines {
+        let mut lines = Lines::default();
+        for family in Family::ALL {
+            let source = self.addresses(family, |rule| rule.source.as_deref());
+            let destination = self.addresses(family, |rule| rule.destination.as_deref());
+            let (to_source, to_destination) = match family {
+                Family::Ipv4 => (&mut lines.source.ipv4, &mut lines.destination.ipv4),
+                Family::Ipv6 => (&mut lines.source.ipv6, &mut lines.destination.ipv6),
+            };
+            (*to_source, *to_destination) = (source, destination);
         }
-        let positions = (0..self.rules.len()).zip(self.rules);
-        let without = bitmap(positions.filter(|(_, rule)| !has(rule)).map(|(at, _)| at));
-        self.kinds |= 1 << kind;
-        self.entries
-            .insert((KIND_BITS, condition(kind, 0, &[])), without);
-        Some(without)
+        lines.service = self.services();
+        lines.source_port = self.values(|rule| {
+            let ports = rule.source_ports.as_ref()?;
+            let ranges = ports.ranges();
+            Some(ranges.map(|range| span(range.first, range.last)).collect())
+        });
+        lines.downlink = self.values(|rule| {
+            let names = rule.interfaces.as_ref()?;
+            let numbers = names.iter().filter_map(|name| downlinks.get(name));
+            Some(numbers.map(|number| span(*number, *number)).collect())
+        });
+        lines.dscp = self.values(|rule| {
+            let points = rule.dscp.as_ref()?.iter();
+            Some(points.map(|dscp| starting([dscp.get()])).collect())
+        });
+        lines.mac = self.values(|rule| {
+            let addresses = rule.macs.as_ref()?.iter();
+            // Behind a zero: packets without an address have a one there.
+            let value = |[a, b, c, d, e, f]: [u8; 6]| starting([0, a, b, c, d, e, f]);
+            Some(addresses.map(|mac| value(mac.0)).collect())
+        });
+        for (line, mask) in lines.mark.iter_mut().zip(masks) {
+            *line = self.values(|rule| {
+                let marks = rule.marks.as_ref()?.iter();
+                let under = marks.filter(|mark| mark.mask == *mask);
+                Some(
+                    under
+                        .map(|mark| starting(mark.value.to_be_bytes()))
+                        .collect(),
+                )
+            });
+        }
+        lines
     }
 
-    fn insert(&mut self, bits: u32, condition: Condition, holds: Bitmap) {
-        self.entries.insert((bits, condition), holds);
+    /// A kind of conditions: the values that each rule has of it, if it has such a condition.
+    fn values(&mut self, of: impl Fn(&Matching) -> Option<Vec<(u128, u128)>>) -> Line {
+        let values: Vec<_> = self.rules.iter().map(|rule| of(rule)).collect();
+        let having = (0..)
+            .zip(&values)
+            .filter_map(|(at, values)| Some((at, values.as_ref()?)));
+        let ranges = having.flat_map(|(position, values)| {
+            let only = bitmap([position]);
+            values
+                .iter()
+                .map(move |(first, last)| (*first, *last, only))
+        });
+        let ranges = ranges.collect::<Vec<Range>>().into_iter();
+        self.line(ranges, |rule| of(rule).is_some())
     }
 
-    /// Conditions on single values, each with its selector: the rules whose values have this one.
-    fn values(&mut self, kind: u8, of: impl Fn(&Matching) -> Option<BTreeSet<(u8, Vec<u8>)>>) {
-        let Some(without) = self.begin(kind, |rule| of(rule).is_some()) else {
-            return;
-        };
-        let mut holding: BTreeMap<(u8, Vec<u8>), Bitmap> = BTreeMap::new();
-        for (position, rule) in self.rules.iter().enumerate() {
-            for value in of(rule).into_iter().flatten() {
-                set(holding.entry(value).or_insert(without), position);
-            }
-        }
-        for ((selector, value), holds) in holding {
-            let bits = VALUE_AT + 8 * u32::try_from(value.len()).unwrap_or(0);
-            self.insert(bits, condition(kind, selector, &value), holds);
-        }
-    }
-
-    /// Conditions on addresses: where the rules that hold change, from the first address to the last.
-    fn addresses(&mut self, kind: u8, of: impl Fn(&Matching) -> Option<&AddressSet>) {
-        let Some(without) = self.begin(kind, |rule| of(rule).is_some()) else {
-            return;
-        };
+    /// Conditions on addresses of a family.
+    fn addresses(&mut self, family: Family, of: impl Fn(&Matching) -> Option<&AddressSet>) -> Line {
         // Rules that have the same set, which may be large, come and go together.
         let mut sharing: BTreeMap<&AddressSet, Bitmap> = BTreeMap::new();
         let rules = self.rules;
         for (position, rule) in rules.iter().enumerate() {
             if let Some(addresses) = of(rule) {
-                let sharers = sharing.entry(addresses).or_insert(Bitmap([0; WORDS]));
-                set(sharers, position);
+                set(sharing.entry(addresses).or_insert([0; WORDS]), position);
             }
         }
-        for family in Family::ALL {
-            let selector = match family {
-                Family::Ipv4 => 4,
-                Family::Ipv6 => 6,
-            };
-            let ranges = sharing.iter().flat_map(|(addresses, sharers)| {
-                let ranges = addresses.numbers(family);
-                ranges.map(move |(first, last)| (first, last, *sharers))
-            });
-            let last = match family {
-                Family::Ipv4 => u128::from(u32::MAX),
-                Family::Ipv6 => u128::MAX,
-            };
-            for (first, last, holds) in intervals(ranges, last) {
-                for prefix in prefixes_of(family, first, last) {
-                    let bytes = match prefix.network() {
-                        IpAddr::V4(address) => address.octets().to_vec(),
-                        IpAddr::V6(address) => address.octets().to_vec(),
-                    };
-                    let bits = VALUE_AT + u32::from(prefix.prefix_len());
-                    let holds = either(holds, without);
-                    self.insert(bits, condition(kind, selector, &bytes), holds);
-                }
-            }
-        }
+        let rest = match family {
+            Family::Ipv4 => u128::BITS - u32::BITS,
+            Family::Ipv6 => 0,
+        };
+        let ranges = sharing.iter().flat_map(|(addresses, sharers)| {
+            let ranges = addresses.numbers(family);
+            ranges.map(move |(first, last)| {
+                (
+                    first << rest,
+                    (last << rest) | !(u128::MAX << rest),
+                    *sharers,
+                )
+            })
+        });
+        self.line(ranges, |rule| of(rule).is_some())
     }
 
     /// Conditions on the protocol and the port that a packet goes to.
-    fn services(&mut self) {
-        let has = |rule: &Matching| rule.protocols.is_some() || rule.ports.is_some();
-        let Some(without) = self.begin(kind::SERVICE, has) else {
-            return;
-        };
-        let all = (0..=u8::MAX).filter(|number| {
-            let mut rules = self.rules.iter();
-            rules.any(|rule| match &rule.protocols {
-                Some(protocols) => protocols.contains(&Protocol(*number)),
-                None => rule.ports.is_some() && WITH_PORTS.contains(number),
-            })
-        });
-        for number in all.collect::<Vec<u8>>() {
-            let protocol = Protocol(number);
-            let rules = self.rules;
-            let speaking = rules.iter().enumerate().filter(|(_, rule)| {
-                let protocols = rule.protocols.as_ref();
-                has(rule) && protocols.is_none_or(|protocols| protocols.contains(&protocol))
-            });
-            // Without ports a packet is looked up under port 0.
-            let ranges = speaking.flat_map(|(position, rule)| {
+    fn services(&mut self) -> Line {
+        self.values(|rule| {
+            if rule.protocols.is_none() && rule.ports.is_none() {
+                return None;
+            }
+            let protocols: Vec<Protocol> = match &rule.protocols {
+                Some(protocols) => protocols.iter().copied().collect(),
+                None => WITH_PORTS.map(Protocol).to_vec(),
+            };
+            let values = protocols.into_iter().flat_map(|protocol| {
                 let ranges: Vec<PortRange> = match &rule.ports {
                     None => vec![PortRange::ALL],
                     Some(ports) if protocol.has_ports() => ports.ranges().collect(),
                     Some(_) => Vec::new(),
                 };
-                ranges.into_iter().map(move |range| (range, position))
+                let Protocol(number) = protocol;
+                let value = move |port: u16| {
+                    let [high, low] = port.to_be_bytes();
+                    starting([number, high, low])
+                };
+                ranges
+                    .into_iter()
+                    .map(move |range| (value(range.first).0, value(range.last).1))
             });
-            self.ports(kind::SERVICE, number, ranges.collect(), without);
-        }
+            Some(values.collect())
+        })
     }
 
-    /// Conditions on the port that a packet comes from.
-    fn source_ports(&mut self) {
-        let has = |rule: &Matching| rule.source_ports.is_some();
-        let Some(without) = self.begin(kind::SOURCE_PORT, has) else {
-            return;
-        };
-        let ranges = self.rules.iter().enumerate().flat_map(|(position, rule)| {
-            let ranges = rule.source_ports.iter().flat_map(PortSet::ranges);
-            ranges.map(move |range| (range, position))
-        });
-        self.ports(kind::SOURCE_PORT, 0, ranges.collect(), without);
+    /// Cuts a kind's values where the rules that hold change; nothing where no rule has such a
+    /// condition.
+    fn line(
+        &mut self,
+        ranges: impl Iterator<Item = Range>,
+        has: impl Fn(&Matching) -> bool,
+    ) -> Line {
+        if !self.rules.iter().any(|rule| has(rule)) {
+            return Line::default();
+        }
+        let positions = (0..self.rules.len()).zip(self.rules);
+        let without = bitmap(positions.filter(|(_, rule)| !has(rule)).map(|(at, _)| at));
+        let (firsts, numbers): (Vec<u128>, Vec<u32>) = pieces(ranges, without)
+            .into_iter()
+            .map(|(first, holds)| (first, self.bitmap(holds)))
+            .unzip();
+        let line = Line::new(
+            self.count(),
+            u32::try_from(firsts.len()).unwrap_or(u32::MAX),
+        );
+        let step = |level: u32| NODE.pow(level);
+        for level in (0..line.levels).rev() {
+            let values: Vec<u128> = firsts.iter().copied().step_by(step(level)).collect();
+            self.blocks.extend(values.chunks(NODE).map(node));
+        }
+        self.blocks
+            .extend(numbers.chunks(NUMBERS).map(numbers_block));
+        line
     }
 
-    fn ports(&mut self, kind: u8, selector: u8, ranges: Vec<(PortRange, usize)>, without: Bitmap) {
-        let ranges = ranges.into_iter().map(|(range, position)| {
-            let only = bitmap([position]);
-            (u128::from(range.first), u128::from(range.last), only)
-        });
-        for (first, last, holds) in intervals(ranges, u128::from(u16::MAX)) {
-            let port = |number: u128| u16::try_from(number).unwrap_or(u16::MAX);
-            let range = PortRange {
-                first: port(first),
-                last: port(last),
-            };
-            for (port, bits) in range.blocks() {
-                let condition = condition(kind, selector, &port.to_be_bytes());
-                self.insert(VALUE_AT + bits, condition, either(holds, without));
-            }
+    /// The number of the block with this bitmap.
+    fn bitmap(&mut self, holds: Bitmap) -> u32 {
+        let next = self.count();
+        let number = *self.bitmaps.entry(holds).or_insert(next);
+        if number == next {
+            self.blocks.push(Block(holds));
         }
+        number
+    }
+
+    fn count(&self) -> u32 {
+        u32::try_from(self.blocks.len()).unwrap_or(u32::MAX)
     }
 }
 
-/// The pieces of a line from 0 to `last` in which the same ranges lie, each with what these hold
-/// together; pieces without any are left out. What a rule holds comes and goes by its own ranges,
+/// A node of the tree. Behind its last value is the largest that there is.
+fn node(values: &[u128]) -> Block {
+    let mut words = [u64::MAX; WORDS];
+    for (place, value) in words.as_chunks_mut::<2>().0.iter_mut().zip(values) {
+        *place = bytemuck::cast(value.to_be_bytes());
+    }
+    Block(words)
+}
+
+/// The numbers of the bitmaps of pieces.
+fn numbers_block(numbers: &[u32]) -> Block {
+    let mut all = numbers.iter().copied();
+    let mut word = || u64::from(all.next().unwrap_or_default());
+    Block(std::array::from_fn(|_| word() | word() << 32))
+}
+
+/// All values that begin with these bytes.
+fn starting<const LENGTH: usize>(bytes: [u8; LENGTH]) -> (u128, u128) {
+    let mut whole = [0; 16];
+    let mut rest = [0xff; 16];
+    for ((place, rest), byte) in whole.iter_mut().zip(&mut rest).zip(bytes) {
+        (*place, *rest) = (byte, 0);
+    }
+    let first = u128::from_be_bytes(whole);
+    (first, first | u128::from_be_bytes(rest))
+}
+
+/// All values that begin with one of these numbers.
+fn span(first: u16, last: u16) -> (u128, u128) {
+    (
+        starting(first.to_be_bytes()).0,
+        starting(last.to_be_bytes()).1,
+    )
+}
+
+/// All values, cut where the ranges that they lie in change: the first value of each piece, and what
+/// its ranges hold together with what all hold. What a rule holds comes and goes by its own ranges,
 /// which do not meet: taking it off again leaves what others hold.
-fn intervals(
-    ranges: impl Iterator<Item = (u128, u128, Bitmap)>,
-    last: u128,
-) -> Vec<(u128, u128, Bitmap)> {
-    let mut changes: BTreeMap<u128, Bitmap> = BTreeMap::new();
-    let none = Bitmap([0; WORDS]);
-    for (from, to, holds) in ranges {
-        toggle(changes.entry(from).or_insert(none), holds);
-        if to < last {
-            toggle(changes.entry(to + 1).or_insert(none), holds);
+fn pieces(ranges: impl Iterator<Item = Range>, without: Bitmap) -> Vec<(u128, Bitmap)> {
+    let none = [0; WORDS];
+    let mut changes: BTreeMap<u128, Bitmap> = BTreeMap::from([(0, none)]);
+    for (first, last, holds) in ranges {
+        toggle(changes.entry(first).or_insert(none), holds);
+        if let Some(next) = last.checked_add(1) {
+            toggle(changes.entry(next).or_insert(none), holds);
         }
     }
-    let mut pieces: Vec<(u128, u128, Bitmap)> = Vec::with_capacity(changes.len());
-    let mut now = none;
-    let ends = changes.keys().skip(1).map(|next| next - 1).chain([last]);
-    for ((from, change), to) in changes.iter().zip(ends) {
-        toggle(&mut now, *change);
-        match pieces.last_mut() {
-            Some((_, end, before)) if *before == now && *end + 1 == *from => *end = to,
-            _ if now != none => pieces.push((*from, to, now)),
-            _ => {}
+    let mut pieces: Vec<(u128, Bitmap)> = Vec::with_capacity(changes.len());
+    let mut now = without;
+    for (first, change) in changes {
+        toggle(&mut now, change);
+        if pieces.last().is_none_or(|(_, before)| *before != now) {
+            pieces.push((first, now));
         }
     }
     pieces
 }
 
-fn condition(kind: u8, selector: u8, value: &[u8]) -> Condition {
-    let mut whole = [0; 16];
-    for (place, byte) in whole.iter_mut().zip(value) {
-        *place = *byte;
-    }
-    Condition {
-        generation: 0,
-        kind,
-        selector,
-        reserved: 0,
-        value: whole,
-        padding: [0; 4],
-    }
-}
-
 fn bitmap(positions: impl IntoIterator<Item = usize>) -> Bitmap {
-    let mut made = Bitmap([0; WORDS]);
+    let mut made = [0; WORDS];
     for position in positions {
         set(&mut made, position);
     }
@@ -331,23 +338,15 @@ fn bitmap(positions: impl IntoIterator<Item = usize>) -> Bitmap {
 }
 
 fn set(bitmap: &mut Bitmap, position: usize) {
-    if let Some(word) = bitmap.0.get_mut(position / 64) {
+    if let Some(word) = bitmap.get_mut(position / 64) {
         *word |= 1 << (position % 64);
     }
 }
 
 fn toggle(bitmap: &mut Bitmap, change: Bitmap) {
-    for (word, change) in bitmap.0.iter_mut().zip(change.0) {
+    for (word, change) in bitmap.iter_mut().zip(change) {
         *word ^= change;
     }
-}
-
-fn either(one: Bitmap, other: Bitmap) -> Bitmap {
-    let mut both = one;
-    for (word, other) in both.0.iter_mut().zip(other.0) {
-        *word |= other;
-    }
-    both
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use aya::maps::{MapData, MapInfo, MapType};
-use failover_common::rules::{Action, Bitmap, Condition, RuleSet};
+use failover_common::rules::{Action, GENERATIONS, RuleSet};
 use failover_common::{
     Flow, FlowKey, Gateway, GatewayKey, Interface, LAYOUT_VERSION, Selection, SelectionKey, Totals,
     Uplink, UplinkConnections, UplinkCounters, UplinkLiveness, maps,
@@ -266,11 +266,10 @@ fn shapes(flow_capacity: u32) -> [Shape; 12] {
         ),
         shape(
             maps::CONDITIONS,
-            MapType::LpmTrie,
-            // The number of bits stands before it.
-            INDEX + size_of::<Condition>(),
-            size_of::<Bitmap>(),
-            maps::CONDITION_CAPACITY,
+            MapType::ArrayOfMaps,
+            INDEX,
+            INDEX,
+            GENERATIONS,
         ),
         shape(
             maps::RULE_ACTIONS,

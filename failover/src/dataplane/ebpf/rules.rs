@@ -7,13 +7,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use aya::maps::lpm_trie::{Key, LpmTrie};
-use aya::maps::{Array, Map, MapData, MapError};
+use aya::maps::{Array, ArrayOfMaps, MapData, MapError};
 use failover_common::rules::{
-    Action, Bitmap, Condition, MOST_RULES, Otherwise as LayoutOtherwise, RuleSet, action_index,
+    Action, Block, MOST_RULES, Otherwise as LayoutOtherwise, RuleSet, WORDS, action_index,
 };
 use failover_common::{Selection, SelectionKey, maps};
-use tracing::{debug, info};
+use tracing::info;
 
 use super::conditions::Conditions;
 use super::load::Programs;
@@ -23,11 +22,14 @@ use crate::policy::{Otherwise, Policy};
 use crate::wanted::dataplane::RuleTable;
 
 type RuleSets<'m> = Table<'m, u32, RuleSet, 4, { size_of::<RuleSet>() }>;
-type Trie<'m> = LpmTrie<&'m mut MapData, [u8; KEY], [u8; size_of::<Bitmap>()]>;
+type Generations<'m> = ArrayOfMaps<&'m mut MapData, Blocks>;
+type Blocks = Array<MapData, [u8; size_of::<Block>()]>;
 type Actions<'m> = Array<&'m mut MapData, [u8; ACTION]>;
 
-const KEY: usize = size_of::<Condition>();
 const ACTION: usize = size_of::<Action>();
+
+/// `BPF_F_INNER_MAP` (`include/uapi/linux/bpf.h`): an array of any size may take another's place.
+const ANY_SIZE: u32 = 1 << 12;
 
 /// The key under which the rule set stands.
 const DECIDING: u32 = 0;
@@ -96,7 +98,7 @@ impl Programs {
             self.selections()?.set(&selections)?;
             info!(
                 rules = wanted.policy.rules.len(),
-                conditions = conditions.entries.len(),
+                blocks = conditions.blocks.len(),
                 "rules are in place"
             );
             Ok(())
@@ -132,40 +134,29 @@ impl Programs {
         generation: u8,
         conditions: &Conditions,
     ) -> Result<(), PublishError> {
-        let mut trie = trie(self.map_mut(maps::CONDITIONS)?)?;
-        for ((bits, condition), Bitmap(words)) in &conditions.entries {
-            let condition = Condition {
-                generation,
-                ..*condition
-            };
-            let mut value = [0; size_of::<Bitmap>()];
-            value.copy_from_slice(bytemuck::bytes_of(words));
-            trie.insert(&key(*bits, &condition), value, 0)
-                .map_err(failed("write", maps::CONDITIONS))?;
-        }
-        Ok(())
+        self.put(generation, &conditions.blocks)
     }
 
     /// Removes all conditions of a generation.
     fn sweep(&mut self, generation: u8) -> Result<(), PublishError> {
-        let mut trie = trie(self.map_mut(maps::CONDITIONS)?)?;
-        let keys: Result<Vec<Key<[u8; KEY]>>, MapError> = trie.keys().collect();
-        let keys = keys.map_err(failed("read", maps::CONDITIONS))?;
-        let stale = keys
-            .iter()
-            .filter(|key| key.data().first() == Some(&generation));
-        let mut removed = 0;
-        for key in stale {
-            match trie.remove(key) {
-                Ok(()) => removed += 1,
-                Err(MapError::KeyNotFound) => {}
-                Err(error) => return Err(failed("write", maps::CONDITIONS)(error).into()),
-            }
+        self.put(generation, &[Block([0; WORDS])])
+    }
+
+    /// Puts a new array of blocks in the place of a generation's.
+    fn put(&mut self, generation: u8, blocks: &[Block]) -> Result<(), PublishError> {
+        let count = u32::try_from(blocks.len()).unwrap_or(u32::MAX);
+        let mut made = Blocks::create(count, ANY_SIZE)
+            .map_err(failed("make an array for", maps::CONDITIONS))?;
+        for (number, Block(words)) in (0..count).zip(blocks) {
+            made.set(number, bytemuck::cast::<_, [u8; _]>(*words), 0)
+                .map_err(failed("write", maps::CONDITIONS))?;
         }
-        debug!(
-            removed,
-            generation, "removed conditions of rules that were replaced"
-        );
+        let map = self.map_mut(maps::CONDITIONS)?;
+        let mut generations =
+            Generations::try_from(map).map_err(failed("use", maps::CONDITIONS))?;
+        generations
+            .set(u32::from(generation & 1), &made, 0)
+            .map_err(failed("write", maps::CONDITIONS))?;
         Ok(())
     }
 
@@ -215,16 +206,6 @@ fn of_pools(wanted: &RuleTable, generation: u8) -> BTreeMap<SelectionKey, Select
 /// Pools of rules are numbered from 1; there are no more of them than rules.
 fn pool_number(position: usize) -> u16 {
     u16::try_from(position + 1).unwrap_or(u16::MAX)
-}
-
-fn trie(map: &mut Map) -> Result<Trie<'_>, MapAccessError> {
-    LpmTrie::try_from(map).map_err(failed("use", maps::CONDITIONS))
-}
-
-fn key(bits: u32, condition: &Condition) -> Key<[u8; KEY]> {
-    let mut bytes = [0; KEY];
-    bytes.copy_from_slice(bytemuck::bytes_of(condition));
-    Key::new(bits, bytes)
 }
 
 fn failed(what: &'static str, map: &'static str) -> impl Fn(MapError) -> MapAccessError {

@@ -1,6 +1,7 @@
-//! What the programs would find in the entries, looked up as the kernel's trie does.
+//! What the programs find in the blocks.
 
 use std::fmt::Write as _;
+use std::net::IpAddr;
 
 use super::*;
 use crate::policy::Sets;
@@ -24,61 +25,99 @@ fn conditions(matches: &[&str]) -> Conditions {
     Conditions::new(&Policy::of(&config, &Sets::default()), &numbers.into())
 }
 
-/// The entry whose bits all agree, of these the longest.
-fn found(conditions: &Conditions, kind: u8, selector: u8, value: &[u8]) -> Vec<usize> {
-    let asked = condition(kind, selector, value);
-    let asked = bytemuck::bytes_of(&asked);
-    let agrees = |bits: u32, entry: &Condition| {
-        let entry = bytemuck::bytes_of(entry);
-        let differs = (0..bits).find(|bit| {
-            let (byte, mask) = (usize::try_from(bit / 8).unwrap(), 0x80 >> (bit % 8));
-            (asked[byte] ^ entry[byte]) & mask != 0
-        });
-        differs.is_none()
-    };
-    let entries = conditions.entries.iter();
-    let holding = entries.filter(|((bits, entry), _)| agrees(*bits, entry));
-    let longest = holding.max_by_key(|((bits, _), _)| *bits);
-    positions(*longest.expect("an entry of the kind alone").1)
+/// The rules that hold for a value, as the programs look it up.
+fn found(conditions: &Conditions, line: &Line, value: &[u8]) -> Vec<usize> {
+    let mut whole = [0; 16];
+    whole[..value.len()].copy_from_slice(value);
+    let number = u128::from_be_bytes(whole);
+    let words = [(number >> 64) as u64, number as u64];
+    let block = |number: u32| conditions.blocks.get(number as usize);
+    assert!(line.is_asked());
+    let bitmap = line.find(block, |word| word, words).and_then(block);
+    positions(bitmap.expect("a bitmap").0)
 }
 
-fn positions(Bitmap(words): Bitmap) -> Vec<usize> {
+fn positions(words: Bitmap) -> Vec<usize> {
     let bits = 0..64 * WORDS;
     bits.filter(|bit| words[bit / 64] & 1 << (bit % 64) != 0)
         .collect()
 }
 
-fn holding(position: usize) -> Bitmap {
-    bitmap([position])
-}
-
 #[test]
 fn a_line_falls_into_pieces_where_ranges_begin_and_end() {
-    let pieces = |ranges: &[(u128, u128, usize)]| -> Vec<(u128, u128, Vec<usize>)> {
+    let fall = |ranges: &[(u128, u128, usize)]| -> Vec<(u128, Vec<usize>)> {
         let ranges = ranges.iter();
-        let ranges = ranges.map(|(first, last, rule)| (*first, *last, holding(*rule)));
-        let pieces = intervals(ranges, 255).into_iter();
+        let ranges = ranges.map(|(first, last, rule)| (*first, *last, bitmap([*rule])));
+        let pieces = pieces(ranges, bitmap([77])).into_iter();
         pieces
-            .map(|(first, last, holds)| (first, last, positions(holds)))
+            .map(|(first, holds)| (first, positions(holds)))
             .collect()
     };
-    assert_eq!(pieces(&[]), []);
-    assert_eq!(pieces(&[(0, 255, 7)]), [(0, 255, vec![7])]);
+    const MAX: u128 = u128::MAX;
+    assert_eq!(fall(&[]), [(0, vec![77])]);
+    assert_eq!(fall(&[(0, MAX, 7)]), [(0, vec![7, 77])]);
     assert_eq!(
-        pieces(&[(0, 9, 0), (5, 14, 1), (20, 255, 0), (255, 255, 900)]),
+        fall(&[(0, 9, 0), (5, 14, 1), (20, MAX, 0), (MAX, MAX, 900)]),
         [
-            (0, 4, vec![0]),
-            (5, 9, vec![0, 1]),
-            (10, 14, vec![1]),
-            (20, 254, vec![0]),
-            (255, 255, vec![0, 900]),
+            (0, vec![0, 77]),
+            (5, vec![0, 1, 77]),
+            (10, vec![1, 77]),
+            (15, vec![77]),
+            (20, vec![0, 77]),
+            (MAX, vec![0, 77, 900]),
         ]
     );
     // What touches is one piece, and what takes another's place is not.
     assert_eq!(
-        pieces(&[(1, 4, 0), (5, 9, 0), (10, 12, 1)]),
-        [(1, 9, vec![0]), (10, 12, vec![1])]
+        fall(&[(1, 4, 0), (5, 9, 0), (10, 12, 1)]),
+        [
+            (0, vec![77]),
+            (1, vec![0, 77]),
+            (10, vec![1, 77]),
+            (13, vec![77])
+        ]
     );
+}
+
+/// However many values a tree has, each is found, and what lies between them.
+#[test]
+fn trees_of_every_size_find_their_pieces() {
+    for hosts in (1..=70_u32).chain([255, 256, 257, 511, 512, 513, 2047, 2048, 4096, 5000]) {
+        // Every third address, so that there are two pieces for each.
+        let address = |host: u32| std::net::Ipv4Addr::from(0xc612_0000 + 3 * host);
+        let addresses: Vec<String> = (0..hosts).map(|host| address(host).to_string()).collect();
+        let list = format!("destination: [{}]", addresses.join(", "));
+        let conditions = conditions(&[&list]);
+        let line = conditions.rule_set(0).lines.destination.ipv4;
+        assert_eq!(line.last, 2 * hosts, "the last piece");
+        for host in 0..hosts {
+            let [before, at, after] = [-1, 0, 1].map(|step| {
+                let number = u32::from(address(host)).wrapping_add_signed(step);
+                found(&conditions, &line, &number.to_be_bytes())
+            });
+            assert_eq!(
+                (before, at, after),
+                (vec![], vec![0], vec![]),
+                "{host} of {hosts}"
+            );
+        }
+        for edge in [[0; 4], [0xff; 4]] {
+            assert!(found(&conditions, &line, &edge).is_empty());
+        }
+    }
+}
+
+#[test]
+fn the_last_address_of_all_counts_with_the_one_before_it() {
+    for hosts in 0..100 {
+        let many = (0..hosts).map(|host| format!("\"fd00::{host:x}0\", "));
+        let list = format!("source: [{}\"ff00::/8\"]", many.collect::<String>());
+        let conditions = conditions(&[&list]);
+        let line = conditions.rule_set(0).lines.source.ipv6;
+        for address in [u128::MAX, u128::MAX - 1] {
+            assert_eq!(found(&conditions, &line, &address.to_be_bytes()), [0]);
+        }
+    }
 }
 
 #[test]
@@ -111,12 +150,24 @@ fn a_service_is_a_protocol_a_port_or_both() {
         (255, 0, vec![4]),
     ] {
         let port: u16 = port;
-        let found = found(&conditions, kind::SERVICE, protocol, &port.to_be_bytes());
+        let [high, low] = port.to_be_bytes();
+        let line = conditions.rule_set(0).lines.service;
+        let found = found(&conditions, &line, &[protocol, high, low]);
         assert_eq!(found, rules, "protocol {protocol}, port {port}");
     }
-    let set = conditions.rule_set(0);
-    assert!(set.has(kind::SERVICE) && set.has(kind::DSCP));
-    assert!(!set.has(kind::SOURCE_PORT) && !set.has(kind::SOURCE) && !set.has(kind::MARK));
+    let Lines {
+        source,
+        service,
+        source_port,
+        dscp,
+        mark,
+        ..
+    } = conditions.rule_set(0).lines;
+    assert!(service.is_asked() && dscp.is_asked());
+    let others = [source.ipv4, source.ipv6, source_port]
+        .into_iter()
+        .chain(mark);
+    assert!(others.into_iter().all(|line| !line.is_asked()));
 }
 
 #[test]
@@ -129,7 +180,8 @@ fn source_ports_are_of_all_protocols_that_have_ports() {
         (1024, vec![1]),
         (65_535, vec![0, 1]),
     ] {
-        let found = found(&conditions, kind::SOURCE_PORT, 0, &port.to_be_bytes());
+        let line = conditions.rule_set(0).lines.source_port;
+        let found = found(&conditions, &line, &port.to_be_bytes());
         assert_eq!(found, rules, "port {port}");
     }
 }
@@ -144,12 +196,12 @@ fn a_mark_is_looked_up_under_each_of_four_masks() {
         "protocol: tcp",
     ]);
     let set = conditions.rule_set(1);
-    assert_eq!(set.masks, 4);
+    assert!(set.lines.mark.iter().all(Line::is_asked));
     let holding = |mark: u32| {
-        let masks = (0..).zip(set.mask);
-        let found = masks.flat_map(|(position, mask)| {
+        let masks = set.lines.mark.iter().zip(set.mask);
+        let found = masks.flat_map(|(line, mask)| {
             let value = (mark & mask).to_be_bytes();
-            found(&conditions, kind::MARK, position, &value)
+            found(&conditions, line, &value)
         });
         found.collect::<BTreeSet<usize>>()
     };
@@ -175,22 +227,26 @@ fn downlinks_code_points_and_hardware_addresses_are_single_values() {
         "mac: [\"02:00:00:00:00:01\", \"02:00:00:00:00:02\"]",
         "mac: \"02:00:00:00:00:02\", interface: [lan0, lan1]",
     ]);
-    let is = |kind, value: &[u8], rules: &[usize]| {
-        assert_eq!(
-            found(&conditions, kind, 0, value),
-            rules,
-            "{kind} {value:?}"
-        );
+    let Lines {
+        downlink,
+        dscp,
+        mac,
+        ..
+    } = conditions.rule_set(0).lines;
+    let is = |line: &Line, value: &[u8], rules: &[usize]| {
+        assert_eq!(found(&conditions, line, value), rules, "{value:?}");
     };
-    is(kind::DOWNLINK, &[0, 1], &[1, 2, 3]);
-    is(kind::DOWNLINK, &[0, 2], &[0, 1, 2, 3]);
-    is(kind::DOWNLINK, &[0, 0], &[1, 2]);
-    is(kind::DSCP, &[46], &[0, 1, 2, 3]);
-    is(kind::DSCP, &[0], &[0, 1, 2, 3]);
-    is(kind::DSCP, &[10], &[0, 2, 3]);
-    is(kind::MAC, &[2, 0, 0, 0, 0, 1], &[0, 1, 2]);
-    is(kind::MAC, &[2, 0, 0, 0, 0, 2], &[0, 1, 2, 3]);
-    is(kind::MAC, &[2, 0, 0, 0, 0, 3], &[0, 1]);
+    is(&downlink, &[0, 1], &[1, 2, 3]);
+    is(&downlink, &[0, 2], &[0, 1, 2, 3]);
+    is(&downlink, &[0, 0], &[1, 2]);
+    is(&dscp, &[46], &[0, 1, 2, 3]);
+    is(&dscp, &[0], &[0, 1, 2, 3]);
+    is(&dscp, &[10], &[0, 2, 3]);
+    is(&mac, &[0, 2, 0, 0, 0, 0, 1], &[0, 1, 2]);
+    is(&mac, &[0, 2, 0, 0, 0, 0, 2], &[0, 1, 2, 3]);
+    is(&mac, &[0, 2, 0, 0, 0, 0, 3], &[0, 1]);
+    // Of a packet that has none.
+    is(&mac, &[1], &[0, 1]);
 }
 
 #[test]
@@ -198,13 +254,14 @@ fn rules_with_the_same_addresses_share_their_entries() {
     let destination = "destination: [192.0.2.10-192.0.2.19, \"fd00::/64\", 198.51.100.7]";
     let one = conditions(&[destination]);
     let many = conditions(&vec![destination; 300]);
-    assert_eq!(one.entries.len(), many.entries.len());
-    let inside = found(&many, kind::DESTINATION, 4, &[192, 0, 2, 19]);
+    assert_eq!(one.blocks.len(), many.blocks.len());
+    let line = many.rule_set(0).lines.destination.ipv4;
+    let inside = found(&many, &line, &[192, 0, 2, 19]);
     assert_eq!(inside, (0..300).collect::<Vec<_>>());
-    let outside = found(&many, kind::DESTINATION, 4, &[192, 0, 2, 20]);
+    let outside = found(&many, &line, &[192, 0, 2, 20]);
     assert!(outside.is_empty(), "{outside:?}");
-    // 192.0.2.10/31, .12/30, .16/30; 198.51.100.7; the prefix; no condition, and all rules.
-    assert_eq!(one.entries.len(), 7);
+    // All rules, and none; for each family a leaf and the numbers of bitmaps.
+    assert_eq!(one.blocks.len(), 6);
 }
 
 #[test]
@@ -226,11 +283,12 @@ fn addresses_that_overlap_hold_together() {
         ("fd00::1", vec![1, 3, 4]),
         ("fd00::2", vec![3, 4]),
     ] {
-        let (selector, value) = match address.parse().unwrap() {
-            IpAddr::V4(address) => (4, address.octets().to_vec()),
-            IpAddr::V6(address) => (6, address.octets().to_vec()),
+        let source = conditions.rule_set(0).lines.source;
+        let (line, value) = match address.parse().unwrap() {
+            IpAddr::V4(address) => (source.ipv4, address.octets().to_vec()),
+            IpAddr::V6(address) => (source.ipv6, address.octets().to_vec()),
         };
-        let found = found(&conditions, kind::SOURCE, selector, &value);
+        let found = found(&conditions, &line, &value);
         assert_eq!(found, rules, "{address}");
     }
 }
