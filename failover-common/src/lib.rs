@@ -20,7 +20,7 @@ pub use counters::{Counters, Totals, UplinkCounters};
 pub use flow::{Family, Flow, FlowKey, Phase, Reason};
 pub use gateway::{Gateway, GatewayKey};
 pub use interface::{Interface, Role};
-pub use selection::{Affinity, SLOTS, Selection, SelectionKey};
+pub use selection::{Affinity, Remembered, RememberedKey, SLOTS, Selection, SelectionKey};
 pub use traffic::{Connections, Liveness, Told, TrafficNews, UplinkConnections, UplinkLiveness};
 pub use uplink::{Uplink, UplinkFamily, UplinkState};
 
@@ -36,6 +36,9 @@ pub mod maps {
     pub const UPLINKS: &str = "uplinks";
     /// [`SelectionKey`](crate::SelectionKey) to [`Selection`](crate::Selection).
     pub const SELECTION: &str = "selection";
+    /// [`RememberedKey`](crate::RememberedKey) to [`Remembered`](crate::Remembered), least recently used
+    /// ones leave first.
+    pub const REMEMBERED: &str = "remembered";
     /// An interface's index (`u32`) to [`Interface`](crate::Interface).
     pub const INTERFACES: &str = "interfaces";
     /// [`GatewayKey`](crate::GatewayKey) to [`Gateway`](crate::Gateway).
@@ -67,13 +70,19 @@ pub mod maps {
     pub const INTERFACE_CAPACITY: u32 = 1024;
     /// One gateway for each uplink and family.
     pub const GATEWAY_CAPACITY: u32 = 2 * UPLINK_CAPACITY;
+    /// How many sources or pairs are remembered beside a flow table of so many entries: a quarter.
+    #[must_use]
+    pub const fn remembered_capacity(flows: u32) -> u32 {
+        flows.div_ceil(4)
+    }
     /// The length of the ring in bytes: a power of two, and a multiple of a page of any processor.
     pub const TRAFFIC_NEWS_CAPACITY: u32 = 65_536;
     /// All that are pinned.
-    pub const ALL: [&str; 12] = [
+    pub const ALL: [&str; 13] = [
         FLOWS,
         UPLINKS,
         SELECTION,
+        REMEMBERED,
         INTERFACES,
         GATEWAYS,
         COUNTERS,

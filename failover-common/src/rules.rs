@@ -93,7 +93,7 @@ impl Line {
     pub fn find<'b>(
         &self,
         block: impl Fn(u32) -> Option<&'b Block>,
-        bit: impl Fn(u64) -> u64,
+        bit: impl Fn(u64) -> u32,
         [high, low]: [u64; 2],
     ) -> Option<u32> {
         let low = low.wrapping_sub(is_all_ones(high & low));
@@ -121,16 +121,16 @@ impl Line {
 pub fn bitmap_number(numbers: &Block, piece: u32) -> Option<u32> {
     let place = piece as usize & (NUMBERS - 1);
     let word = numbers.0.get(place / 2)?;
-    Some((*word >> (place % 2 * 32)) as u32)
+    Some((*word >> (place % 2 * 32) & 0xffff_ffff) as u32)
 }
 
 /// The place of the last value of a node that is not beyond a value. The first one never is.
 #[inline(always)]
-fn child(node: &Block, bit: &impl Fn(u64) -> u64, high: u64, low: u64) -> u32 {
-    let mut place = 0;
+fn child(node: &Block, bit: &impl Fn(u64) -> u32, high: u64, low: u64) -> u32 {
+    let mut place = 0_u32;
     for half in [2, 1, 0] {
         let middle = place | 1 << half;
-        let number = |part: u64| {
+        let number = |part: u32| {
             let word = node.0.get((2 * middle + part) as usize & (WORDS - 1));
             u64::from_be(word.copied().unwrap_or_default())
         };
@@ -138,7 +138,7 @@ fn child(node: &Block, bit: &impl Fn(u64) -> u64, high: u64, low: u64) -> u32 {
         let carried = carry(low, !number(1), 1);
         place |= bit(carry(high, !number(0), carried)) << half;
     }
-    place as u32
+    place
 }
 
 /// What `one + other + carried` carries, 0 or 1.

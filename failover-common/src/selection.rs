@@ -10,7 +10,7 @@ use crate::{Family, FlowKey};
 pub const SLOTS: u16 = 1021;
 
 /// What makes flows go together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[cfg_attr(feature = "user", derive(NoUninit, CheckedBitPattern))]
 #[repr(u8)]
 pub enum Affinity {
@@ -52,12 +52,107 @@ impl SelectionKey {
 #[cfg_attr(feature = "user", derive(NoUninit, CheckedBitPattern))]
 #[repr(C)]
 pub struct Selection {
+    /// For how long an uplink is remembered after the last new flow, in nanoseconds; 0: not at all.
+    pub memory_ns: u64,
+    /// A bit for the id of each uplink that a slot has; that of id 0 is the lowest of the first word.
+    pub members: [u64; 2],
+    /// What the pool's memory is known by, whatever number its rules have.
+    pub identity: u32,
     /// What is hashed.
     pub affinity: Affinity,
     /// Zero.
-    pub reserved: [u8; 2],
+    pub reserved: [u8; 6],
     /// The id of the uplink of each slot.
     pub slots: [u8; SLOTS as usize],
+}
+
+impl Selection {
+    /// One that remembers nothing.
+    #[must_use]
+    pub fn new(affinity: Affinity, slots: [u8; SLOTS as usize]) -> Self {
+        let mut members = [0_u64; 2];
+        for id in slots {
+            if let Some(word) = members.get_mut(usize::from(id / 64)) {
+                *word |= 1 << (id % 64);
+            }
+        }
+        Self {
+            memory_ns: 0,
+            members,
+            identity: 0,
+            affinity,
+            reserved: [0; 6],
+            slots,
+        }
+    }
+
+    /// Whether an uplink gets new flows.
+    #[must_use]
+    #[inline(always)]
+    pub const fn has(&self, uplink: u8) -> bool {
+        let [low, high] = self.members;
+        let word = if uplink & 64 == 0 { low } else { high };
+        uplink < 128 && word & 1 << (uplink & 63) != 0
+    }
+
+    /// Whether what was remembered still counts.
+    #[must_use]
+    #[inline(always)]
+    pub const fn goes_by(&self, remembered: &Remembered, now_ns: u64) -> bool {
+        // The clock of another processor may be a tick ahead.
+        now_ns.saturating_sub(remembered.seen_ns) < self.memory_ns && self.has(remembered.uplink)
+    }
+}
+
+/// Whose uplink is remembered. Aligned, so that the programs write addresses by words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[cfg_attr(feature = "user", derive(NoUninit, CheckedBitPattern))]
+#[repr(C, align(8))]
+pub struct RememberedKey {
+    /// Where flows come from, as in [`FlowKey`].
+    pub inside: [u8; 16],
+    /// Where they go; zero where the source alone counts.
+    pub outside: [u8; 16],
+    /// [`Selection::identity`].
+    pub pool: u32,
+    /// The family of both addresses.
+    pub family: Family,
+    /// What goes together.
+    pub affinity: Affinity,
+    /// Zero.
+    pub reserved: [u8; 2],
+}
+
+impl RememberedKey {
+    /// That of a flow in a pool.
+    #[must_use]
+    #[inline(always)]
+    pub const fn new(flow: &FlowKey, pool: u32, affinity: Affinity) -> Self {
+        Self {
+            inside: flow.inside,
+            outside: match affinity {
+                Affinity::Source => [0; 16],
+                Affinity::Flow | Affinity::Pair => flow.outside,
+            },
+            pool,
+            family: flow.family,
+            affinity,
+            reserved: [0; 2],
+        }
+    }
+}
+
+/// The uplink that somebody was given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(NoUninit, CheckedBitPattern))]
+#[repr(C)]
+pub struct Remembered {
+    /// When the last new flow began, in nanoseconds of `CLOCK_MONOTONIC`, as coarse as a timer tick.
+    pub seen_ns: u64,
+    /// Its id.
+    pub uplink: u8,
+    /// Zero.
+    pub reserved: [u8; 7],
 }
 
 /// The slot of a flow, less than [`SLOTS`].
@@ -243,5 +338,39 @@ mod tests {
             slot(&one, Affinity::Flow),
             slot(&other_protocol, Affinity::Flow)
         );
+    }
+
+    #[test]
+    fn what_is_remembered_counts_for_a_time_and_while_the_uplink_gets_new_flows() {
+        let mut slots = [1; SLOTS as usize];
+        slots[7] = 127;
+        slots[8] = 64;
+        let selection = Selection {
+            memory_ns: 100,
+            ..Selection::new(Affinity::Source, slots)
+        };
+        let members: Vec<u8> = (0..=u8::MAX).filter(|id| selection.has(*id)).collect();
+        assert_eq!(members, [1, 64, 127]);
+        let counts = |uplink, seen_ns, now_ns| {
+            let remembered = Remembered {
+                seen_ns,
+                uplink,
+                reserved: [0; 7],
+            };
+            selection.goes_by(&remembered, now_ns)
+        };
+        assert!(counts(127, 1000, 1099));
+        assert!(!counts(127, 1000, 1100), "it is too long ago");
+        assert!(counts(127, 1001, 1000), "another processor's clock");
+        assert!(!counts(2, 1000, 1001), "it gets no new flows");
+    }
+
+    #[test]
+    fn a_source_is_remembered_wherever_its_flows_go() {
+        let one = key(ipv4(1), ipv4(2), (3, 4));
+        let other = key(ipv4(1), ipv4(9), (5, 4));
+        let of = |flow, affinity| RememberedKey::new(flow, 7, affinity);
+        assert_eq!(of(&one, Affinity::Source), of(&other, Affinity::Source));
+        assert_ne!(of(&one, Affinity::Pair), of(&other, Affinity::Pair));
     }
 }

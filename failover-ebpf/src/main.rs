@@ -29,6 +29,7 @@ mod maps;
 mod mark;
 mod packet;
 mod pick;
+mod remembered;
 mod rules;
 mod segment;
 mod traffic;

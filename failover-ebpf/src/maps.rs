@@ -12,7 +12,7 @@ use failover_common::{
 };
 
 /// The size of the flow table where the loader sets no other.
-const FLOW_CAPACITY: usize = 262_144;
+pub(crate) const FLOW_CAPACITY: usize = 262_144;
 #[btf_map(name = "flows")]
 pub(crate) static FLOWS: LruHashMap<FlowKey, Flow, FLOW_CAPACITY> = LruHashMap::new();
 
@@ -175,11 +175,11 @@ pub(crate) fn zero() -> u64 {
 
 /// 0 or 1, which it is given. The compiler does not know that, and makes no branch of it.
 #[inline(always)]
-pub(crate) fn bit(number: u64) -> u64 {
+pub(crate) fn bit(number: u64) -> u32 {
     let mut bit = number;
     // SAFETY: the instruction changes this register and nothing else.
     unsafe {
         asm!("{bit} &= 1", bit = inout(reg) bit, options(nomem, nostack, pure));
     }
-    bit
+    bit as u32
 }

@@ -15,7 +15,7 @@ use crate::address::Address;
 use crate::headers::Tuple;
 use crate::maps::{SELECTION, interface, total, uplink, zero};
 use crate::packet::Packet;
-use crate::{mark, rules};
+use crate::{mark, remembered, rules};
 
 /// The address families of sockets (include/linux/socket.h).
 const AF_INET: u8 = 2;
@@ -98,7 +98,10 @@ fn selection(key: SelectionKey) -> Option<&'static Selection> {
 
 #[inline(always)]
 fn select(key: &FlowKey, selection: &Selection, reason: Reason) -> Option<Picked> {
-    let id = *selection.slots.get(slot(key, selection.affinity))?;
+    let mut id = *selection.slots.get(slot(key, selection.affinity))?;
+    if selection.memory_ns != 0 {
+        id = remembered::uplink(selection, key, id);
+    }
     let family = uplink(id)?.family(key.family);
     Some(Picked {
         uplink: id,

@@ -3,6 +3,7 @@
 //! Text → tree of values with their places (`tree`) → settings, each read by itself (`section`,
 //! `value`, `target`, `probe`, `uplinks`, `settings`) → checks of settings against each other (`relations`).
 
+mod affinity;
 mod load;
 mod matching;
 mod model;

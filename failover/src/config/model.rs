@@ -169,10 +169,22 @@ pub enum Affinity {
     /// Nothing: each flow on its own.
     #[default]
     Flow,
-    /// The same source and destination.
-    Pair,
-    /// The same source.
-    Source,
+    /// The same source and destination. With a time, 1 s to 24 h: the uplink that they were given is
+    /// remembered for so long after their last new flow.
+    Pair(Option<Duration>),
+    /// The same source, likewise.
+    Source(Option<Duration>),
+}
+
+impl Affinity {
+    /// For how long an uplink is remembered.
+    #[must_use]
+    pub const fn remembers(self) -> Option<Duration> {
+        match self {
+            Self::Flow => None,
+            Self::Pair(time) | Self::Source(time) => time,
+        }
+    }
 }
 
 /// Whether TCP's maximum segment size is made to fit the uplinks.

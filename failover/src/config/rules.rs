@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
+use super::affinity::affinity;
 use super::matching::{Known, matching};
 use super::problem::{Problem, shown};
 use super::rule::RuleConfig;
 use super::section::{Keys, Problems, Read, Section, Value, did_you_mean};
-use super::settings::AFFINITY;
 use super::strategy::{strategy, without_capacity};
 use super::tree::Content;
 use super::value::{integer, line_of_text, path, word};
@@ -146,7 +146,7 @@ fn rule(value: &Value<'_>, position: usize, known: &Known<'_>) -> Read<RuleConfi
             section.problem(problem);
         }
     }
-    let affinity = section.read("affinity", |v| word(v, &AFFINITY)).ok();
+    let affinity = section.read("affinity", affinity).ok();
     let otherwise = section
         .read("otherwise", |v| word(v, &OTHERWISE))
         .or(Otherwise::Any);

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
+use super::affinity::affinity;
 use super::matching::Known;
 use super::model::{Affinity, Config, ModeSetting, Mss, Nat, OnDown, OnUp, ProbeConfig};
 use super::on_up::on_up;
@@ -67,11 +68,6 @@ const MODE: [(&str, ModeSetting); 3] = [
     ("classic", ModeSetting::Classic),
 ];
 pub(super) const NAT: [(&str, Nat); 2] = [("masquerade", Nat::Masquerade), ("none", Nat::None)];
-pub(super) const AFFINITY: [(&str, Affinity); 3] = [
-    ("flow", Affinity::Flow),
-    ("pair", Affinity::Pair),
-    ("source", Affinity::Source),
-];
 const MSS: [(&str, Mss); 2] = [("auto", Mss::Auto), ("off", Mss::Off)];
 const ON_DOWN: [(&str, OnDown); 2] = [("reset", OnDown::Reset), ("keep", OnDown::Keep)];
 
@@ -234,7 +230,7 @@ pub(super) fn uplink_flows(value: &Value<'_>) -> Read<FlowSettings> {
 
 fn flow_settings(mut section: Section<'_>) -> Read<FlowSettings> {
     let settings = FlowSettings {
-        affinity: section.read("affinity", |v| word(v, &AFFINITY)).ok(),
+        affinity: section.read("affinity", affinity).ok(),
         mss: section.read("mss", |v| word(v, &MSS)).ok(),
         capacity: section
             .read("capacity", |v| integer(v, FLOW_CAPACITIES))

@@ -26,11 +26,13 @@ impl fmt::Display for Nat {
 
 impl fmt::Display for Affinity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Flow => "flow",
-            Self::Pair => "pair",
-            Self::Source => "source",
-        })
+        match self {
+            Self::Flow => f.write_str("flow"),
+            Self::Pair(None) => f.write_str("pair"),
+            Self::Source(None) => f.write_str("source"),
+            Self::Pair(Some(time)) => write!(f, "{{pair: {}}}", written(*time)),
+            Self::Source(Some(time)) => write!(f, "{{source: {}}}", written(*time)),
+        }
     }
 }
 

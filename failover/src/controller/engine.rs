@@ -12,7 +12,7 @@ mod by_hand;
 mod damping;
 mod debts;
 mod draining;
-mod explaining;
+pub(in crate::controller) mod explaining;
 mod gateway_macs;
 mod metering;
 mod pacing;

@@ -13,8 +13,11 @@ use crate::causes::in_one_line;
 use crate::config::Affinity;
 use crate::control::{Answer, Reply};
 use crate::controller::engine::Engine;
+use crate::controller::engine::explaining::Chosen;
+use crate::controller::remembering::{remembered_by_nftables, remembered_by_programs};
+use crate::dataplane::ebpf::publish::layout_affinity;
 use crate::dataplane::ebpf::table::{FlowTable, TableError};
-use crate::explain::{Choice, Decider, Explanation, Fate, Question, RouteAnswer, TrackedAs};
+use crate::explain::{Decider, Explanation, Fate, Question, Remembered, RouteAnswer, TrackedAs};
 use crate::flows::{FlowEntry, Uplinks, entry_of, key_of};
 use crate::interface::{InterfaceIndex, InterfaceName};
 use crate::kernel::conntrack::{FirstPacket, entry_of as entry_of_connection};
@@ -30,9 +33,9 @@ use crate::wanted::PickedBy;
 pub(super) struct Explaining {
     question: Question,
     picked_by: PickedBy,
-    new_flow: Choice,
+    new_flow: Chosen,
     /// What a new flow would get without single uplinks.
-    without: BTreeMap<UplinkId, Fate>,
+    without: BTreeMap<UplinkId, Chosen>,
     /// Uplinks whose flows move when they go down.
     moving: BTreeMap<UplinkId, bool>,
     uplinks: Uplinks,
@@ -81,7 +84,7 @@ impl Engine {
         let slot_of = |affinity| slot_of(&question, hashed_by, affinity);
         let new_flow = self.choice(&facts, &slot_of, None);
         let ids = self.uplinks.keys();
-        let without = ids.map(|id| (*id, self.choice(&facts, &slot_of, Some(*id)).fate));
+        let without = ids.map(|id| (*id, self.choice(&facts, &slot_of, Some(*id))));
         let moving = self.uplinks.iter().map(|(id, uplink)| {
             let resets = uplink.config.on_down == crate::config::OnDown::Reset;
             (*id, resets)
@@ -180,14 +183,7 @@ fn slot_of(question: &Question, picked_by: PickedBy, affinity: Affinity) -> Opti
     }
     let packet = first_packet(question);
     match picked_by {
-        PickedBy::Tc => {
-            let affinity = match affinity {
-                Affinity::Flow => failover_common::Affinity::Flow,
-                Affinity::Pair => failover_common::Affinity::Pair,
-                Affinity::Source => failover_common::Affinity::Source,
-            };
-            u16::try_from(slot(&key(&packet), affinity)).ok()
-        }
+        PickedBy::Tc => u16::try_from(slot(&key(&packet), layout_affinity(affinity))).ok(),
         PickedBy::Nftables => {
             let hashed = Hashed {
                 source: packet.source,
@@ -205,10 +201,11 @@ impl Explaining {
     /// Looks up what the kernel knows, and answers.
     pub(super) async fn send(self, reply: Reply) {
         let route = self.route().await;
+        let remembered = self.remembered().await;
         tokio::task::spawn_blocking(move || {
             let flow = self.table.as_deref().and_then(|bpffs| self.known(bpffs));
             let tracked = self.tracked();
-            let explanation = self.join(route, flow, tracked);
+            let explanation = self.join(route, flow, tracked, remembered);
             // Who asked may be gone.
             reply
                 .send_blocking(&Answer::Explained(Box::new(explanation)))
@@ -260,6 +257,22 @@ impl Explaining {
                 ..RouteAnswer::default()
             },
         }
+    }
+
+    /// The uplink that is remembered for a new flow.
+    async fn remembered(&self) -> Option<Remembered> {
+        let memory = self.new_flow.memory.as_ref()?;
+        let ends = (self.question.source, self.question.destination);
+        let found = match (self.picked_by, &self.table) {
+            (PickedBy::Tc, Some(bpffs)) => remembered_by_programs(bpffs, memory, ends),
+            (PickedBy::Tc, None) => None,
+            (PickedBy::Nftables, _) => remembered_by_nftables(memory, ends).await,
+        };
+        let (id, left) = found?;
+        Some(Remembered {
+            uplink: self.uplinks.get(&id)?.clone(),
+            seconds_left: left.as_secs_f64(),
+        })
     }
 
     /// What the programs know of the flow.
@@ -314,7 +327,16 @@ impl Explaining {
         route: RouteAnswer,
         flow_table: Option<FlowEntry>,
         conntrack: Option<TrackedAs>,
+        remembered: Option<Remembered>,
     ) -> Explanation {
+        let Chosen { choice, memory } = &self.new_flow;
+        let recalled = |chosen: &Chosen| {
+            let remembered = remembered.as_ref().filter(|_| chosen.memory == *memory)?;
+            let members = &chosen.choice.pool.members;
+            members
+                .contains_key(&remembered.uplink)
+                .then(|| Fate::Uplink(remembered.uplink.clone()))
+        };
         let marked = conntrack
             .as_ref()
             .and_then(|tracked| tracked.uplink.clone());
@@ -328,12 +350,18 @@ impl Explaining {
             (Decider::FlowTable, Fate::Uplink(entry.uplink.clone()))
         } else if !route.is_uplink || conntrack.is_some() {
             (Decider::Routes, Fate::Routed)
-        } else if self.new_flow.rule.is_some() && self.new_flow.pool.of_rule {
-            (Decider::Rule, self.new_flow.fate.clone())
+        } else if let Some(fate) = recalled(&self.new_flow) {
+            (Decider::Memory, fate)
+        } else if choice.rule.is_some() && choice.pool.of_rule {
+            (Decider::Rule, choice.fate.clone())
         } else {
-            (Decider::Pool, self.new_flow.fate.clone())
+            (Decider::Pool, choice.fate.clone())
         };
-        let without = self.without_each(decided_by, &fate);
+        let fate_of = |chosen: &Chosen| {
+            let fate = recalled(chosen);
+            fate.unwrap_or_else(|| chosen.choice.fate.clone())
+        };
+        let without = self.without_each(decided_by, &fate, fate_of);
         Explanation {
             mode: self.picked_by.mode().to_owned(),
             question: self.question,
@@ -342,20 +370,26 @@ impl Explaining {
             flow_table,
             conntrack,
             route,
-            new_flow: self.new_flow,
+            new_flow: self.new_flow.choice,
+            remembered,
             without,
         }
     }
 
     /// A flow that is on an uplink stays there, unless that is the one which goes down and its flows
     /// are forgotten then.
-    fn without_each(&self, decided_by: Decider, fate: &Fate) -> BTreeMap<UplinkName, Fate> {
-        let fate_without = |id: &UplinkId, name: &UplinkName, chosen: &Fate| match decided_by {
+    fn without_each(
+        &self,
+        decided_by: Decider,
+        fate: &Fate,
+        fate_of: impl Fn(&Chosen) -> Fate,
+    ) -> BTreeMap<UplinkName, Fate> {
+        let fate_without = |id: &UplinkId, name: &UplinkName, chosen: &Chosen| match decided_by {
             Decider::Routes => fate.clone(),
-            Decider::Rule | Decider::Pool => chosen.clone(),
+            Decider::Rule | Decider::Pool | Decider::Memory => fate_of(chosen),
             Decider::FlowTable | Decider::Conntrack => match fate {
                 Fate::Uplink(own) if own == name && self.moving.get(id) == Some(&true) => {
-                    chosen.clone()
+                    fate_of(chosen)
                 }
                 stays => stays.clone(),
             },

@@ -18,6 +18,7 @@ pub mod metering;
 mod reconfigure;
 mod reloading;
 pub mod remembered;
+mod remembering;
 pub mod run;
 pub mod set_files;
 pub mod start;

@@ -57,8 +57,12 @@ pub struct Explanation {
     pub conntrack: Option<TrackedAs>,
     /// Where the kernel sends what nobody steers.
     pub route: RouteAnswer,
-    /// Where it would go if it began now.
+    /// Where it would go if it began now, were nothing remembered.
     pub new_flow: Choice,
+    /// What is remembered in the pool that a new flow has; it decides as long as the uplink is one of
+    /// the pool's members. Null where nothing is.
+    #[serde(default)]
+    pub remembered: Option<Remembered>,
     /// Where it would go if single uplinks were down, by their names.
     pub without: BTreeMap<UplinkName, Fate>,
 }
@@ -91,6 +95,17 @@ pub enum Decider {
     Rule,
     /// The pool of all flows that no rule names.
     Pool,
+    /// What is remembered of its source, or of its source and destination.
+    Memory,
+}
+
+/// The uplink that a source, or a source and a destination, was given in a pool.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Remembered {
+    /// The uplink.
+    pub uplink: UplinkName,
+    /// For how many seconds more, if no new flow begins.
+    pub seconds_left: f64,
 }
 
 /// What connection tracking holds.
@@ -163,6 +178,7 @@ pub struct ChosenPool {
     /// are chosen by weight.
     #[serde(default)]
     pub full: BTreeSet<UplinkName>,
-    /// What goes together: `flow`, `pair` or `source`.
+    /// What goes together: `flow`, `pair` or `source`, or with the time for which it is remembered
+    /// `{source: 10m}`.
     pub affinity: String,
 }

@@ -25,6 +25,7 @@ pub fn table(explanation: &Explanation) -> String {
         conntrack,
         route,
         new_flow,
+        remembered,
         without,
     } = explanation;
     line(asked(question));
@@ -120,6 +121,17 @@ pub fn table(explanation: &Explanation) -> String {
         None => format!("not known: {}", where_to(&new_flow.fate)),
     };
     line(format!("  slot        {words}"));
+    if let Some(remembered) = remembered {
+        let counts = if new_flow.pool.members.contains_key(&remembered.uplink) {
+            ""
+        } else {
+            ", which gets no new flows now"
+        };
+        line(format!(
+            "  remembered  {} for {:.0} s more{counts}",
+            remembered.uplink, remembered.seconds_left
+        ));
+    }
     if !without.is_empty() {
         line(String::new());
         let width = without
@@ -188,6 +200,7 @@ fn because(decider: Decider, choice: &Choice) -> String {
             None => "a new flow, a rule decides".to_owned(),
         },
         Decider::Pool => "a new flow that may use all uplinks".to_owned(),
+        Decider::Memory => "a new flow that goes where earlier ones went".to_owned(),
     }
 }
 

@@ -12,6 +12,7 @@ pub mod network;
 pub mod next_hop;
 pub mod nftables;
 pub mod recording;
+mod remembered;
 mod replacement;
 pub mod routing;
 mod rtnetlink;

@@ -138,6 +138,10 @@ impl Nft {
         }
     }
 
+    pub(super) fn program(&self) -> &Path {
+        &self.program
+    }
+
     /// The same program, to be used beside this one.
     #[must_use]
     pub fn beside(&self) -> Self {
@@ -362,7 +366,7 @@ async fn list(program: &Path) -> Result<Option<String>, NftError> {
     Err(refusal(what, &output, ""))
 }
 
-fn is_none_there(output: &Output) -> bool {
+pub(super) fn is_none_there(output: &Output) -> bool {
     String::from_utf8_lossy(&output.stderr).contains("No such file or directory")
 }
 
@@ -385,7 +389,7 @@ fn counted(listing: &str) -> BTreeMap<UplinkId, u64> {
     counted
 }
 
-async fn run(
+pub(super) async fn run(
     program: &Path,
     what: &'static str,
     arguments: &[&str],
@@ -429,7 +433,7 @@ fn in_memory(text: &str) -> io::Result<File> {
     Ok(file)
 }
 
-fn refusal(what: &'static str, output: &Output, input: &str) -> NftError {
+pub(super) fn refusal(what: &'static str, output: &Output, input: &str) -> NftError {
     let message = String::from_utf8_lossy(&output.stderr);
     // Such as `/dev/stdin:12:5-9: Error: syntax error`.
     let line = message

@@ -365,6 +365,28 @@ delete chain inet failover to_2
     }
 
     #[test]
+    fn what_is_remembered_stays_when_uplinks_and_times_change() {
+        use crate::config::Affinity;
+        use std::time::Duration;
+
+        let table = |minutes, uplinks: usize| {
+            let mut situation = fixture::three_uplinks();
+            situation.affinity = Affinity::Source(Some(Duration::from_mins(minutes)));
+            for pool in [&mut situation.pools.ipv4, &mut situation.pools.ipv6] {
+                let gone: Vec<_> = pool.members.keys().skip(uplinks).copied().collect();
+                pool.members.retain(|id, _| !gone.contains(id));
+            }
+            ruleset::ruleset(&situation)
+        };
+        let (before, after) = (table(10, 3), table(5, 1));
+        let batch = refill(&before, Some(&before), &after).unwrap().batch;
+        assert!(batch.contains("chain pick4 {"), "{batch}");
+        for change in ["flush set", "delete set", "set remembered4_00000000_2 {"] {
+            assert!(!batch.contains(change), "{change}: {batch}");
+        }
+    }
+
+    #[test]
     fn every_part_of_our_own_table_is_known() {
         for picked_by in [PickedBy::Nftables, PickedBy::Tc] {
             let mut situation = fixture::three_uplinks();

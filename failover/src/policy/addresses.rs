@@ -231,7 +231,7 @@ impl AddressSet {
 }
 
 /// The prefixes that make up the addresses from one number to another.
-pub fn prefixes_of(family: Family, first: u128, last: u128) -> impl Iterator<Item = IpNet> {
+pub(super) fn prefixes_of(family: Family, first: u128, last: u128) -> impl Iterator<Item = IpNet> {
     prefixes(family, Range { first, last })
 }
 

@@ -21,11 +21,13 @@ mod selector;
 pub mod set_file;
 mod sets;
 
-pub use addresses::{AddressRange, AddressSet, InvalidAddresses, prefixes_of};
+pub use addresses::{AddressRange, AddressSet, InvalidAddresses};
 pub use keeping::{Keeping, Open};
 pub use matching::{Facts, first_match};
 pub use own_traffic::{LeftOut, OwnRule, OwnTraffic, Way};
-pub use pools::{Destination, Offered, Policy, RulePool, choose_via, select_via, select_via_by};
+pub use pools::{
+    Destination, Offered, Policy, PoolIdentity, RulePool, choose_via, select_via, select_via_by,
+};
 pub use ports::{PortRange, PortSet};
 pub use rule::{Dscp, Group, InvalidDscp, MarkMatch, Matching, Otherwise, Rule, Via};
 pub use selector::Selector;

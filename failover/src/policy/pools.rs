@@ -5,7 +5,9 @@
 //! is up in a later group comes before one that is degraded. `new_flows: false` does not keep an
 //! uplink from a rule that names it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Arc, OnceLock};
 
 use super::own_traffic::OwnTraffic;
@@ -25,7 +27,56 @@ pub struct Policy {
     pub pool_of: Vec<usize>,
     /// Distinct ways in which rules name uplinks, and what makes flows go together there.
     pub vias: Vec<Via>,
+    /// By position of a pool, what it is known by.
+    pub identities: Vec<PoolIdentity>,
     written: Written,
+}
+
+/// What the memory of a pool is known by, also after rules were changed: which uplinks are named in
+/// which order. Other weights, and rules before and behind it, make it no other pool.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PoolIdentity(u32);
+
+impl PoolIdentity {
+    /// The pool of all flows that no rule names.
+    pub const COMMON: Self = Self(0);
+
+    /// The number that it has in the kernel.
+    #[must_use]
+    pub const fn get(self) -> u32 {
+        self.0
+    }
+
+    /// Those of pools in this order. Of pools that differ only by what makes no other pool, each has its
+    /// own.
+    fn of(vias: &[Via]) -> Vec<Self> {
+        let mut taken = BTreeSet::from([Self::COMMON]);
+        let first = |via: &Via| {
+            let mut hasher = DefaultHasher::new();
+            for Group(members) in &via.groups {
+                for (name, _) in members {
+                    name.hash(&mut hasher);
+                }
+                members.len().hash(&mut hasher);
+            }
+            let [a, b, c, d, ..] = hasher.finish().to_le_bytes();
+            u32::from_le_bytes([a, b, c, d])
+        };
+        let identity = |via: &Via| {
+            let mut number = first(via);
+            while !taken.insert(Self(number)) {
+                number = number.wrapping_add(1);
+            }
+            Self(number)
+        };
+        vias.iter().map(identity).collect()
+    }
+}
+
+impl fmt::Display for PoolIdentity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:08x}", self.0)
+    }
 }
 
 /// What follows from the rules alone, and is written once: thousands of addresses must hold up no
@@ -77,6 +128,7 @@ impl Policy {
         Arc::new(Self {
             rules,
             pool_of,
+            identities: PoolIdentity::of(&vias),
             vias,
             written: Written::default(),
         })
@@ -108,6 +160,10 @@ impl Policy {
 /// The uplinks of a pool at the moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RulePool {
+    /// What it is known by.
+    pub identity: PoolIdentity,
+    /// All uplinks that its rules name.
+    pub named: BTreeSet<UplinkId>,
     /// What makes flows go together.
     pub affinity: Affinity,
     /// Who new flows go to, by family; `None` while none of the uplinks is usable.
@@ -280,6 +336,22 @@ mod tests {
             rule(one.clone(), Otherwise::Drop),
         ]);
         assert_eq!(policy.pool_of, [0, 1, 0]);
+        assert_eq!(policy.identities.len(), 2);
         assert_eq!(policy.vias, [one, two]);
+    }
+
+    #[test]
+    fn pools_are_known_again_and_told_apart() {
+        let one = via(&[&[("a", 1), ("b", 1)]]);
+        let heavier = via(&[&[("a", 3), ("b", 1)]]);
+        let groups = via(&[&[("a", 1)], &[("b", 1)]]);
+        let alone = |via: &Via| PoolIdentity::of(std::slice::from_ref(via))[0];
+        assert_eq!(alone(&one), alone(&heavier));
+        assert_ne!(alone(&one), alone(&groups));
+        let expected = alone(&one);
+        let all = PoolIdentity::of(&[groups, one, heavier]);
+        assert_eq!(all[1], expected);
+        assert_eq!(BTreeSet::from_iter(&all).len(), 3);
+        assert!(!all.contains(&PoolIdentity::COMMON));
     }
 }

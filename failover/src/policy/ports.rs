@@ -16,13 +16,6 @@ impl PortRange {
         first: 0,
         last: u16::MAX,
     };
-
-    /// The largest blocks that make up the range, ascending: a port, and how many of its bits say
-    /// where the block is (16: the port alone).
-    pub fn blocks(self) -> impl Iterator<Item = (u16, u32)> {
-        let blocks = self.blocks_of(u16::BITS);
-        blocks.filter_map(|(first, bits)| Some((u16::try_from(first).ok()?, bits)))
-    }
 }
 
 impl fmt::Display for PortRange {
@@ -61,19 +54,5 @@ mod tests {
         assert!(!set.covers(&PortSet::of([range(85, 91)])));
         assert!(set.meets(&PortSet::of([range(85, 91)])));
         assert!(!set.meets(&PortSet::of([range(91, 999)])));
-    }
-
-    #[test]
-    fn a_range_is_made_of_the_fewest_blocks() {
-        assert_eq!(PortRange::ALL.blocks().collect::<Vec<_>>(), [(0, 0)]);
-        assert_eq!(
-            range(1000, 1026).blocks().collect::<Vec<_>>(),
-            [(1000, 13), (1008, 12), (1024, 15), (1026, 16)]
-        );
-        assert_eq!(
-            range(65535, 65535).blocks().collect::<Vec<_>>(),
-            [(65535, 16)]
-        );
-        assert_eq!(range(1, 65535).blocks().count(), 16);
     }
 }

@@ -34,7 +34,7 @@ impl Hashed {
     #[must_use]
     pub fn slot(&self, affinity: Affinity) -> u16 {
         let mut bytes = bytes(self.source);
-        if affinity != Affinity::Source {
+        if !matches!(affinity, Affinity::Source(_)) {
             bytes.extend(self::bytes(self.destination));
         }
         if affinity == Affinity::Flow {

@@ -7,7 +7,7 @@ use crate::config::{Affinity, Nat};
 use crate::family::{Family, PerFamily};
 use crate::interface::{InterfaceIndex, InterfaceName};
 use crate::network::{LinkLayer, MacAddress};
-use crate::policy::{Policy, RulePool};
+use crate::policy::{Policy, PoolIdentity, RulePool};
 use crate::select::SlotTable;
 use crate::status::State;
 use crate::uplink::UplinkId;
@@ -76,6 +76,8 @@ pub struct FamilyEntry {
 /// Which uplink a new flow of one family gets.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SelectionEntry {
+    /// What the pool is known by.
+    pub identity: PoolIdentity,
     /// What is hashed.
     pub affinity: Affinity,
     /// Uplink by hash slot; empty when there is none.
@@ -120,6 +122,7 @@ pub fn data_plane(situation: &Situation) -> DataPlane {
             .collect(),
         interfaces: interfaces(situation),
         selections: PerFamily::from_fn(|family| SelectionEntry {
+            identity: PoolIdentity::COMMON,
             affinity: situation.affinity,
             table: situation.pools.get(family).table.clone(),
         }),
@@ -141,6 +144,7 @@ pub fn data_plane(situation: &Situation) -> DataPlane {
 fn rules(situation: &Situation) -> RuleTable {
     let downlinks = situation.downlinks.iter().cloned();
     let entry = |rule_pool: &RulePool, family| SelectionEntry {
+        identity: rule_pool.identity,
         affinity: rule_pool.affinity,
         table: match rule_pool.pools.get(family) {
             Some(pool) => pool.table.clone(),

@@ -209,7 +209,13 @@ pub(crate) fn with_rules(rules: Vec<Rule>, down: &[&str]) -> Situation {
     };
     let vias = situation.policy.vias.iter();
     situation.rule_pools = vias
-        .map(|via| RulePool {
+        .zip(&situation.policy.identities)
+        .map(|(via, identity)| RulePool {
+            identity: *identity,
+            named: via
+                .uplinks()
+                .filter_map(|name| Some(offered(name)?.id))
+                .collect(),
             affinity: via.affinity.unwrap_or(Affinity::Flow),
             pools: PerFamily::from_fn(|_| select_via(via, &offered)),
         })

@@ -325,6 +325,29 @@ pub(crate) const TABLE: &[Row] = &[
         ],
     ),
     row(
+        "what-goes-together-for-how-long",
+        "uplinks: {a: {interface: eth1}}\n\
+         flows: {affinity: {source: 0s}}\n\
+         rules:\n  \
+         - {via: a, affinity: {pair: 25h}}\n  \
+         - {via: a, affinity: {source: 10}}\n  \
+         - {via: a, affinity: {flow: 10m}}\n  \
+         - {via: a, affinity: {source: 10m, pair: 10m}}\n  \
+         - {via: a, affinity: {}}\n  \
+         - {via: a, affinity: 10m}\n  \
+         - {via: a, affinity: sorce}\n",
+        &[
+            "2:28: key `flows.affinity.source`: found `0s`, allowed: 1s to 24h, written such as 500ms, 2s or 5m",
+            "4:31: key `rules[0].affinity.pair`: found `25h`, allowed: 1s to 24h, written such as 500ms, 2s or 5m",
+            "5:33: key `rules[1].affinity.source`: found `10`, allowed: 1s to 24h, written such as 500ms, 2s or 5m; a whole number and a unit are needed: ms, s, m or h",
+            "6:25: key `rules[2].affinity.flow`: found an unknown key, allowed: the keys pair, source",
+            "7:24: key `rules[3].affinity`: found a map, allowed: one of pair and source",
+            "8:24: key `rules[4].affinity`: found an empty map, allowed: flow, pair, source or a map such as {source: 10m}",
+            "9:24: key `rules[5].affinity`: found `10m`, allowed: flow, pair, source or a map such as {source: 10m}",
+            "10:24: key `rules[6].affinity`: found `sorce`, allowed: flow, pair, source or a map such as {source: 10m}; did you mean `source`?",
+        ],
+    ),
+    row(
         "what-happens-when-an-uplink-returns",
         "uplinks:\n  a: {interface: eth1, metered: 5, flows: {on_up: mvoe}}\n  \
          b: {interface: eth2, flows: {on_up: {drain: 5}}}\n  \
@@ -486,7 +509,7 @@ pub(crate) const TABLE: &[Row] = &[
         &[
             "1:35: key `uplinks.a.nat`: found `no`, allowed: masquerade or none; did you mean `none`?",
             "2:7: key `mode`: found `ebfp`, allowed: auto, ebpf or classic; did you mean `ebpf`?",
-            "3:19: key `flows.affinity`: found `src`, allowed: flow, pair or source",
+            "3:19: key `flows.affinity`: found `src`, allowed: flow, pair, source or a map such as {source: 10m}",
             "3:33: key `flows.on_down`: found nothing, allowed: reset or keep",
         ],
     ),

@@ -213,7 +213,7 @@ bpffs: /sys/fs/bpf/f
         rules: Vec::new(),
         mode: ModeSetting::Classic,
         strategies: Strategies::default(),
-        affinity: Affinity::Pair,
+        affinity: Affinity::Pair(None),
         mss: Mss::Off,
         flow_capacity: 1024,
         marks: MarkMask::new(0xff00).unwrap(),

@@ -160,7 +160,7 @@ proptest! {
         uplinks in proptest::collection::vec((said(), any::<bool>()), 1..20),
         downlinks in proptest::collection::btree_set("lan[0-9]{1,3}", 0..5),
         base in 256_u32..=4_294_967_168,
-        affinity in prop::sample::select(vec!["flow", "pair", "source"]),
+        affinity in prop::sample::select(vec!["flow", "pair", "source", "{pair: 90s}", "{source: 10m}"]),
     ) {
         let mut text = String::from("uplinks:\n");
         for (number, (said, flow)) in uplinks.iter().enumerate() {
@@ -196,6 +196,6 @@ proptest! {
         let read: Vec<&str> = config.downlinks.iter().map(|name| name.as_str()).collect();
         prop_assert_eq!(read, names);
         prop_assert_eq!(config.base_table, base);
-        prop_assert_eq!(format!("{:?}", config.affinity).to_lowercase(), affinity);
+        prop_assert_eq!(config.affinity.to_string(), affinity);
     }
 }

@@ -59,6 +59,7 @@ impl Loaded {
             .override_global(globals::MARK_ASK, &ask, true)
             .override_global("AYA_LOG_LEVEL", &log_level, true)
             .map_max_entries(maps::FLOWS, capacity)
+            .map_max_entries(maps::REMEMBERED, maps::remembered_capacity(capacity))
             .load(object)?;
         let names: Vec<String> = ebpf.programs().map(|(name, _)| name.to_owned()).collect();
         for name in names {
@@ -156,11 +157,7 @@ impl Loaded {
         for (slot, uplink) in slots.iter_mut().zip(uplinks.iter().cycle()) {
             *slot = *uplink;
         }
-        let selection = Selection {
-            affinity,
-            reserved: [0; 2],
-            slots,
-        };
+        let selection = Selection::new(affinity, slots);
         let key: Bytes<{ size_of::<SelectionKey>() }> =
             bytemuck::cast(SelectionKey::common(family));
         self.put(maps::SELECTION, &key, &selection)
@@ -292,7 +289,17 @@ impl Loaded {
         .map_err(failed(name))
     }
 
-    fn get<const KEY: usize, const VALUE: usize, V: CheckedBitPattern>(
+    pub(super) fn put_bytes<const KEY: usize, const VALUE: usize>(
+        &mut self,
+        name: &str,
+        key: &Bytes<KEY>,
+        value: &[u8],
+    ) -> Result<(), ProgramsError> {
+        let map = self.map_mut(name)?;
+        insert::<KEY, VALUE>(map, key, value).map_err(failed(name))
+    }
+
+    pub(super) fn get<const KEY: usize, const VALUE: usize, V: CheckedBitPattern>(
         &self,
         name: &str,
         key: &Bytes<KEY>,

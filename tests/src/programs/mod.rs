@@ -6,6 +6,7 @@ mod attach;
 mod counter;
 mod loaded;
 mod pinned;
+mod remembering;
 mod rules;
 mod run;
 mod stand;
@@ -16,6 +17,7 @@ pub use attach::{Direction, attach, has_tcx};
 pub use counter::{Counter, Order};
 pub use loaded::{Loaded, Settings};
 pub use pinned::{FlowMap, empty, flow_map};
+pub use remembering::Remembering;
 pub use run::{Context, Run, run};
 pub use stand::{Stand, Wiring};
 

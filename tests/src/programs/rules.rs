@@ -132,11 +132,7 @@ impl Loaded {
         for (slot, uplink) in slots.iter_mut().zip(uplinks.iter().cycle()) {
             *slot = *uplink;
         }
-        let selection = Selection {
-            affinity,
-            reserved: [0; 2],
-            slots,
-        };
+        let selection = Selection::new(affinity, slots);
         let bytes: [u8; SELECTION] = bytemuck::cast(selection);
         selections
             .insert(key, bytes, 0)

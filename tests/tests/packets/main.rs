@@ -26,6 +26,7 @@ mod malformed;
 mod marks;
 mod mixed;
 mod noise;
+mod remembering;
 mod routes;
 mod rules;
 mod tcp;
@@ -51,6 +52,7 @@ fn main() -> ExitCode {
             mixed::trials(),
             routes::trials(),
             rules::trials(),
+            remembering::trials(),
             extensions::trials(),
             fragments::trials(),
             errors::trials(),

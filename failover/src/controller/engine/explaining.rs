@@ -1,15 +1,33 @@
 //! What would be chosen for a flow, now and if an uplink were down.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use super::Engine;
 use crate::config::Affinity;
 use crate::explain::{Choice, ChosenPool, Fate, MatchedRule};
 use crate::family::Family;
 use crate::health::Health;
-use crate::policy::{Destination, Facts, Otherwise, RulePool, first_match};
+use crate::policy::{Destination, Facts, Otherwise, PoolIdentity, RulePool, first_match};
 use crate::select::{Pool, Standing, Strategy, Tier};
 use crate::uplink::{UplinkId, UplinkName};
+
+/// A choice, and by what it is remembered.
+#[derive(Clone, Debug)]
+pub(in crate::controller) struct Chosen {
+    pub(in crate::controller) choice: Choice,
+    pub(in crate::controller) memory: Option<PoolMemory>,
+}
+
+/// What a pool remembers, and for how long.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::controller) struct PoolMemory {
+    pub(in crate::controller) identity: PoolIdentity,
+    pub(in crate::controller) affinity: Affinity,
+    pub(in crate::controller) time: Duration,
+    /// All uplinks that may be remembered.
+    pub(in crate::controller) named: BTreeSet<UplinkId>,
+}
 
 /// The slot of a flow, by what goes together; `None` where it cannot be told.
 pub(in crate::controller) type SlotOf<'s> = &'s dyn Fn(Affinity) -> Option<u16>;
@@ -21,13 +39,17 @@ impl Engine {
         packet: &Facts,
         slot_of: SlotOf<'_>,
         without: Option<UplinkId>,
-    ) -> Choice {
+    ) -> Chosen {
         let family = Family::of(packet.source);
         let position = first_match(&self.policy.rules, packet);
         let matched = position.and_then(|position| {
             let rule = self.policy.rules.get(position)?;
-            let via = self.policy.vias.get(*self.policy.pool_of.get(position)?)?;
-            Some((position, rule, self.rule_pool(via, without)))
+            let pool = *self.policy.pool_of.get(position)?;
+            let (via, identity) = (
+                self.policy.vias.get(pool)?,
+                self.policy.identities.get(pool)?,
+            );
+            Some((position, rule, self.rule_pool(via, *identity, without)))
         });
         let common = || self.common_pool(family, &self.candidates(family, without));
         let destination = matched
@@ -35,16 +57,29 @@ impl Engine {
             .map_or(Destination::Common, |(_, rule, pool)| {
                 pool.destination(family, rule.otherwise)
             });
-        let (pool, slot, fate) = match destination {
+        let memory = |identity, affinity: Affinity, named: BTreeSet<UplinkId>| {
+            affinity.remembers().map(|time| PoolMemory {
+                identity,
+                affinity,
+                time,
+                named,
+            })
+        };
+        let (pool, slot, fate, memory) = match destination {
             Destination::Pool(pool, affinity) => {
                 let (slot, fate) = self.fate_in(pool, affinity, slot_of);
-                (self.told(pool, affinity, true), slot, fate)
+                let memory = matched
+                    .as_ref()
+                    .and_then(|(_, _, pool)| memory(pool.identity, affinity, pool.named.clone()));
+                (self.told(pool, affinity, true), slot, fate, memory)
             }
             Destination::Common => {
                 let pool = common();
                 let affinity = self.config.affinity;
                 let (slot, fate) = self.fate_in(&pool, affinity, slot_of);
-                (self.told(&pool, affinity, false), slot, fate)
+                let named = self.uplinks.keys().copied().collect();
+                let memory = memory(PoolIdentity::COMMON, affinity, named);
+                (self.told(&pool, affinity, false), slot, fate, memory)
             }
             Destination::Nowhere => {
                 let pool = ChosenPool {
@@ -56,7 +91,7 @@ impl Engine {
                     full: BTreeSet::new(),
                     affinity: self.config.affinity.to_string(),
                 };
-                (pool, None, Fate::Dropped)
+                (pool, None, Fate::Dropped, None)
             }
         };
         let rule = matched.map(|(position, rule, pool): (usize, _, RulePool)| MatchedRule {
@@ -73,12 +108,13 @@ impl Engine {
                 Destination::Nowhere
             ),
         });
-        Choice {
+        let choice = Choice {
             rule,
             pool,
             slot,
             fate,
-        }
+        };
+        Chosen { choice, memory }
     }
 
     fn fate_in(&self, pool: &Pool, affinity: Affinity, slot_of: SlotOf<'_>) -> (Option<u16>, Fate) {

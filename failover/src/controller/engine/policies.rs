@@ -5,7 +5,9 @@ use std::sync::Arc;
 use super::Engine;
 use crate::family::{Family, PerFamily};
 use crate::policy::loading::LoadedSets;
-use crate::policy::{AddressSet, Offered, Policy, RulePool, SetName, Via, select_via_by};
+use crate::policy::{
+    AddressSet, Offered, Policy, PoolIdentity, RulePool, SetName, Via, select_via_by,
+};
 use crate::uplink::{UplinkId, UplinkName};
 
 impl Engine {
@@ -56,13 +58,26 @@ impl Engine {
 
     /// Chooses who the flows of rules go to.
     pub(super) fn choose_for_rules(&mut self) {
-        let vias = self.policy.vias.iter();
-        self.rule_pools = vias.map(|via| self.rule_pool(via, None)).collect();
+        let pools = self.policy.vias.iter().zip(&self.policy.identities);
+        self.rule_pools = pools
+            .map(|(via, identity)| self.rule_pool(via, *identity, None))
+            .collect();
     }
 
     /// Who the flows go to of rules that name uplinks so, `without` an uplink or with all as they are.
-    pub(super) fn rule_pool(&self, via: &Via, without: Option<UplinkId>) -> RulePool {
+    pub(super) fn rule_pool(
+        &self,
+        via: &Via,
+        identity: PoolIdentity,
+        without: Option<UplinkId>,
+    ) -> RulePool {
+        let named = |name: &UplinkName| {
+            let mut uplinks = self.uplinks.iter();
+            uplinks.find_map(|(id, uplink)| (uplink.name == *name).then_some(*id))
+        };
         RulePool {
+            identity,
+            named: via.uplinks().filter_map(named).collect(),
             affinity: via.affinity.unwrap_or(self.config.affinity),
             pools: PerFamily::from_fn(|family| {
                 let leader = self.leaders.of_rule(via, family);

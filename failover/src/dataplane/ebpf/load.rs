@@ -148,7 +148,11 @@ impl Programs {
             .override_global(globals::MARK_SHIFT, &shift, true)
             .override_global(globals::MARK_ASK, &ask, true)
             .override_global(aya_log::LEVEL, &level, true)
-            .map_max_entries(maps::FLOWS, settings.flow_capacity);
+            .map_max_entries(maps::FLOWS, settings.flow_capacity)
+            .map_max_entries(
+                maps::REMEMBERED,
+                maps::remembered_capacity(settings.flow_capacity),
+            );
         for name in maps::ALL {
             loader.map_pin_path(name, pins.map(name));
         }

@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use aya::maps::{MapData, MapInfo, MapType};
 use failover_common::rules::{Action, GENERATIONS, RuleSet};
 use failover_common::{
-    Flow, FlowKey, Gateway, GatewayKey, Interface, LAYOUT_VERSION, Selection, SelectionKey, Totals,
-    Uplink, UplinkConnections, UplinkCounters, UplinkLiveness, maps,
+    Flow, FlowKey, Gateway, GatewayKey, Interface, LAYOUT_VERSION, Remembered, RememberedKey,
+    Selection, SelectionKey, Totals, Uplink, UplinkConnections, UplinkCounters, UplinkLiveness,
+    maps,
 };
 use thiserror::Error;
 use tracing::info;
@@ -184,7 +185,7 @@ struct Shape {
     entries: u32,
 }
 
-fn shapes(flow_capacity: u32) -> [Shape; 12] {
+fn shapes(flow_capacity: u32) -> [Shape; 13] {
     let shape = |name, kind, key, value, entries| Shape {
         name,
         kind,
@@ -214,6 +215,13 @@ fn shapes(flow_capacity: u32) -> [Shape; 12] {
             size_of::<SelectionKey>(),
             size_of::<Selection>(),
             maps::SELECTION_CAPACITY,
+        ),
+        shape(
+            maps::REMEMBERED,
+            MapType::LruHash,
+            size_of::<RememberedKey>(),
+            size_of::<Remembered>(),
+            maps::remembered_capacity(flow_capacity),
         ),
         shape(
             maps::INTERFACES,

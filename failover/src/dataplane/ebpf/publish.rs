@@ -194,15 +194,22 @@ pub(super) fn selection(entry: &SelectionEntry) -> Option<Selection> {
     for (slot, (_, id)) in slots.iter_mut().zip(entry.table.iter()) {
         *slot = id.get();
     }
+    let memory = entry.affinity.remembers().unwrap_or_default();
     Some(Selection {
-        affinity: match entry.affinity {
-            config::Affinity::Flow => Affinity::Flow,
-            config::Affinity::Pair => Affinity::Pair,
-            config::Affinity::Source => Affinity::Source,
-        },
-        reserved: [0; 2],
-        slots,
+        memory_ns: u64::try_from(memory.as_nanos()).unwrap_or(u64::MAX),
+        identity: entry.identity.get(),
+        ..Selection::new(layout_affinity(entry.affinity), slots)
     })
+}
+
+/// What is hashed.
+#[must_use]
+pub const fn layout_affinity(affinity: config::Affinity) -> Affinity {
+    match affinity {
+        config::Affinity::Flow => Affinity::Flow,
+        config::Affinity::Pair(_) => Affinity::Pair,
+        config::Affinity::Source(_) => Affinity::Source,
+    }
 }
 
 pub(super) const fn layout_family(family: Family) -> LayoutFamily {

@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 
 use aya::maps::{HashMap, Map, MapData, MapError, PerCpuArray};
 use bytemuck::checked::{CheckedBitPattern, try_pod_read_unaligned};
-use failover_common::{Flow, FlowKey, Totals, Uplink, UplinkConnections, maps};
+use failover_common::{
+    Flow, FlowKey, Remembered, RememberedKey, Totals, Uplink, UplinkConnections, maps,
+};
 use nix::time::ClockId;
 use thiserror::Error;
 
@@ -99,6 +101,30 @@ impl FlowTable {
         match table.map_err(failed)?.get(&bytemuck::cast(*key), 0) {
             Ok(value) => match try_pod_read_unaligned(&value) {
                 Ok(flow) => Ok(Some(flow)),
+                Err(_) => Err(TableError::Layout { path }),
+            },
+            Err(MapError::KeyNotFound) => Ok(None),
+            Err(source) => Err(failed(source)),
+        }
+    }
+
+    /// What the programs remember of a source or a pair.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn remembered(&self, key: &RememberedKey) -> Result<Option<Remembered>, TableError> {
+        const KEY: usize = size_of::<RememberedKey>();
+        let path = self.pins.map(maps::REMEMBERED);
+        let failed = |source| TableError::Open {
+            path: path.clone(),
+            source,
+        };
+        let map = open::<RememberedKey, Remembered>(&path).map(Map::from_map_data)?;
+        let map = map.map_err(failed)?;
+        let table = HashMap::<_, [u8; KEY], [u8; size_of::<Remembered>()]>::try_from(map);
+        match table.map_err(failed)?.get(&bytemuck::cast(*key), 0) {
+            Ok(value) => match try_pod_read_unaligned(&value) {
+                Ok(remembered) => Ok(Some(remembered)),
                 Err(_) => Err(TableError::Layout { path }),
             },
             Err(MapError::KeyNotFound) => Ok(None),

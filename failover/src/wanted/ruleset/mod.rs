@@ -41,6 +41,7 @@ use std::collections::BTreeSet;
 use std::fmt::{self, Display, Formatter};
 use std::net::IpAddr;
 
+pub use picking::remembered_name;
 pub use probes::counted_uplink;
 
 use crate::family::Family;
@@ -63,11 +64,6 @@ impl Display for Ruleset<'_> {
         writeln!(f, "table {TABLE} {{")?;
         self.probes(f)?;
         let picks = !self.0.downlinks.is_empty() && (!self.by_tc() || self.tries_rules());
-        if picks {
-            for family in Family::ALL {
-                self.slots(f, slots_name(family), self.0.pools.get(family))?;
-            }
-        }
         for uplink in &self.0.uplinks {
             self.mark_chains(f, uplink)?;
         }

@@ -15,12 +15,15 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use super::lists::{Kind, Lists, anonymous};
+use super::picking::Picking;
 use super::{Ruleset, family_number, nfproto, pick_name, slots_name};
 use crate::family::Family;
 use crate::flows::Protocol;
 use crate::policy::{
-    AddressSet, Destination, MarkMatch, Matching, Otherwise, Policy, PortSet, Rule,
+    AddressSet, Destination, MarkMatch, Matching, Otherwise, Policy, PortSet, Rule, RulePool,
 };
+use crate::select::Pool;
+use crate::uplink::UplinkId;
 
 /// The most ranges that a rule has in its own line.
 const FEW: usize = 8;
@@ -93,15 +96,18 @@ impl Ruleset<'_> {
             policy.map(|(rule, pool)| (pool, rule.otherwise)).collect();
         for (number, rule_pool) in self.0.rule_pools.iter().enumerate() {
             for family in Family::ALL {
-                if let Some(pool) = rule_pool.pools.get(family)
-                    && pool.members.len() > 1
-                {
-                    self.slots(f, &own(slots_name(family), number), pool)?;
-                    let (chain, slots) = (
-                        own(pick_name(family), number),
-                        own(slots_name(family), number),
-                    );
-                    self.pick(f, family, &chain, rule_pool.affinity, &slots)?;
+                let pool = rule_pool.pools.get(family).as_ref();
+                if pool.is_none_or(|pool| only(rule_pool, pool).is_none()) {
+                    let picking = Picking {
+                        identity: rule_pool.identity,
+                        family,
+                        affinity: rule_pool.affinity,
+                        named: &rule_pool.named,
+                        pool,
+                        chain: &own(pick_name(family), number),
+                        slots: &own(slots_name(family), number),
+                    };
+                    picking.write(f)?;
                 }
             }
         }
@@ -124,14 +130,24 @@ impl Ruleset<'_> {
         match pool.destination(family, otherwise) {
             Destination::Common => common(),
             Destination::Nowhere => "drop".to_owned(),
-            Destination::Pool(pool, _) => {
-                let mut members = pool.members.keys();
-                match (members.next(), members.next()) {
-                    (Some(only), None) => format!("goto to_{only}"),
-                    _ => format!("goto {}", own(pick_name(family), number)),
-                }
-            }
+            Destination::Pool(members, _) => match only(pool, members) {
+                Some(only) => format!("goto to_{only}"),
+                None => format!("goto {}", own(pick_name(family), number)),
+            },
         }
+    }
+}
+
+/// The uplink of a pool that has no other, and of which nothing is remembered.
+fn only(rule_pool: &RulePool, pool: &Pool) -> Option<UplinkId> {
+    let mut members = pool.members.keys();
+    match (
+        members.next(),
+        members.next(),
+        rule_pool.affinity.remembers(),
+    ) {
+        (Some(only), None, None) => Some(*only),
+        _ => None,
     }
 }
 

@@ -29,11 +29,13 @@ fn conditions(matches: &[&str]) -> Conditions {
 fn found(conditions: &Conditions, line: &Line, value: &[u8]) -> Vec<usize> {
     let mut whole = [0; 16];
     whole[..value.len()].copy_from_slice(value);
-    let number = u128::from_be_bytes(whole);
-    let words = [(number >> 64) as u64, number as u64];
+    let (high, low) = whole.split_at(8);
+    let words = [high, low].map(|half| u64::from_be_bytes(half.try_into().unwrap()));
     let block = |number: u32| conditions.blocks.get(number as usize);
     assert!(line.is_asked());
-    let bitmap = line.find(block, |word| word, words).and_then(block);
+    let bitmap = line
+        .find(block, |bit| u32::from(bit != 0), words)
+        .and_then(block);
     positions(bitmap.expect("a bitmap").0)
 }
 
