@@ -227,8 +227,12 @@ pub struct StatusArgs {
 pub struct ExplainArgs {
     /// Where it comes from: ADDRESS, ADDRESS:PORT or [ADDRESS]:PORT; for ICMP the identifier stands for
     /// the port.
-    #[arg(long, value_name = "ADDRESS[:PORT]")]
-    pub from: End,
+    #[arg(long, value_name = "ADDRESS[:PORT]", required_unless_present = "own")]
+    pub from: Option<End>,
+
+    /// The flow is one of this host itself; --from is then what its socket is bound to, if anything.
+    #[arg(long, conflicts_with_all = ["iface", "mac"])]
+    pub own: bool,
 
     /// Where it goes, likewise; a port is needed where the protocol has ports.
     #[arg(long, value_name = "ADDRESS[:PORT]")]

@@ -1,12 +1,12 @@
 //! `failover explain`.
 
 use std::io::Write as _;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use thiserror::Error;
 
 use crate::cli::Outcome;
-use crate::cli::args::ExplainArgs;
+use crate::cli::args::{End, ExplainArgs};
 use crate::cli::exit::Failure;
 use crate::cli::output;
 use crate::control::client::Conversation;
@@ -40,7 +40,15 @@ pub(super) fn explain(args: &ExplainArgs) -> Outcome {
 }
 
 fn question(args: &ExplainArgs) -> Result<Question, NoSuchFlow> {
-    let (from, to) = (args.from, args.to);
+    let to = args.to;
+    let unbound = End {
+        address: match Family::of(to.address) {
+            Family::Ipv4 => Ipv4Addr::UNSPECIFIED.into(),
+            Family::Ipv6 => Ipv6Addr::UNSPECIFIED.into(),
+        },
+        port: None,
+    };
+    let from = args.from.unwrap_or(unbound);
     if Family::of(from.address) != Family::of(to.address) {
         return Err(NoSuchFlow::Families);
     }
@@ -66,6 +74,7 @@ fn question(args: &ExplainArgs) -> Result<Question, NoSuchFlow> {
         port: to.port,
         protocol,
         interface: args.iface.clone(),
+        own: args.own,
         dscp: args.dscp,
         mark: args.mark,
         mac: args.mac,

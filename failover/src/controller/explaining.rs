@@ -18,10 +18,11 @@ use crate::controller::remembering::{remembered_by_nftables, remembered_by_progr
 use crate::dataplane::ebpf::publish::layout_affinity;
 use crate::dataplane::ebpf::table::{FlowTable, TableError};
 use crate::explain::{Decider, Explanation, Fate, Question, Remembered, RouteAnswer, TrackedAs};
+use crate::family::Family;
 use crate::flows::{FlowEntry, Uplinks, entry_of, key_of};
 use crate::interface::{InterfaceIndex, InterfaceName};
 use crate::kernel::conntrack::{FirstPacket, entry_of as entry_of_connection};
-use crate::kernel::next_hop::{NextHops, PassingPacket};
+use crate::kernel::next_hop::{NextHops, OwnPacket, PassingPacket};
 use crate::mark::MarkMask;
 use crate::policy::Facts;
 use crate::select::jhash::Hashed;
@@ -43,6 +44,8 @@ pub(super) struct Explaining {
     table: Option<PathBuf>,
     /// The downlink.
     downlink: Option<InterfaceIndex>,
+    /// The usable uplink to whose address the host's own socket is bound.
+    bound_to: Option<UplinkName>,
     /// The interfaces that exist.
     interfaces: BTreeMap<InterfaceIndex, InterfaceName>,
     /// Those of uplinks; whether users are behind them, too.
@@ -59,11 +62,14 @@ impl Engine {
         mut question: Question,
         table: Option<PathBuf>,
     ) -> Result<Explaining, String> {
-        let downlink = self.downlink_of(&question)?;
-        question.interface = Some(downlink.clone());
+        let downlink = match question.own {
+            true => None,
+            false => Some(self.downlink_of(&question)?),
+        };
+        question.interface.clone_from(&downlink);
         let first = first_packet(&question);
         let facts = Facts {
-            interface: Some(downlink.clone()),
+            interface: downlink.clone(),
             source: first.source,
             destination: first.destination,
             protocol: first.protocol,
@@ -71,7 +77,7 @@ impl Engine {
             port: first.port,
             dscp: question.dscp,
             mark: question.mark & self.config.marks.others(),
-            mac: question.mac,
+            mac: question.mac.filter(|_| !question.own),
         };
         let picked_by = self.picked_by();
         // The programs cannot see marks that the user's own nftables rules set: the table has the last
@@ -98,7 +104,10 @@ impl Engine {
             uplinks: self.names(),
             marks: self.config.marks,
             table,
-            downlink: links.get(&downlink).map(|link| link.index),
+            downlink: downlink
+                .and_then(|name| links.get(&name))
+                .map(|link| link.index),
+            bound_to: self.bound_to(&question),
             interfaces: links
                 .iter()
                 .map(|(name, link)| (link.index, name.clone()))
@@ -109,6 +118,17 @@ impl Engine {
                 .collect(),
             question,
         })
+    }
+
+    fn bound_to(&self, question: &Question) -> Option<UplinkName> {
+        let family = Family::of(question.source);
+        let mut uplinks = self.uplinks.values().filter(|_| question.own);
+        let bound = uplinks.find(|uplink| {
+            let state = uplink.families.get(family);
+            let path = state.path();
+            state.is_alive() && path.is_some_and(|path| path.source == question.source)
+        });
+        bound.map(|uplink| uplink.name.clone())
     }
 
     /// The downlink that was named, or the one behind which the source is.
@@ -178,7 +198,8 @@ fn key(packet: &FirstPacket) -> FlowKey {
 
 /// The slot of a flow; `None` where the port that it comes from would have to be known.
 fn slot_of(question: &Question, picked_by: PickedBy, affinity: Affinity) -> Option<u16> {
-    if affinity == Affinity::Flow && !is_one_flow(question) {
+    // The kernel's own hash spreads the host's own flows.
+    if question.own || affinity == Affinity::Flow && !is_one_flow(question) {
         return None;
     }
     let packet = first_packet(question);
@@ -215,26 +236,45 @@ impl Explaining {
 
     /// What the kernel would do with its first packet, were nobody there to steer it.
     async fn route(&self) -> RouteAnswer {
-        let Some(interface) = self.downlink else {
-            return RouteAnswer {
-                problem: Some("the downlink does not exist".to_owned()),
-                ..RouteAnswer::default()
-            };
-        };
         let first = first_packet(&self.question);
-        let packet = PassingPacket {
-            interface,
-            source: first.source,
-            destination: first.destination,
-            protocol: first.protocol,
-            ports: first
-                .protocol
-                .has_ports()
-                .then_some((first.source_port, first.port)),
+        let ports = (first.source_port, first.port);
+        let ports = first.protocol.has_ports().then_some(ports);
+        let mut asked = match NextHops::open() {
+            Ok(asked) => asked,
+            Err(error) => {
+                return RouteAnswer {
+                    problem: Some(error.to_string()),
+                    ..RouteAnswer::default()
+                };
+            }
         };
-        let found = match NextHops::open() {
-            Ok(mut asked) => asked.through(&packet).await,
-            Err(error) => Err(error),
+        let found = match (self.question.own, self.downlink) {
+            (true, _) => {
+                let packet = OwnPacket {
+                    source: (!first.source.is_unspecified()).then_some(first.source),
+                    destination: first.destination,
+                    protocol: first.protocol,
+                    ports,
+                    mark: self.question.mark,
+                };
+                asked.of_own(&packet).await
+            }
+            (false, Some(interface)) => {
+                let packet = PassingPacket {
+                    interface,
+                    source: first.source,
+                    destination: first.destination,
+                    protocol: first.protocol,
+                    ports,
+                };
+                asked.through(&packet).await
+            }
+            (false, None) => {
+                return RouteAnswer {
+                    problem: Some("the downlink does not exist".to_owned()),
+                    ..RouteAnswer::default()
+                };
+            }
         };
         match found {
             Ok(None) => RouteAnswer {
@@ -277,7 +317,8 @@ impl Explaining {
 
     /// What the programs know of the flow.
     fn known(&self, bpffs: &Path) -> Option<FlowEntry> {
-        if !is_one_flow(&self.question) {
+        // The programs see users' flows only.
+        if self.question.own || !is_one_flow(&self.question) {
             return None;
         }
         let key = key(&first_packet(&self.question));
@@ -348,6 +389,10 @@ impl Explaining {
             (Decider::Conntrack, Fate::Uplink(uplink))
         } else if let Some(entry) = entry {
             (Decider::FlowTable, Fate::Uplink(entry.uplink.clone()))
+        } else if let Some(bound) = &self.bound_to {
+            (Decider::Bound, Fate::Uplink(bound.clone()))
+        } else if self.question.own && choice.fate == Fate::Dropped {
+            (Decider::Rule, Fate::Dropped)
         } else if !route.is_uplink || conntrack.is_some() {
             (Decider::Routes, Fate::Routed)
         } else if let Some(fate) = recalled(&self.new_flow) {
@@ -386,6 +431,9 @@ impl Explaining {
     ) -> BTreeMap<UplinkName, Fate> {
         let fate_without = |id: &UplinkId, name: &UplinkName, chosen: &Chosen| match decided_by {
             Decider::Routes => fate.clone(),
+            // Without it, it is bound to nothing that is usable.
+            Decider::Bound if self.bound_to.as_ref() != Some(name) => fate.clone(),
+            Decider::Bound => fate_of(chosen),
             Decider::Rule | Decider::Pool | Decider::Memory => fate_of(chosen),
             Decider::FlowTable | Decider::Conntrack => match fate {
                 Fate::Uplink(own) if own == name && self.moving.get(id) == Some(&true) => {

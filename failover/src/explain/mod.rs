@@ -30,8 +30,11 @@ pub struct Question {
     pub port: Option<u16>,
     /// What it speaks.
     pub protocol: Protocol,
-    /// The downlink that it comes in by.
+    /// The downlink that it comes in by; none for one of the host's own.
     pub interface: Option<InterfaceName>,
+    /// It is one of the host's own: the source is what its socket is bound to, or unspecified.
+    #[serde(default)]
+    pub own: bool,
     /// Its code point.
     pub dscp: Dscp,
     /// Its mark.
@@ -97,6 +100,8 @@ pub enum Decider {
     Pool,
     /// What is remembered of its source, or of its source and destination.
     Memory,
+    /// The address that its socket, one of the host's own, is bound to.
+    Bound,
 }
 
 /// The uplink that a source, or a source and a destination, was given in a pool.

@@ -152,12 +152,17 @@ fn asked(question: &Question) -> String {
         (std::net::IpAddr::V6(address), Some(port)) => format!("[{address}]:{port}"),
         (address, Some(port)) => format!("{address}:{port}"),
     };
-    let mut words = format!(
-        "{} from {} to {}",
-        question.protocol,
-        end(question.source, question.source_port),
-        end(question.destination, question.port)
-    );
+    let to = end(question.destination, question.port);
+    let unbound = question.source.is_unspecified() && question.source_port.is_none();
+    let mut words = if question.own && unbound {
+        format!("{} to {to}", question.protocol)
+    } else {
+        let from = end(question.source, question.source_port);
+        format!("{} from {from} to {to}", question.protocol)
+    };
+    if question.own {
+        words.push_str(", of this host itself");
+    }
     if let Some(interface) = &question.interface {
         words = format!("{words} by {interface}");
     }
@@ -200,6 +205,7 @@ fn because(decider: Decider, choice: &Choice) -> String {
             None => "a new flow, a rule decides".to_owned(),
         },
         Decider::Pool => "a new flow that may use all uplinks".to_owned(),
+        Decider::Bound => "its socket is bound to that uplink's address".to_owned(),
         Decider::Memory => "a new flow that goes where earlier ones went".to_owned(),
     }
 }

@@ -40,6 +40,21 @@ pub struct PassingPacket {
     pub ports: Option<(u16, u16)>,
 }
 
+/// A packet of this host's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OwnPacket {
+    /// What its socket is bound to.
+    pub source: Option<IpAddr>,
+    /// Where it goes.
+    pub destination: IpAddr,
+    /// What it speaks.
+    pub protocol: Protocol,
+    /// The ports that it comes from and goes to, where the protocol has any.
+    pub ports: Option<(u16, u16)>,
+    /// The mark that its socket gives it.
+    pub mark: u32,
+}
+
 /// Attributes of a question (`include/uapi/linux/rtnetlink.h`).
 const RTA_IP_PROTO: u16 = 27;
 const RTA_SPORT: u16 = 28;
@@ -78,25 +93,35 @@ impl NextHops {
     /// When the kernel would not route it, which says why, or does not answer.
     pub async fn through(&mut self, packet: &PassingPacket) -> Result<Option<Hop>, RtnetlinkError> {
         let mut question = question_about(packet.destination);
-        let (whole, source) = whole(packet.source);
-        question.header.source_prefix_length = whole;
-        question.attributes.push(RouteAttribute::Source(source));
+        from(&mut question, packet.source);
+        service(&mut question, packet.protocol, packet.ports);
         question
             .attributes
             .push(RouteAttribute::Iif(packet.interface.0));
-        // Rules by port know the ports of these protocols, and of no others.
-        if let (Some((from, to)), Protocol(protocol::TCP | protocol::UDP)) =
-            (packet.ports, packet.protocol)
-        {
-            let other = |kind, value| RouteAttribute::Other(DefaultNla::new(kind, value));
-            question.attributes.extend([
-                other(RTA_IP_PROTO, vec![packet.protocol.0]),
-                other(RTA_SPORT, from.to_be_bytes().to_vec()),
-                other(RTA_DPORT, to.to_be_bytes().to_vec()),
-            ]);
+        self.found(question, packet.destination).await
+    }
+
+    /// Where a packet of this host's own would go. `None`: to this host itself.
+    ///
+    /// # Errors
+    /// When the kernel would not route it, which says why, or does not answer.
+    pub async fn of_own(&mut self, packet: &OwnPacket) -> Result<Option<Hop>, RtnetlinkError> {
+        let mut question = question_about(packet.destination);
+        if let Some(source) = packet.source {
+            from(&mut question, source);
         }
+        service(&mut question, packet.protocol, packet.ports);
+        question.attributes.push(RouteAttribute::Mark(packet.mark));
+        self.found(question, packet.destination).await
+    }
+
+    async fn found(
+        &mut self,
+        question: RouteMessage,
+        destination: IpAddr,
+    ) -> Result<Option<Hop>, RtnetlinkError> {
         match self.0.ask(RouteNetlinkMessage::GetRoute(question)).await? {
-            RouteNetlinkMessage::NewRoute(route) => Ok(hop(&route, packet.destination)),
+            RouteNetlinkMessage::NewRoute(route) => Ok(hop(&route, destination)),
             _ => Ok(None),
         }
     }
@@ -119,6 +144,24 @@ fn question_about(destination: IpAddr) -> RouteMessage {
         .attributes
         .push(RouteAttribute::Destination(destination));
     question
+}
+
+fn from(question: &mut RouteMessage, source: IpAddr) {
+    let (whole, source) = whole(source);
+    question.header.source_prefix_length = whole;
+    question.attributes.push(RouteAttribute::Source(source));
+}
+
+/// Rules by port know the ports of these protocols, and of no others.
+fn service(question: &mut RouteMessage, protocol: Protocol, ports: Option<(u16, u16)>) {
+    if let (Some((from, to)), Protocol(protocol::TCP | protocol::UDP)) = (ports, protocol) {
+        let other = |kind, value| RouteAttribute::Other(DefaultNla::new(kind, value));
+        question.attributes.extend([
+            other(RTA_IP_PROTO, vec![protocol.0]),
+            other(RTA_SPORT, from.to_be_bytes().to_vec()),
+            other(RTA_DPORT, to.to_be_bytes().to_vec()),
+        ]);
+    }
 }
 
 /// An address as a prefix of its whole length.

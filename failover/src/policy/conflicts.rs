@@ -10,6 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::addresses::AddressSet;
+use super::own_traffic::LeftOut;
 use super::pools::Policy;
 use super::ports::PortSet;
 use super::rule::{MarkMatch, Matching, Rule};
@@ -139,7 +140,31 @@ pub fn told(config: &Config, sets: &Sets, file: &Path) -> Vec<String> {
             file.display()
         ));
     }
+    told.extend(not_for_own(config, &policy, file));
     told
+}
+
+/// Rules that a user would expect to be for what this host itself sends, and are not.
+fn not_for_own(config: &Config, policy: &Policy, file: &Path) -> Option<String> {
+    let unexpected = |(position, why): &(usize, LeftOut)| {
+        let why = match why {
+            LeftOut::Users | LeftOut::Dscp => return None,
+            LeftOut::Sources => "its source has too many prefixes",
+            LeftOut::Many => "rules and sets before it are too many",
+        };
+        Some((config.rules.get(*position)?, why))
+    };
+    let mut rules = policy.own_traffic().left_out.iter().filter_map(unexpected);
+    let (first, why) = rules.next()?;
+    let others = match rules.count() {
+        0 => String::new(),
+        count => format!(", and {count} more are not"),
+    };
+    let (name, place) = (&first.name, first.place);
+    Some(format!(
+        "{}:{place}: rule `{name}` is not for what this host itself sends, since {why}{others}",
+        file.display()
+    ))
 }
 
 /// What was found when two sets were compared in a family: whether the first covers the second, and

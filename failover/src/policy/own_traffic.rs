@@ -19,6 +19,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use super::addresses::{AddressSet, prefixes_of};
+use super::matching::{Facts, first_match};
 use super::pools::Policy;
 use super::ports::{PortRange, PortSet};
 use super::rule::{Matching, Otherwise, Rule};
@@ -183,6 +184,22 @@ impl Spent {
 
     const fn is_allowed(self) -> bool {
         self.steps <= MOST_STEPS && self.exceptions <= MOST_EXCEPTIONS
+    }
+}
+
+impl Policy {
+    /// The position of the first rule that decides about a packet: some are not for those that come in
+    /// by no interface, the router's own.
+    #[must_use]
+    pub fn first_match(&self, packet: &Facts) -> Option<usize> {
+        if packet.interface.is_some() {
+            return first_match(&self.rules, packet);
+        }
+        let left_out = &self.own_traffic().left_out;
+        let is_for = |position| !left_out.iter().any(|(other, _)| *other == position);
+        let mut rules = self.rules.iter().enumerate();
+        let found = rules.find(|(position, rule)| rule.matching.holds(packet) && is_for(*position));
+        found.map(|(position, _)| position)
     }
 }
 

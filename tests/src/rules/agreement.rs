@@ -100,6 +100,17 @@ pub struct Compared {
     pub wrong: Vec<String>,
 }
 
+impl Compared {
+    /// Adds what came of other packets; rules that decided about both count once.
+    pub fn and(&mut self, other: Self) {
+        self.sent += other.sent;
+        self.rules = self.rules.max(other.rules);
+        self.unmatched += other.unmatched;
+        self.dropped += other.dropped;
+        self.wrong.extend(other.wrong);
+    }
+}
+
 impl fmt::Display for Compared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
@@ -344,7 +355,7 @@ impl Agreement {
                     continue;
                 }
                 self.sent += 1;
-                let answer = model.expected_of_own(&facts);
+                let answer = model.expected(&facts);
                 last_leaves = !answer.uplinks.is_empty();
                 if last_leaves {
                     awaited.insert(self.sent);

@@ -6,9 +6,7 @@ use std::sync::Arc;
 use failover::config::Config;
 use failover::family::Family;
 use failover::health::Health;
-use failover::policy::{
-    Facts, Offered, Otherwise, OwnTraffic, Policy, Rule, first_match, select_via,
-};
+use failover::policy::{Facts, Offered, Otherwise, Policy, Rule, select_via};
 use failover::select::{Candidate, Standing, select};
 use failover::uplink::{UplinkId, UplinkName};
 
@@ -79,16 +77,7 @@ impl Model {
 
     pub(super) fn expected(&self, packet: &Facts) -> Expected {
         debug_assert_eq!(Family::of(packet.source), Family::of(packet.destination));
-        self.expected_by(first_match(&self.policy.rules, packet))
-    }
-
-    /// Where a packet of the router's own may go, for which some rules are not.
-    pub(super) fn expected_of_own(&self, packet: &Facts) -> Expected {
-        let OwnTraffic { left_out, .. } = self.policy.own_traffic();
-        let is_for = |position| !left_out.iter().any(|(other, _)| *other == position);
-        let mut rules = self.policy.rules.iter().enumerate();
-        let rule = rules.find(|(position, rule)| rule.matching.holds(packet) && is_for(*position));
-        self.expected_by(rule.map(|(position, _)| position))
+        self.expected_by(self.policy.first_match(packet))
     }
 
     fn expected_by(&self, rule: Option<usize>) -> Expected {

@@ -29,6 +29,7 @@ pub(super) fn explained(
         port: ports.then_some(packet.port),
         protocol: packet.protocol,
         interface: packet.interface.clone(),
+        own: packet.interface.is_none(),
         dscp: packet.dscp,
         mark: packet.mark,
         mac: Some(packet.mac.unwrap_or(MacAddress([2, 0, 0, 0, 0, 1]))),

@@ -12,6 +12,8 @@ use crate::terminal::Terminal;
 /// Packets of each set of rules, before and after an uplink fails.
 const BEFORE: usize = 35_000;
 const AFTER: usize = 15_000;
+/// For so many of users, the router itself sends one more.
+const OWN: usize = 5;
 
 /// Plays so many sets of rules in each mode, one of four as large as they may be.
 ///
@@ -77,9 +79,11 @@ async fn play(
     let mut agreement = Agreement::begin(size, mode, seed, options.binary.as_deref()).await?;
     let rules = agreement.rules();
     let mut packets = Agreement::packets(&rules, seed);
-    let before = agreement.compare(&mut packets, BEFORE).await?;
+    let mut before = agreement.compare(&mut packets, BEFORE).await?;
+    before.and(agreement.compare_own(BEFORE / OWN, seed).await?);
     agreement.fail(1).await?;
-    let after = agreement.compare(&mut packets, AFTER).await?;
+    let mut after = agreement.compare(&mut packets, AFTER).await?;
+    after.and(agreement.compare_own(AFTER / OWN, seed + 1).await?);
     agreement.end().await?;
     Ok((before, after))
 }

@@ -103,6 +103,22 @@ async fn names(mode: Mode) -> TestResult {
         table.stdout
     );
 
+    // The host's own: by the rule, unless its socket is bound to an uplink's address.
+    let own = asked(failover, "--own --to 203.0.113.11:25").await?;
+    assert_eq!(at(&own, "/fate/uplink")?, "two");
+    assert_eq!(at(&own, "/decided_by")?, "rule");
+    assert!(at(&own, "/question/interface")?.is_null());
+    let bound = asked(failover, "--own --from 198.18.11.2 --to 203.0.113.11:25").await?;
+    assert_eq!(at(&bound, "/fate/uplink")?, "one");
+    assert_eq!(at(&bound, "/decided_by")?, "bound");
+    let table = failover
+        .command("explain --own --to [fd00:203::11]:25")
+        .await?;
+    let words = "tcp to [fd00:203::11]:25, of this host itself
+goes by two: a new flow, rule mail decides
+";
+    assert!(table.stdout.starts_with(words), "{}", table.stdout);
+
     lab.uplink(2)?.carrier_loss().await?;
     daemon
         .wait_until("two is down", VERDICT, |status| {
@@ -114,6 +130,8 @@ async fn names(mode: Mode) -> TestResult {
     let explained = asked(failover, mail).await?;
     assert_eq!(at(&explained, "/fate")?, "dropped");
     assert_eq!(at(&explained, "/new_flow/rule/usable")?, false);
+    let own = asked(failover, "--own --to [fd00:203::11]:25").await?;
+    assert_eq!(at(&own, "/fate")?, "dropped");
     daemon.terminate().await?;
     Ok(())
 }

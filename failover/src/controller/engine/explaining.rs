@@ -8,7 +8,7 @@ use crate::config::Affinity;
 use crate::explain::{Choice, ChosenPool, Fate, MatchedRule};
 use crate::family::Family;
 use crate::health::Health;
-use crate::policy::{Destination, Facts, Otherwise, PoolIdentity, RulePool, first_match};
+use crate::policy::{Destination, Facts, Otherwise, PoolIdentity, RulePool};
 use crate::select::{Pool, Standing, Strategy, Tier};
 use crate::uplink::{UplinkId, UplinkName};
 
@@ -41,7 +41,7 @@ impl Engine {
         without: Option<UplinkId>,
     ) -> Chosen {
         let family = Family::of(packet.source);
-        let position = first_match(&self.policy.rules, packet);
+        let position = self.policy.first_match(packet);
         let matched = position.and_then(|position| {
             let rule = self.policy.rules.get(position)?;
             let pool = *self.policy.pool_of.get(position)?;
@@ -57,8 +57,10 @@ impl Engine {
             .map_or(Destination::Common, |(_, rule, pool)| {
                 pool.destination(family, rule.otherwise)
             });
+        let is_own = packet.interface.is_none();
         let memory = |identity, affinity: Affinity, named: BTreeSet<UplinkId>| {
-            affinity.remembers().map(|time| PoolMemory {
+            let time = affinity.remembers().filter(|_| !is_own);
+            time.map(|time| PoolMemory {
                 identity,
                 affinity,
                 time,
