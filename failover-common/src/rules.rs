@@ -30,10 +30,10 @@ pub const GENERATIONS: u32 = 2;
 /// - the first values of eight pieces, or of the first pieces below eight nodes, in network order;
 /// - for 32 pieces the number of the block that is their bitmap, as [`bitmap_number`] reads it;
 /// - a bitmap, with a bit for each rule: that of rule 0 is the lowest of the first word.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "user", derive(Pod, Zeroable))]
-#[repr(C)]
-pub struct Block(pub [u64; WORDS]);
+///
+/// No structure: Linux 6.1 takes an array of these for another kind of array than the programs know if
+/// these know a structure from BTF and it does not.
+pub type Block = [u64; WORDS];
 
 /// How many values a node has, as a power of two.
 const NODE_BITS: u32 = 3;
@@ -120,7 +120,7 @@ impl Line {
 #[inline(always)]
 pub fn bitmap_number(numbers: &Block, piece: u32) -> Option<u32> {
     let place = piece as usize & (NUMBERS - 1);
-    let word = numbers.0.get(place / 2)?;
+    let word = numbers.get(place / 2)?;
     Some((*word >> (place % 2 * 32) & 0xffff_ffff) as u32)
 }
 
@@ -131,7 +131,7 @@ fn child(node: &Block, bit: &impl Fn(u64) -> u32, high: u64, low: u64) -> u32 {
     for half in [2, 1, 0] {
         let middle = place | 1 << half;
         let number = |part: u32| {
-            let word = node.0.get((2 * middle + part) as usize & (WORDS - 1));
+            let word = node.get((2 * middle + part) as usize & (WORDS - 1));
             u64::from_be(word.copied().unwrap_or_default())
         };
         // The difference carries where the value is this one or beyond it.

@@ -176,7 +176,7 @@ fn bits<const HEADER: usize>(
         if word >= usize::from(set.words) {
             break;
         }
-        let of = |bitmap: &Block| bitmap.0.get(word).copied();
+        let of = |bitmap: &Block| bitmap.get(word).copied();
         let mut left = of(source)? & of(destination)? & of(service)? & of(downlink)?;
         if left == 0 {
             continue;

@@ -14,7 +14,7 @@ use crate::config::Affinity;
 use crate::control::{Answer, Reply};
 use crate::controller::engine::Engine;
 use crate::controller::engine::explaining::Chosen;
-use crate::controller::remembering::{remembered_by_nftables, remembered_by_programs};
+use crate::controller::remembering::remembered;
 use crate::dataplane::ebpf::publish::layout_affinity;
 use crate::dataplane::ebpf::table::{FlowTable, TableError};
 use crate::explain::{Decider, Explanation, Fate, Question, Remembered, RouteAnswer, TrackedAs};
@@ -34,6 +34,8 @@ use crate::wanted::PickedBy;
 pub(super) struct Explaining {
     question: Question,
     picked_by: PickedBy,
+    /// Who has the last word about a new flow.
+    chosen_by: PickedBy,
     new_flow: Chosen,
     /// What a new flow would get without single uplinks.
     without: BTreeMap<UplinkId, Chosen>,
@@ -98,6 +100,7 @@ impl Engine {
         let links = &self.view.links;
         Ok(Explaining {
             picked_by,
+            chosen_by: hashed_by,
             new_flow,
             without: without.collect(),
             moving: moving.collect(),
@@ -303,11 +306,7 @@ impl Explaining {
     async fn remembered(&self) -> Option<Remembered> {
         let memory = self.new_flow.memory.as_ref()?;
         let ends = (self.question.source, self.question.destination);
-        let found = match (self.picked_by, &self.table) {
-            (PickedBy::Tc, Some(bpffs)) => remembered_by_programs(bpffs, memory, ends),
-            (PickedBy::Tc, None) => None,
-            (PickedBy::Nftables, _) => remembered_by_nftables(memory, ends).await,
-        };
+        let found = remembered(self.chosen_by, self.table.as_deref(), memory, ends).await;
         let (id, left) = found?;
         Some(Remembered {
             uplink: self.uplinks.get(&id)?.clone(),

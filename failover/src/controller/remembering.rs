@@ -16,10 +16,24 @@ use crate::family::Family;
 use crate::flows::{Protocol, key_of};
 use crate::kernel::nftables::{Nft, NftError};
 use crate::uplink::UplinkId;
+use crate::wanted::PickedBy;
 use crate::wanted::ruleset::remembered_name;
 
+/// What is remembered by who has the last word about a new flow. `bpffs` is where maps are pinned.
+pub(super) async fn remembered(
+    chosen_by: PickedBy,
+    bpffs: Option<&Path>,
+    memory: &PoolMemory,
+    ends: (IpAddr, IpAddr),
+) -> Option<(UplinkId, Duration)> {
+    match chosen_by {
+        PickedBy::Tc => by_programs(bpffs?, memory, ends),
+        PickedBy::Nftables => by_nftables(memory, ends).await,
+    }
+}
+
 /// What the programs remember of a source and a destination, and for how long.
-pub(super) fn remembered_by_programs(
+fn by_programs(
     bpffs: &Path,
     memory: &PoolMemory,
     (source, destination): (IpAddr, IpAddr),
@@ -43,7 +57,7 @@ pub(super) fn remembered_by_programs(
 }
 
 /// What the own nftables table remembers of a source and a destination, and for how long.
-pub(super) async fn remembered_by_nftables(
+async fn by_nftables(
     memory: &PoolMemory,
     (source, destination): (IpAddr, IpAddr),
 ) -> Option<(UplinkId, Duration)> {

@@ -17,8 +17,8 @@ use crate::wanted::dataplane::DownlinkNumbers;
 /// The protocols that have ports.
 const WITH_PORTS: [u8; 5] = [TCP, UDP, UDPLITE, SCTP, DCCP];
 
-/// A bit for each rule, as a [`Block`] has them.
-type Bitmap = [u64; WORDS];
+/// A bit for each rule.
+type Bitmap = Block;
 /// Values of a kind from the first to the last one, and the rules that have them.
 type Range = (u128, u128, Bitmap);
 
@@ -261,7 +261,7 @@ impl Table<'_> {
         let next = self.count();
         let number = *self.bitmaps.entry(holds).or_insert(next);
         if number == next {
-            self.blocks.push(Block(holds));
+            self.blocks.push(holds);
         }
         number
     }
@@ -277,14 +277,14 @@ fn node(values: &[u128]) -> Block {
     for (place, value) in words.as_chunks_mut::<2>().0.iter_mut().zip(values) {
         *place = bytemuck::cast(value.to_be_bytes());
     }
-    Block(words)
+    words
 }
 
 /// The numbers of the bitmaps of pieces.
 fn numbers_block(numbers: &[u32]) -> Block {
     let mut all = numbers.iter().copied();
     let mut word = || u64::from(all.next().unwrap_or_default());
-    Block(std::array::from_fn(|_| word() | word() << 32))
+    std::array::from_fn(|_| word() | word() << 32)
 }
 
 /// All values that begin with these bytes.

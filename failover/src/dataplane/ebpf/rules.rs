@@ -139,7 +139,7 @@ impl Programs {
 
     /// Removes all conditions of a generation.
     fn sweep(&mut self, generation: u8) -> Result<(), PublishError> {
-        self.put(generation, &[Block([0; WORDS])])
+        self.put(generation, &[[0; WORDS]])
     }
 
     /// Puts a new array of blocks in the place of a generation's.
@@ -147,8 +147,8 @@ impl Programs {
         let count = u32::try_from(blocks.len()).unwrap_or(u32::MAX);
         let mut made = Blocks::create(count, ANY_SIZE)
             .map_err(failed("make an array for", maps::CONDITIONS))?;
-        for (number, Block(words)) in (0..count).zip(blocks) {
-            made.set(number, bytemuck::cast::<_, [u8; _]>(*words), 0)
+        for (number, block) in (0..count).zip(blocks) {
+            made.set(number, bytemuck::cast::<_, [u8; _]>(*block), 0)
                 .map_err(failed("write", maps::CONDITIONS))?;
         }
         let map = self.map_mut(maps::CONDITIONS)?;

@@ -36,7 +36,7 @@ fn found(conditions: &Conditions, line: &Line, value: &[u8]) -> Vec<usize> {
     let bitmap = line
         .find(block, |bit| u32::from(bit != 0), words)
         .and_then(block);
-    positions(bitmap.expect("a bitmap").0)
+    positions(*bitmap.expect("a bitmap"))
 }
 
 fn positions(words: Bitmap) -> Vec<usize> {
