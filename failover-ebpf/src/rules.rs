@@ -64,9 +64,10 @@ pub(crate) fn first_match<const HEADER: usize>(
     })
 }
 
-/// The number of the block with the bitmap of a value; if something is not there, that of no rule. `line` is its root and above that
-/// its last piece, `tree` its levels and above that the generation. A global function, which the kernel's
-/// verifier looks at once and not wherever it is called: so it takes numbers alone.
+/// The number of the block with the bitmap of a value; if something is not there, that of no rule.
+/// `line` is its root and above that its last piece, `tree` its levels and above that the generation.
+/// A global function, which the kernel's verifier looks at once and not wherever it is called: so it
+/// takes numbers alone.
 // SAFETY: no other function of the object has this name.
 #[unsafe(no_mangle)]
 #[inline(never)]
@@ -89,6 +90,7 @@ const fn first(number: u64, bits: u32) -> [u64; 2] {
     [number << (64 - bits), 0]
 }
 
+/// An address as numbers that compare as its bytes do.
 #[inline(always)]
 const fn numbers(address: Address) -> [u64; 2] {
     let [high, low] = address.words();
