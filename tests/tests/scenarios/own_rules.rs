@@ -173,30 +173,26 @@ pub(crate) async fn resolver(case: &Case, family: Family) -> Outcome {
 
     let client = scene.client()?.node();
     asks(client, router, 1).await?;
-    let first = askers(scene, &above);
+    let first = askers(scene, &above, 0).await?;
     assert!(is_all(&first, 2), "{}", above.stderr());
 
     scene.uplink(2)?.black_hole().await?;
     scene.until_state(2, family, State::Down).await?;
     asks(client, router, 2).await?;
-    let others = askers(scene, &above).split_off(first.len());
-    assert!(
-        !others.is_empty() && !others.contains(&2),
-        "{}",
-        above.stderr()
-    );
+    let others = askers(scene, &above, first.len()).await?;
+    assert!(!others.contains(&2), "{}", above.stderr());
 
     scene.uplink(2)?.heal().await?;
     scene.until_state(2, family, State::Up).await?;
-    let before = askers(scene, &above).len();
+    let before = first.len() + others.len();
     asks(client, router, 3).await?;
-    let last = askers(scene, &above).split_off(before);
+    let last = askers(scene, &above, before).await?;
     assert!(is_all(&last, 2), "{}", above.stderr());
     Ok(())
 }
 
 fn is_all(uplinks: &[u8], expected: u8) -> bool {
-    !uplinks.is_empty() && uplinks.iter().all(|uplink| *uplink == expected)
+    uplinks.iter().all(|uplink| *uplink == expected)
 }
 
 /// A name server that knows the answers itself, or asks another.
@@ -270,13 +266,26 @@ fn question(number: u16) -> Vec<u8> {
     question
 }
 
-/// By which uplinks questions came, in their order.
-fn askers(scene: &Scene, server: &Program) -> Vec<u8> {
-    server
-        .stderr()
-        .lines()
-        .filter(|line| line.contains("query[A]"))
-        .filter_map(|line| line.rsplit(' ').next()?.parse().ok())
-        .filter_map(|address| scene.lab.uplink_of(address))
-        .collect()
+/// By which uplinks questions came, in their order, behind the first `known`; one at least.
+async fn askers(
+    scene: &Scene,
+    server: &Program,
+    known: usize,
+) -> Result<Vec<u8>, Box<dyn std::error::Error>> {
+    let askers = || -> Vec<u8> {
+        server
+            .stderr()
+            .lines()
+            .filter(|line| line.contains("query[A]"))
+            .filter_map(|line| line.rsplit(' ').next()?.parse().ok())
+            .filter_map(|address| scene.lab.uplink_of(address))
+            .collect()
+    };
+    // The answer may be here before the server's log is.
+    scene
+        .eventually("the server says who asked", || async {
+            Ok(askers().len() > known)
+        })
+        .await?;
+    Ok(askers().split_off(known))
 }
