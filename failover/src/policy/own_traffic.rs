@@ -33,9 +33,8 @@ const FEW_DESTINATIONS: usize = 8;
 const MOST_SOURCES: usize = 64;
 /// The most `ip rule`s of a family: the kernel asks them one by one.
 const MOST_STEPS: usize = 4096;
-
-/// The most destinations that tables have nothing to say about, of a family and in all tables: each is
-/// a route, and the kernel takes some 10 µs for one.
+/// The most destinations that ways have nothing to say about, of a family and all together: each is a
+/// route, or two where packets may be refused, and the kernel takes some 10 µs for one.
 const MOST_EXCEPTIONS: usize = 50_000;
 
 /// What rules come to for the router's own packets.

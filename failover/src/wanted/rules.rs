@@ -9,7 +9,7 @@
 //! | 32765 | all → `main` but not its default | specific routes win for everything else, too |
 //! | 32765 | `fwmark ID/MASK` → the uplink's table | a flow goes through its uplink |
 //! | 32765 | `from SOURCE` → the uplink's table | the router's own traffic bound to a usable uplink's address |
-//! | 32765 | the router's own, `from` nowhere or itself → [`own_traffic`] | only where the user's rules are for it |
+//! | 32765 | the router's own, `from` nowhere or itself → `own_traffic` | only where the user's rules are for it |
 //! | 32765 | all → the base table | everything that nobody steered |
 //! | 32765 | all → unreachable | only where `main` would use an uplink that is disabled by hand |
 //!

@@ -495,7 +495,7 @@ pub(crate) const TABLE: &[Row] = &[
         "tables-of-the-system",
         "uplinks: {a: {interface: e1}}\ntables: {base: 200}\n",
         &[
-            "2:16: key `tables.base`: found `200`, allowed: 1 to 125 or 256 to 4294967168, so that the 128 tables from there on are neither 0 nor 253 to 255",
+            "2:16: key `tables.base`: found `200`, allowed: 1 to 125 or 256 to 4294901632, so that the 128 tables from there on are neither 0 nor 253 to 255",
         ],
     ),
     row(

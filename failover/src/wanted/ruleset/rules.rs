@@ -345,7 +345,7 @@ fn can_hold(matching: &Matching, family: Family) -> bool {
 }
 
 fn addresses(field: &str, family: Family, set: &AddressSet, named: &Named<'_>) -> Option<String> {
-    if is_everything(set, family) {
+    if set.is_everything(family) {
         // The line stands in the chain of the family.
         return Some(String::new());
     }
@@ -359,14 +359,6 @@ fn addresses(field: &str, family: Family, set: &AddressSet, named: &Named<'_>) -
     } else {
         format!("{field} {text} ")
     })
-}
-
-fn is_everything(set: &AddressSet, family: Family) -> bool {
-    let last = match family {
-        Family::Ipv4 => u128::from(u32::MAX),
-        Family::Ipv6 => u128::MAX,
-    };
-    set.numbers(family).eq([(0, last)])
 }
 
 #[cfg(test)]
