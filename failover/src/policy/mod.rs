@@ -24,7 +24,7 @@ mod sets;
 pub use addresses::{AddressRange, AddressSet, InvalidAddresses};
 pub use keeping::{Keeping, Open};
 pub use matching::{Facts, first_match};
-pub use own_traffic::{LeftOut, OwnRule, OwnTraffic, Way};
+pub use own_traffic::{LeftOut, OwnRule, OwnTraffic, Prefixes, Way};
 pub use pools::{
     Destination, Offered, Policy, PoolIdentity, RulePool, choose_via, select_via, select_via_by,
 };

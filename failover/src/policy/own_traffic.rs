@@ -13,7 +13,7 @@
 //! stage, and behind which the next rule begins. Where a rule goes to many prefixes, its table has
 //! nothing to say about all others ([`Way::except`]).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -36,6 +36,9 @@ const MOST_STEPS: usize = 4096;
 /// The most destinations that ways have nothing to say about, of a family and all together: each is a
 /// route, or two where packets may be refused, and the kernel takes some 10 µs for one.
 const MOST_EXCEPTIONS: usize = 50_000;
+
+/// Prefixes, of which there may be thousands.
+pub type Prefixes = Arc<BTreeSet<IpNet>>;
 
 /// What rules come to for the router's own packets.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -69,7 +72,7 @@ pub struct Way {
     /// Whether rules of a family lead here.
     pub used: PerFamily<bool>,
     /// Destinations that do not go this way; none of a family: all do.
-    pub except: PerFamily<Option<Arc<BTreeSet<IpNet>>>>,
+    pub except: PerFamily<Option<Prefixes>>,
 }
 
 /// Why a rule is not for the router's own packets.
@@ -90,7 +93,10 @@ impl OwnTraffic {
     #[must_use]
     pub fn of(policy: &Policy) -> Self {
         let mut own = Self::default();
-        let mut known: BTreeMap<(usize, Otherwise, Option<&AddressSet>), usize> = BTreeMap::new();
+        // Sets are large, and many rules have the same: they are told apart by where they are.
+        let mut known: BTreeMap<(usize, Otherwise, Option<*const AddressSet>), usize> =
+            BTreeMap::new();
+        let mut complements: HashMap<(*const AddressSet, Family), Prefixes> = HashMap::new();
         let mut spent: PerFamily<Spent> = PerFamily::default();
         for (position, (rule, pool)) in policy.iter().enumerate() {
             if let Some(why) = left_out(&rule.matching) {
@@ -99,13 +105,17 @@ impl OwnTraffic {
             }
             let parts = PerFamily::from_fn(|family| {
                 let alternatives = alternatives(&rule.matching, family)?;
-                let place = (pool, rule.otherwise, many_destinations(rule, family));
+                let many = many_destinations(rule, family);
+                let place = (pool, rule.otherwise, many.map(Arc::as_ptr));
                 let way = known.get(&place).and_then(|way| own.ways.get(*way));
                 let is_new = way.is_none_or(|way| way.except.get(family).is_none());
-                let except = place.2.filter(|_| is_new);
+                let except = many.filter(|_| is_new).map(|set| {
+                    let known = complements.entry((Arc::as_ptr(set), family));
+                    Arc::clone(known.or_insert_with(|| Arc::new(complement(set, family))))
+                });
                 let part = Part {
                     alternatives,
-                    except: except.map(|set| complement(set, family)),
+                    except,
                 };
                 Some((place, part))
             });
@@ -141,7 +151,7 @@ impl OwnTraffic {
         if let Some(way) = self.ways.get_mut(way) {
             *way.used.get_mut(family) = true;
             if let Some(except) = part.except {
-                *way.except.get_mut(family) = Some(Arc::new(except));
+                *way.except.get_mut(family) = Some(except);
             }
         }
         let rules = self.rules.get_mut(family);
@@ -153,14 +163,14 @@ impl OwnTraffic {
 struct Part {
     alternatives: Vec<Vec<Selector>>,
     /// What its way has nothing to say about, where that is not known yet.
-    except: Option<BTreeSet<IpNet>>,
+    except: Option<Prefixes>,
 }
 
 impl Part {
     fn cost(&self) -> Spent {
         Spent {
             steps: self.alternatives.iter().map(|stage| stage.len() + 1).sum(),
-            exceptions: self.except.as_ref().map_or(0, BTreeSet::len),
+            exceptions: self.except.as_ref().map_or(0, |except| except.len()),
         }
     }
 }
@@ -328,12 +338,11 @@ fn ranges(ports: Option<&PortSet>) -> Vec<Option<PortRange>> {
 }
 
 /// A set that does not hold all addresses of a family.
-fn asked(set: Option<&Arc<AddressSet>>, family: Family) -> Option<&AddressSet> {
-    set.map(AsRef::as_ref)
-        .filter(|set| !set.is_everything(family))
+fn asked(set: Option<&Arc<AddressSet>>, family: Family) -> Option<&Arc<AddressSet>> {
+    set.filter(|set| !set.is_everything(family))
 }
 
-fn many_destinations(rule: &Rule, family: Family) -> Option<&AddressSet> {
+fn many_destinations(rule: &Rule, family: Family) -> Option<&Arc<AddressSet>> {
     asked(rule.matching.destination.as_ref(), family).filter(|set| is_many(set, family))
 }
 

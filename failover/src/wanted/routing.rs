@@ -8,6 +8,7 @@ use ipnet::IpNet;
 
 use crate::family::Family;
 use crate::interface::InterfaceIndex;
+use crate::policy::Prefixes;
 pub use crate::policy::Selector;
 
 /// The number that marks every route and rule of ours as ours (`RTA_PROTOCOL`, `FRA_PROTOCOL`), so
@@ -65,7 +66,7 @@ impl Route {
 }
 
 /// Destinations of which a table says that the next rule is to be asked (`throw`), by table.
-pub type Exceptions = BTreeMap<(TableId, Family), Arc<BTreeSet<IpNet>>>;
+pub type Exceptions = BTreeMap<(TableId, Family), Prefixes>;
 
 /// One next hop of a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
