@@ -66,6 +66,20 @@ impl Matching {
     }
 }
 
+impl<A> Matching<A> {
+    /// The protocols that a packet may speak; `None`: any. Ports mean nothing where a protocol has none.
+    #[must_use]
+    pub fn spoken(&self) -> Option<Vec<Protocol>> {
+        let by_port = self.ports.is_some() || self.source_ports.is_some();
+        let fits = |protocol: &Protocol| !by_port || protocol.has_ports();
+        match &self.protocols {
+            None if !by_port => None,
+            None => Some((0..=u8::MAX).map(Protocol).filter(fits).collect()),
+            Some(named) => Some(named.iter().copied().filter(fits).collect()),
+        }
+    }
+}
+
 /// Whether a condition holds; one that is not there does.
 pub(super) fn is<C>(condition: &Option<C>, holds: impl FnOnce(&C) -> bool) -> bool {
     condition.as_ref().is_none_or(holds)

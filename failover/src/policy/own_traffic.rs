@@ -25,7 +25,6 @@ use super::ports::{PortRange, PortSet};
 use super::rule::{Matching, Otherwise, Rule};
 use super::selector::Selector;
 use crate::family::{Family, PerFamily};
-use crate::flows::Protocol;
 
 /// The most destinations that are rules of their own; more are a table.
 const FEW_DESTINATIONS: usize = 8;
@@ -286,21 +285,9 @@ fn alternatives(matching: &Matching, family: Family) -> Option<Vec<Vec<Selector>
     (!all.iter().any(Vec::is_empty)).then_some(all)
 }
 
-/// Protocols and ports; `None` where any will do. Ports mean nothing where a protocol has none, nor to
-/// the kernel.
+/// Protocols and ports; `None` where any will do.
 fn services(matching: &Matching) -> Option<Vec<Selector>> {
-    let by_port = matching.ports.is_some() || matching.source_ports.is_some();
-    let protocols: Vec<Protocol> = match &matching.protocols {
-        None if !by_port => return None,
-        None => (0..=u8::MAX)
-            .map(Protocol)
-            .filter(|p| p.has_ports())
-            .collect(),
-        Some(named) => {
-            let named = named.iter().copied();
-            named.filter(|p| !by_port || p.has_ports()).collect()
-        }
-    };
+    let protocols = matching.spoken()?;
     let sources = ranges(matching.source_ports.as_ref());
     let ports = ranges(matching.ports.as_ref());
     let mut services = Vec::new();

@@ -18,7 +18,6 @@ use super::lists::{Kind, Lists, anonymous};
 use super::picking::Picking;
 use super::{Ruleset, family_number, nfproto, pick_name, slots_name};
 use crate::family::Family;
-use crate::flows::Protocol;
 use crate::policy::{
     AddressSet, Destination, MarkMatch, Matching, Otherwise, Policy, PortSet, Rule, RulePool,
 };
@@ -304,19 +303,12 @@ fn conditions(
     Some(text)
 }
 
-/// Protocols and ports. Ports mean nothing where a protocol has none.
+/// Protocols and ports.
 fn service(matching: &Matching, lists: &mut Lists) -> Option<String> {
-    let asks_for_ports = matching.ports.is_some() || matching.source_ports.is_some();
-    let all = || (0..=u8::MAX).map(Protocol);
-    let protocols: Vec<u8> = match (&matching.protocols, asks_for_ports) {
-        (None, false) => return Some(String::new()),
-        (None, true) => all().filter(|p| p.has_ports()).map(|p| p.0).collect(),
-        (Some(named), _) => named
-            .iter()
-            .filter(|p| !asks_for_ports || p.has_ports())
-            .map(|p| p.0)
-            .collect(),
+    let Some(protocols) = matching.spoken() else {
+        return Some(String::new());
     };
+    let protocols: Vec<u8> = protocols.into_iter().map(|p| p.0).collect();
     if protocols.is_empty() {
         return None;
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
+use crate::flows::Protocol;
 use crate::policy::Dscp;
 use crate::wanted::PickedBy;
 use crate::wanted::fixture::{addresses, ports, rule, three_uplinks, with_rules as situation};
