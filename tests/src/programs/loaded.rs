@@ -5,8 +5,8 @@ use aya::programs::SchedClassifier;
 use aya::{Ebpf, EbpfLoader};
 use bytemuck::{CheckedBitPattern, NoUninit};
 use failover_common::{
-    Affinity, Family, Flow, FlowKey, Gateway, GatewayKey, Interface, Selection, SelectionKey,
-    Totals, Uplink, UplinkCounters, globals, maps,
+    Affinity, Family, Flow, FlowKey, Gateway, GatewayKey, Interface, SLOTS, Selection,
+    SelectionKey, Totals, Uplink, UplinkCounters, globals, maps,
 };
 
 use super::ProgramsError;
@@ -39,6 +39,15 @@ pub struct Loaded {
 }
 
 type Bytes<const LENGTH: usize> = [u8; LENGTH];
+
+/// A table that gives slot by slot to these uplinks, again and again.
+pub(super) fn slots(uplinks: &[u8]) -> [u8; SLOTS as usize] {
+    let mut slots = [0; SLOTS as usize];
+    for (slot, uplink) in slots.iter_mut().zip(uplinks.iter().cycle()) {
+        *slot = *uplink;
+    }
+    slots
+}
 
 impl Loaded {
     /// Loads all programs.
@@ -153,11 +162,7 @@ impl Loaded {
         affinity: Affinity,
         uplinks: &[u8],
     ) -> Result<(), ProgramsError> {
-        let mut slots = [0; failover_common::SLOTS as usize];
-        for (slot, uplink) in slots.iter_mut().zip(uplinks.iter().cycle()) {
-            *slot = *uplink;
-        }
-        let selection = Selection::new(affinity, slots);
+        let selection = Selection::new(affinity, slots(uplinks));
         let key: Bytes<{ size_of::<SelectionKey>() }> =
             bytemuck::cast(SelectionKey::common(family));
         self.put(maps::SELECTION, &key, &selection)

@@ -1,11 +1,9 @@
 //! What the programs remember of sources and pairs.
 
-use failover_common::{
-    Affinity, Family, Remembered, RememberedKey, SLOTS, Selection, SelectionKey, maps,
-};
+use failover_common::{Affinity, Family, Remembered, RememberedKey, Selection, SelectionKey, maps};
 
 use super::ProgramsError;
-use super::loaded::Loaded;
+use super::loaded::{Loaded, slots};
 
 /// How a pool remembers.
 #[derive(Clone, Copy, Debug)]
@@ -90,13 +88,9 @@ impl Loaded {
 }
 
 fn selection(memory: Remembering, uplinks: &[u8]) -> Selection {
-    let mut slots = [0; SLOTS as usize];
-    for (slot, uplink) in slots.iter_mut().zip(uplinks.iter().cycle()) {
-        *slot = *uplink;
-    }
     Selection {
         memory_ns: memory.memory_ns,
         identity: memory.identity,
-        ..Selection::new(memory.affinity, slots)
+        ..Selection::new(memory.affinity, slots(uplinks))
     }
 }

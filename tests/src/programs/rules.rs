@@ -7,10 +7,10 @@ use failover::wanted::dataplane::DownlinkNumbers;
 use failover_common::rules::{
     Action, Block, MOST_RULES, Otherwise as LayoutOtherwise, RuleSet, action_index,
 };
-use failover_common::{Affinity, Family, SLOTS, Selection, SelectionKey, maps};
+use failover_common::{Affinity, Family, Selection, SelectionKey, maps};
 
 use super::ProgramsError;
-use super::loaded::{Loaded, failed};
+use super::loaded::{Loaded, failed, slots};
 
 const BLOCK: usize = size_of::<Block>();
 const ACTION: usize = size_of::<Action>();
@@ -128,11 +128,7 @@ impl Loaded {
                 _ => Ok(()),
             };
         }
-        let mut slots = [0; SLOTS as usize];
-        for (slot, uplink) in slots.iter_mut().zip(uplinks.iter().cycle()) {
-            *slot = *uplink;
-        }
-        let selection = Selection::new(affinity, slots);
+        let selection = Selection::new(affinity, slots(uplinks));
         let bytes: [u8; SELECTION] = bytemuck::cast(selection);
         selections
             .insert(key, bytes, 0)

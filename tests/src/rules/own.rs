@@ -1,7 +1,7 @@
 //! Packets of the router's own sockets: what becomes of a random packet if the router sends it itself.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use failover::family::Family;
@@ -10,6 +10,7 @@ use failover::policy::{AddressSet, Dscp, Facts, Rule};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::frames;
+use crate::addressing;
 use crate::chance::Chance;
 use crate::error::LabError;
 use crate::node::{Node, ProgramSpec};
@@ -59,10 +60,9 @@ pub(super) fn own(mut facts: Facts, chance: &mut Chance) -> Facts {
         .filter_map(|text| text.parse().ok())
         .filter(|address| Family::of(*address) == family);
     let one = bound.nth(usize::try_from(chance.below(2)).unwrap_or_default());
-    facts.source = match (one, family) {
-        (Some(one), _) if chance.percent(30) => one,
-        (_, Family::Ipv4) => Ipv4Addr::UNSPECIFIED.into(),
-        (_, Family::Ipv6) => Ipv6Addr::UNSPECIFIED.into(),
+    facts.source = match one {
+        Some(one) if chance.percent(30) => one,
+        _ => addressing::any(family),
     };
     facts
 }

@@ -1,7 +1,7 @@
 //! The gateway's own traffic follows the user's rules.
 
 use std::io::{Error, ErrorKind};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use failover::family::Family;
 use failover_tests::daemon::State;
@@ -11,6 +11,7 @@ use tokio::net::UdpSocket;
 
 use crate::Outcome;
 use crate::case::Case;
+use crate::own_traffic::HOST;
 use crate::scene::{LIMIT, PATIENT, Scene, THREE, answered_flows};
 
 /// UDP to some servers by the first, all other UDP by the second; TCP by the third and else not at
@@ -27,14 +28,6 @@ rules:
   - {name: tcp, match: {protocol: tcp, ports: [80, 443, 7007]}, via: [three], otherwise: drop}
 ";
 
-/// The same for a host that routes for nobody.
-const HOST: &str = "
-uplinks:
-  one: {interface: wan1}
-  two: {interface: wan2}
-  three: {interface: wan3}
-";
-
 /// Questions of a resolver go by the second uplink while it works.
 const RESOLVER: &str = "
 rules:
@@ -49,8 +42,8 @@ const NAME: &str = "host.example";
 const ANSWER: [u8; 4] = [192, 0, 2, 77];
 
 pub(crate) async fn of_a_router(case: &Case, family: Family) -> Outcome {
-    let scene = case.prepare(Lab::builder().uplinks(3)).await?;
-    scene.run_daemon(&format!("{THREE}{RULES}")).await?;
+    let config = format!("{THREE}{RULES}");
+    let scene = case.open(Lab::builder().uplinks(3), &config).await?;
     follows(scene, family).await?;
     // Users' packets go by the first rule.
     let tally = scene.new_flows(Protocol::Udp, family, FLOWS).await?;
@@ -59,21 +52,18 @@ pub(crate) async fn of_a_router(case: &Case, family: Family) -> Outcome {
 }
 
 pub(crate) async fn of_a_host(case: &Case, family: Family) -> Outcome {
-    let scene = case.prepare(Lab::builder().uplinks(3).host_only()).await?;
     let rules: String = RULES
         .lines()
         .filter(|line| !line.contains("lan0"))
         .map(|line| format!("{line}\n"))
         .collect();
-    scene.run_daemon(&format!("{HOST}{rules}")).await?;
+    let lab = Lab::builder().uplinks(3).host_only();
+    let scene = case.open(lab, &format!("{HOST}{rules}")).await?;
     follows(scene, family).await
 }
 
 async fn follows(scene: &Scene, family: Family) -> Outcome {
     let host = scene.lab.gateway();
-    for uplink in 1..=3 {
-        scene.until_state(uplink, family, State::Up).await?;
-    }
     by_set(host, family, 1, &[2]).await?;
     all_by(host, Traffic::new(Protocol::Tcp, family, FLOWS), 3).await?;
     let others = answered_flows(host, Traffic::new(Protocol::Icmp, family, FLOWS)).await?;
@@ -155,11 +145,8 @@ async fn all_by(host: &Host, traffic: Traffic, uplink: u8) -> Outcome {
 
 /// Users ask a resolver on the router, which asks one in the internet.
 pub(crate) async fn resolver(case: &Case, family: Family) -> Outcome {
-    let scene = case.prepare(Lab::builder().uplinks(3)).await?;
-    scene.run_daemon(&format!("{THREE}{RESOLVER}")).await?;
-    for uplink in 1..=3 {
-        scene.until_state(uplink, family, State::Up).await?;
-    }
+    let config = format!("{THREE}{RESOLVER}");
+    let scene = case.open(Lab::builder().uplinks(3), &config).await?;
     let server = addressing::servers(family)
         .first()
         .copied()
@@ -231,11 +218,8 @@ async fn dnsmasq(
 async fn asks(client: &Node, router: IpAddr, number: u16) -> Outcome {
     let answer = client
         .run(move || async move {
-            let any: SocketAddr = match router {
-                IpAddr::V4(_) => ([0, 0, 0, 0], 0).into(),
-                IpAddr::V6(_) => ([0_u16; 8], 0).into(),
-            };
-            let socket = UdpSocket::bind(any).await?;
+            let any = addressing::any(Family::of(router));
+            let socket = UdpSocket::bind((any, 0)).await?;
             socket.connect((router, 53)).await?;
             let mut answer = [0; 512];
             for _ in 0..10 {

@@ -12,7 +12,7 @@ use crate::conversations::Conversations;
 use crate::scene::{PATIENT, Scene, THREE, answered_flows};
 
 /// Three uplinks and nobody behind.
-const HOST: &str = "
+pub(crate) const HOST: &str = "
 uplinks:
   one: {interface: wan1}
   two: {interface: wan2}
