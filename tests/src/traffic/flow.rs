@@ -2,8 +2,9 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use failover::family::Family;
@@ -20,6 +21,16 @@ use crate::internet::{EchoLog, MAGIC};
 /// Makes every question different from every other of the process, so that a late answer is never
 /// taken for another one's.
 static NEXT_QUESTION: AtomicU64 = AtomicU64::new(1);
+
+/// The ports that flows come from. The kernel draws its own by chance, and one that it draws twice is
+/// the same flow for a gateway, and rightly stays where it was.
+const PORTS: RangeInclusive<u16> = 10_240..=60_999;
+
+/// The port that the next flow of the process comes from.
+static NEXT_PORT: AtomicU16 = AtomicU16::new(*PORTS.start());
+
+/// How many ports are tried when other sockets of the node have them.
+const PORTS_TRIED: usize = 64;
 
 /// How long the record of echo requests may lag behind the kernel's replies.
 const RECORD_LAG: Duration = Duration::from_secs(2);
@@ -67,22 +78,27 @@ impl Flow {
         echoes: Arc<EchoLog>,
     ) -> Result<Self, AskError> {
         let family = Family::of(route.server.ip());
-        let from = SocketAddr::new(route.source.unwrap_or(any(family)), 0);
+        let address = route.source.unwrap_or(any(family));
         let (channel, local) = match route.protocol {
             Protocol::Udp => {
-                let socket = UdpSocket::bind(from).await?;
+                let socket = from_next_port(|port| {
+                    let socket = std::net::UdpSocket::bind(SocketAddr::new(address, port))?;
+                    socket.set_nonblocking(true)?;
+                    UdpSocket::from_std(socket)
+                })?;
                 socket.connect(route.server).await?;
                 let local = socket.local_addr()?;
                 (Channel::Udp(socket), local)
             }
             Protocol::Tcp => {
-                let socket = match family {
-                    Family::Ipv4 => TcpSocket::new_v4()?,
-                    Family::Ipv6 => TcpSocket::new_v6()?,
-                };
-                if route.source.is_some() {
-                    socket.bind(from)?;
-                }
+                let socket = from_next_port(|port| {
+                    let socket = match family {
+                        Family::Ipv4 => TcpSocket::new_v4()?,
+                        Family::Ipv6 => TcpSocket::new_v6()?,
+                    };
+                    socket.bind(SocketAddr::new(address, port))?;
+                    Ok(socket)
+                })?;
                 let stream = timeout(patient(limit), socket.connect(route.server))
                     .await
                     .map_err(|_elapsed| AskError::Timeout)??;
@@ -95,7 +111,7 @@ impl Flow {
                 (Channel::Tcp(Box::new(connection)), local)
             }
             Protocol::Icmp => {
-                let socket = echo_socket(family, from)?;
+                let socket = echo_socket(family, SocketAddr::new(address, 0))?;
                 socket
                     .connect(SocketAddr::new(route.server.ip(), 0))
                     .await?;
@@ -211,6 +227,32 @@ impl Connection {
             }
         }
     }
+}
+
+/// Opens a socket on the next port that no other socket of the node has.
+fn from_next_port<T>(open: impl Fn(u16) -> io::Result<T>) -> io::Result<T> {
+    let mut opened = open(next_port());
+    for _ in 1..PORTS_TRIED {
+        match &opened {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => opened = open(next_port()),
+            _ => break,
+        }
+    }
+    opened
+}
+
+fn next_port() -> u16 {
+    let following = |port: u16| {
+        Some(if port == *PORTS.end() {
+            *PORTS.start()
+        } else {
+            port + 1
+        })
+    };
+    // Never refused: there is always a following one.
+    let (Ok(port) | Err(port)) =
+        NEXT_PORT.fetch_update(Ordering::Relaxed, Ordering::Relaxed, following);
+    port
 }
 
 async fn ask_datagram(
