@@ -6,12 +6,13 @@ use failover_tests::{Lab, LabBuilder, Protocol, Traffic};
 
 use crate::Outcome;
 use crate::case::Case;
+use crate::page::Page;
 use crate::scene::answered_flows;
 
 /// New flows of each client and protocol.
 const FLOWS: usize = 40;
 
-const PAGE: &str = include_str!("../../../docs/coming-from.md");
+pub(crate) const PAGE: Page = Page(include_str!("../../../docs/coming-from.md"));
 
 pub(crate) async fn haip(case: &Case, family: Family) -> Outcome {
     fails_over_and_returns(case, family, Lab::builder(), "ib.haip", 100).await
@@ -41,7 +42,7 @@ async fn fails_over_and_returns(
     share: usize,
 ) -> Outcome {
     let scene = case.prepare(lab).await?;
-    scene.run_daemon(&configuration(program, 0)?).await?;
+    scene.run_daemon(&PAGE.block(program, "yaml", 0)?).await?;
     for number in [1, 2] {
         scene.until_state(number, family, State::Up).await?;
     }
@@ -62,28 +63,12 @@ async fn fails_over_and_returns(
     Ok(())
 }
 
-/// The configuration below a program's heading, the first one or another.
-pub(crate) fn configuration(
-    program: &str,
-    which: usize,
-) -> Result<String, Box<dyn std::error::Error>> {
-    let (_, section) = PAGE
-        .split_once(&format!("\n## {program}\n"))
-        .ok_or("the page has no such section")?;
-    let section = section.split("\n## ").next().unwrap_or(section);
-    let block = section.split("```yaml\n").nth(which + 1);
-    let (block, _) = block
-        .and_then(|block| block.split_once("```"))
-        .ok_or("no such configuration")?;
-    Ok(block.to_owned())
-}
-
 /// Clients of a range go by the second line, and by the first one while that is down; the others the
 /// other way round.
 pub(crate) async fn client_ranges(case: &Case, family: Family) -> Outcome {
     let scene = case.prepare(Lab::builder().one_arm().clients(2)).await?;
     scene
-        .run_daemon(&configuration("FailOver-Routing", 1)?)
+        .run_daemon(&PAGE.block("FailOver-Routing", "yaml", 1)?)
         .await?;
     for number in [1, 2] {
         scene.until_state(number, family, State::Up).await?;

@@ -264,36 +264,70 @@ downlinks: [lan0]
 pub(crate) async fn point_to_point(case: &Case, family: Family) -> Outcome {
     let lab = Lab::builder().uplink_without(1, family);
     let scene = case.prepare(lab).await?;
-    let (gateway, provider) = (scene.lab.gateway().node(), scene.uplink(1)?.provider());
-    let (near, far) = (
-        gateway.add_tun("ppp0").await?,
-        provider.add_tun("ppp0").await?,
-    );
-    carry(provider, near.sent, far.deliver)?;
-    carry(provider, far.sent, near.deliver)?;
-    let ends = |own: u8, peer: u8| match family {
-        Family::Ipv4 => (format!("198.18.11.{own}"), format!("198.18.11.{peer}")),
-        Family::Ipv6 => (format!("fd00:18:11::{own}"), format!("fd00:18:11::{peer}")),
-    };
-    connect(gateway, provider, &ends(2, 1)).await?;
+    let link = Link::make(scene).await?;
+    link.connect(family, 2, 1).await?;
     scene.run_daemon(PPP).await?;
-    ppp_is_up(scene, family, &ends(2, 1).0).await?;
+    let own = |last: u8| Link::end(family, last);
+    ppp_is_up(scene, family, &own(2)).await?;
     scene.until_state(2, family, State::Up).await?;
     let mut flows = scene.converse(family, &FLOWS).await?;
     assert!(flows.on(1) > 20 && flows.on(2) > 20, "{}", flows.on(1));
 
     let before = scene.tracked(family).await?;
-    connect(gateway, provider, &ends(2, 9)).await?;
-    ppp_is_up(scene, family, &ends(2, 9).0).await?;
+    link.connect(family, 2, 9).await?;
+    ppp_is_up(scene, family, &own(2)).await?;
     flows.expect_unmoved(&[1, 2]).await?;
     assert_eq!(scene.tracked(family).await?, before);
 
-    connect(gateway, provider, &ends(3, 9)).await?;
-    ppp_is_up(scene, family, &ends(3, 9).0).await?;
-    only_those_are_gone(scene, family, before, ends(2, 1).0.parse()?).await?;
+    link.connect(family, 3, 9).await?;
+    ppp_is_up(scene, family, &own(3)).await?;
+    only_those_are_gone(scene, family, before, own(2).parse()?).await?;
     flows.expect_unmoved(&[2]).await?;
     flows.expect_moved(1, &[1]).await?;
     flows.expect_unmoved(&[1, 2]).await
+}
+
+/// A point-to-point link, `ppp0` at both ends, between the gateway and the first provider.
+pub(crate) struct Link<'a> {
+    gateway: &'a Node,
+    provider: &'a Node,
+}
+
+impl<'a> Link<'a> {
+    pub(crate) async fn make(scene: &'a Scene) -> Result<Self, Box<dyn std::error::Error>> {
+        let (gateway, provider) = (scene.lab.gateway().node(), scene.uplink(1)?.provider());
+        let (near, far) = (
+            gateway.add_tun("ppp0").await?,
+            provider.add_tun("ppp0").await?,
+        );
+        carry(provider, near.sent, far.deliver)?;
+        carry(provider, far.sent, near.deliver)?;
+        Ok(Self { gateway, provider })
+    }
+
+    /// Gives both ends their addresses, the gateway's and the provider's last numbers, in place of those
+    /// that they had.
+    pub(crate) async fn connect(&self, family: Family, own: u8, peer: u8) -> Outcome {
+        let (own, peer) = (Self::end(family, own), Self::end(family, peer));
+        let (kind, nodad) = match family {
+            Family::Ipv4 => ("-4", ""),
+            Family::Ipv6 => ("-6", "nodad"),
+        };
+        for (node, own, peer) in [(self.provider, &peer, &own), (self.gateway, &own, &peer)] {
+            let flush = format!("ip {kind} address flush dev ppp0 scope global");
+            node.must(ProgramSpec::line(&flush)).await?;
+            let add = format!("ip {kind} address add {own} peer {peer} dev ppp0 {nodad}");
+            node.must(ProgramSpec::line(&add)).await?;
+        }
+        Ok(())
+    }
+
+    fn end(family: Family, last: u8) -> String {
+        match family {
+            Family::Ipv4 => format!("198.18.11.{last}"),
+            Family::Ipv6 => format!("fd00:18:11::{last}"),
+        }
+    }
 }
 
 /// Passes packets from one end of a link to the other.
@@ -311,33 +345,24 @@ fn carry(
     })
 }
 
-/// Gives both ends of the link their addresses, in place of those that they had.
-async fn connect(gateway: &Node, provider: &Node, (own, peer): &(String, String)) -> Outcome {
-    for (node, own, peer) in [(provider, peer, own), (gateway, own, peer)] {
-        let kind = if own.contains(':') { "-6" } else { "-4" };
-        let nodad = if own.contains(':') { "nodad" } else { "" };
-        let flush = format!("ip {kind} address flush dev ppp0 scope global");
-        node.must(ProgramSpec::line(&flush)).await?;
-        let add = format!("ip {kind} address add {own} peer {peer} dev ppp0 {nodad}");
-        node.must(ProgramSpec::line(&add)).await?;
-    }
-    Ok(())
-}
-
 async fn give(node: &Node, interface: &str, address: IpAddr, prefix: u8) -> Outcome {
     let address = InterfaceAddress { address, prefix };
     Ok(node.add_address(interface, address).await?)
 }
 
-async fn ppp_is_up(scene: &Scene, family: Family, source: &str) -> Outcome {
-    let table = match family {
-        Family::Ipv4 => "ip route show table 301",
-        Family::Ipv6 => "ip -6 route show table 301",
+/// Waits until the link is used with an address, and up.
+pub(crate) async fn ppp_is_up(scene: &Scene, family: Family, source: &str) -> Outcome {
+    let tables = match family {
+        Family::Ipv4 => "ip route show table all dev ppp0",
+        Family::Ipv6 => "ip -6 route show table all dev ppp0",
     };
     scene
         .eventually(&format!("ppp0 is used as {source}"), || async {
-            let routes = scene.in_gateway(table).await?;
-            Ok(routes.contains(&format!("src {source} ")))
+            let routes = scene.in_gateway(tables).await?;
+            let mut ours = routes
+                .lines()
+                .filter(|route| route.starts_with("default table 30"));
+            Ok(ours.any(|route| route.contains(&format!("src {source} "))))
         })
         .await?;
     scene

@@ -13,7 +13,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::Outcome;
 use crate::case::Case;
-use crate::coming_from::configuration;
+use crate::coming_from::PAGE;
 use crate::scene::{LIMIT, Scene};
 
 const PORT: u16 = 25;
@@ -30,7 +30,7 @@ type Letters = Arc<Mutex<Vec<(IpAddr, String)>>>;
 pub(crate) async fn by_one_provider(case: &Case, family: Family) -> Outcome {
     let scene = case.prepare(Lab::builder()).await?;
     scene
-        .run_daemon(&configuration("fault_tolerant_router", 1)?)
+        .run_daemon(&PAGE.block("fault_tolerant_router", "yaml", 1)?)
         .await?;
     for number in [1, 2] {
         scene.until_state(number, family, State::Up).await?;

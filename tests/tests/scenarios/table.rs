@@ -7,7 +7,7 @@ use crate::{
     affinity, beginning, bpftool, by_hand, calls, churn, coming_from, doubt, downlinks, families,
     flood, flow_table, ftp, inbound, last_resort, leases, links, loss, mail, metered, narrow,
     one_interface, own_rules, own_traffic, priorities, reloading, resets, restarts, returning,
-    silence, spreading, stickiness, strategies, traffic, translation,
+    setups, silence, spreading, stickiness, strategies, traffic, translation,
 };
 
 #[rustfmt::skip]
@@ -158,5 +158,13 @@ pub(crate) fn table() -> Vec<Scenario> {
         ebpf_only("gateways_of_a_shared_interface_are_known_by_their_addresses", one_interface::shared_maps),
         ebpf_only("gateways_on_one_arm_are_known_by_their_addresses", one_interface::one_arm_maps),
         ebpf_only("flows_stay_when_the_flow_table_is_lost_and_weights_change", flow_table::is_lost_with_the_daemon),
+
+        // Setups of the documentation.
+        both_families("home_with_a_good_line_and_one_that_costs", setups::home),
+        both_families("an_office_with_fixed_addresses_and_a_dmz", setups::office),
+        both_families("two_gateways_in_one_network_as_documented", setups::two_gateways),
+        both_families("one_arm_as_documented", setups::one_arm),
+        both_families("a_point_to_point_link_as_documented", setups::ppp),
+        both_families("hosts_with_addresses_of_both_providers_use_each_where_it_belongs", setups::prefixes),
     ]
 }

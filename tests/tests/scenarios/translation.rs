@@ -133,17 +133,31 @@ async fn untranslated_on_one(case: &Case, family: Family, config: &str) -> Outco
 
 /// The internet knows the way to the clients, by provider 1.
 pub(crate) async fn route_back(scene: &Scene, family: Family) -> Outcome {
-    let uplink = scene.uplink(1)?;
+    let clients = match family {
+        Family::Ipv4 => "198.18.0.0/24",
+        Family::Ipv6 => "fd00:18::/64",
+    };
+    route_prefix_back(scene, family, clients, 1).await
+}
+
+/// The internet knows the way to a prefix behind the gateway, by a provider.
+pub(crate) async fn route_prefix_back(
+    scene: &Scene,
+    family: Family,
+    prefix: &str,
+    number: u8,
+) -> Outcome {
+    let uplink = scene.uplink(number)?;
     let gateway = uplink.gateway_address(family).ok_or("no address")?;
-    let (option, clients, provider) = match family {
-        Family::Ipv4 => ("-4", "198.18.0.0/24", "198.19.11.2"),
-        Family::Ipv6 => ("-6", "fd00:18::/64", "fd00:19:11::2"),
+    let (option, provider) = match family {
+        Family::Ipv4 => ("-4", format!("198.19.{}.2", 10 + number)),
+        Family::Ipv6 => ("-6", format!("fd00:19:{}::2", 10 + number)),
     };
     for (node, via) in [
-        (scene.lab.internet().node(), provider.to_owned()),
+        (scene.lab.internet().node(), provider),
         (uplink.provider(), gateway.to_string()),
     ] {
-        let line = format!("ip {option} route add {clients} via {via}");
+        let line = format!("ip {option} route add {prefix} via {via}");
         node.must(ProgramSpec::line(&line)).await?;
     }
     Ok(())
