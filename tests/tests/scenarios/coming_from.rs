@@ -33,6 +33,10 @@ pub(crate) async fn backroute(case: &Case, family: Family) -> Outcome {
     fails_over_and_returns(case, family, Lab::builder(), "Backroute", 100).await
 }
 
+pub(crate) async fn mwan3(case: &Case, family: Family) -> Outcome {
+    fails_over_and_returns(case, family, Lab::builder(), "mwan3", 60).await
+}
+
 /// `share`: what part of new flows, in percent, the first uplink has while both are up.
 async fn fails_over_and_returns(
     case: &Case,

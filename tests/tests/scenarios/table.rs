@@ -58,6 +58,7 @@ pub(crate) fn table() -> Vec<Scenario> {
         ipv4_only("what_failover_routing_does_is_done", coming_from::failover_routing),
         ipv4_only("what_fault_tolerant_router_does_is_done", coming_from::fault_tolerant_router),
         ipv4_only("what_backroute_does_is_done", coming_from::backroute),
+        each_family("what_mwan3_does_is_done", coming_from::mwan3),
 
         each_family("calls_and_migrating_connections_go_on_with_the_first_packet", calls::go_on),
         each_family("ftp_transfers_their_data_by_the_uplink_of_their_commands", ftp::transfers),
