@@ -7,6 +7,8 @@
 #![no_std]
 
 pub mod counters;
+#[cfg(feature = "user")]
+pub mod family;
 pub mod flow;
 pub mod gateway;
 pub mod interface;

@@ -12,7 +12,6 @@ pub mod controller;
 pub mod dataplane;
 pub mod discover;
 pub mod explain;
-pub mod family;
 pub mod flows;
 pub mod health;
 pub mod identity;
@@ -34,3 +33,5 @@ pub mod status;
 mod sys;
 pub mod uplink;
 pub mod wanted;
+
+pub use failover_common::family;

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use failover::kernel::nftables::without_dynamic_elements;
 
+use crate::Pinning as _;
 use crate::daemon::Daemon;
 use crate::error::LabError;
 use crate::eventually::patient;

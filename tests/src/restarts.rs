@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
+use crate::Pinning as _;
 use crate::chance::Chance;
 use crate::daemon::Daemon;
 use crate::error::LabError;

@@ -192,6 +192,35 @@ pub enum Command {
     /// folder is, which remembers what was changed. Ids of uplinks stay remembered.
     #[command(after_help = "Example:\n  systemctl stop failover && failover clean")]
     Clean(ConfigArgs),
+
+    /// Shows failover at work: three uplinks, one of which dies and returns under real traffic.
+    ///
+    /// Gateway, providers, a client and its internet are network namespaces of this command alone, and
+    /// the daemon is this program. Needs root and nft; changes nothing on this machine and leaves
+    /// nothing behind, however it ends. Takes half a minute. Exit code 1: something that is promised
+    /// does not hold, or could not be shown; 130: interrupted.
+    #[cfg(feature = "demo")]
+    #[command(
+        after_help = "Example:\n  sudo failover demo\n  sudo failover demo --brief --json demo.json"
+    )]
+    Demo(DemoArgs),
+}
+
+/// What to show, and how long.
+#[cfg(feature = "demo")]
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    /// Shows another binary than this one.
+    #[arg(long, value_name = "PATH")]
+    pub failover: Option<PathBuf>,
+
+    /// Writes the result to this file, too.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+
+    /// Looks on for one second instead of eight between two events.
+    #[arg(long)]
+    pub brief: bool,
 }
 
 /// Where the configuration is.

@@ -4,6 +4,8 @@ mod args;
 mod by_hand;
 mod check;
 mod clean;
+#[cfg(feature = "demo")]
+mod demo;
 mod events;
 mod exit;
 mod explain;
@@ -45,6 +47,8 @@ pub fn main() -> ExitCode {
         Command::Trace(args) => trace::trace(args),
         Command::Replay(args) => replay::replay(args),
         Command::Clean(args) => clean::clean(args),
+        #[cfg(feature = "demo")]
+        Command::Demo(args) => return demo::demo(args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

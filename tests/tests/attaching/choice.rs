@@ -1,6 +1,7 @@
 //! Which hook is taken, and where the programs are put.
 
 use failover::family::Family;
+use failover_tests::Pinning as _;
 use failover_tests::{Failover, Lab, ProgramSpec, Protocol, Tally, Traffic};
 
 use crate::hanging::{places, usual};

@@ -3,6 +3,7 @@
 use std::fs;
 
 use failover_common::maps;
+use failover_tests::Pinning as _;
 use failover_tests::{Daemon, Failover, KernelState, Lab, LabError, ProgramSpec};
 
 use crate::hanging::{downlink, places, until, uplink, usual, wanted};

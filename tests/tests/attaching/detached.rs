@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use failover_tests::Pinning as _;
 use failover_tests::{Lab, LabError, Node, ProgramSpec, eventually};
 
 use crate::hanging::{places, until, usual};

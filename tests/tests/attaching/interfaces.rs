@@ -1,6 +1,7 @@
 //! Interfaces come, go and change while the daemon runs.
 
 use failover::family::Family;
+use failover_tests::Pinning as _;
 use failover_tests::daemon::{State, Status};
 use failover_tests::{Daemon, Lab, LabError, Node, ProgramSpec, Protocol, Tally, Traffic};
 

@@ -11,6 +11,7 @@ use failover::dataplane::ebpf::object::EMBEDDED;
 use failover::dataplane::ebpf::pins::Pins;
 use failover::family::Family;
 use failover_common::{LAYOUT_VERSION, Uplink, maps};
+use failover_tests::Pinning as _;
 use failover_tests::programs::Counter;
 use failover_tests::{Answer, AskError, Lab, ProgramSpec, Protocol, Traffic};
 

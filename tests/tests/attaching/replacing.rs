@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use failover::family::Family;
+use failover_tests::Pinning as _;
 use failover_tests::chance::Chance;
 use failover_tests::restarts::Kills;
 use failover_tests::{

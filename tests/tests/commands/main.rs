@@ -6,6 +6,7 @@
 #[path = "../../../failover/tests/configuration/broken.rs"]
 mod broken;
 mod by_hand;
+mod demo;
 mod events;
 mod events_access;
 mod explain;
@@ -67,6 +68,7 @@ fn main() -> ExitCode {
     trial::run(|| {
         let tests = [
             by_hand::tests(),
+            demo::tests(),
             events::tests(),
             events_access::tests(),
             explain::tests(),

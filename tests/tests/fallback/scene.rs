@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use failover::dataplane::ebpf::pins::Pins;
+use failover_tests::Pinning as _;
 use failover_tests::daemon::State;
 use failover_tests::{Daemon, Failover, KernelState, Lab, LabError, ProgramSpec};
 

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use failover_tests::Pinning as _;
 use failover_tests::daemon::{Mode, State, Status};
 use failover_tests::{Daemon, Failover, Lab, ProgramSpec, eventually};
 

@@ -2,6 +2,7 @@
 
 use failover::family::Family;
 use failover_common::maps;
+use failover_tests::Pinning as _;
 use failover_tests::daemon::State;
 use failover_tests::{Lab, ProgramSpec, Protocol};
 use serde_json::Value;

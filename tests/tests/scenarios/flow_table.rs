@@ -5,6 +5,7 @@ use std::time::Duration;
 use aya::maps::{HashMap, Map, MapData, MapError};
 use failover::family::Family;
 use failover_common::{Flow, Interface, Selection, SelectionKey, Uplink, maps};
+use failover_tests::Pinning as _;
 use failover_tests::programs::{empty, flow_map};
 use failover_tests::{Lab, Protocol, chance::Chance};
 

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 
 use failover::family::Family;
 use failover_common::maps;
+use failover_tests::Pinning as _;
 use failover_tests::addressing::{self, uplink_of};
 use failover_tests::daemon::State;
 use failover_tests::programs::{empty, flow_map};

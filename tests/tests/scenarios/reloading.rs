@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
 use failover::family::Family;
+use failover_tests::Pinning as _;
 use failover_tests::daemon::{Mode, State, Status};
 use failover_tests::programs::has_tcx;
 use failover_tests::{Host, Keep, KeptFlow, KeptFlows, KernelState, Lab, Protocol, RpFilter};

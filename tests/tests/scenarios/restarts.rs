@@ -5,6 +5,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use failover::family::Family;
+use failover_tests::Pinning as _;
 use failover_tests::chance::Chance;
 use failover_tests::restarts::Kills;
 use failover_tests::{Lab, Stream, StreamPlan, Streamed, addressing, patient};

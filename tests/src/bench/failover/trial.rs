@@ -8,6 +8,7 @@ use failover_common::maps;
 use jiff::Timestamp;
 
 use super::{Fault, Measured, Series, Trial};
+use crate::Pinning as _;
 use crate::bench::Machine;
 use crate::chance::Chance;
 use crate::daemon::{Daemon, Failover, State, Status};

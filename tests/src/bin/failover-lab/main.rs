@@ -42,6 +42,9 @@ enum Command {
         /// Writes the result to this file, too
         #[arg(long, value_name = "FILE")]
         json: Option<PathBuf>,
+        /// Looks on for one second instead of eight between two events
+        #[arg(long)]
+        brief: bool,
     },
     /// Measures
     #[command(subcommand)]
@@ -279,35 +282,29 @@ fn eprintln(text: &str) {
 }
 
 fn isolated(terminal: &Terminal, command: Command) -> Result<ExitCode, Box<dyn Error>> {
-    // Before the first thread.
-    failover_tests::isolate()?;
     tracing_subscriber::fmt()
         .with_max_level(tracing::Level::WARN)
         .with_writer(std::io::stderr)
         .with_ansi(false)
         .init();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|source| LabError::Io {
-            what: "start a runtime".to_owned(),
-            source,
-        })?;
-    runtime.block_on(async {
-        tokio::select! {
-            status = run(terminal, command) => status,
-            _ = tokio::signal::ctrl_c() => {
-                eprintln("\ninterrupted; nothing stays behind");
-                Ok(ExitCode::from(130))
-            }
-        }
+    failover_tests::session(|| run(terminal, command))?.unwrap_or_else(|| {
+        eprintln("\ninterrupted; nothing stays behind");
+        Ok(ExitCode::from(130))
     })
 }
 
 async fn run(terminal: &Terminal, command: Command) -> Result<ExitCode, Box<dyn Error>> {
     match command {
-        Command::Demo { failover, json } => {
-            let outcome = demo::run(terminal, failover.as_deref()).await?;
+        Command::Demo {
+            failover,
+            json,
+            brief,
+        } => {
+            let options = demo::Options {
+                binary: failover,
+                brief,
+            };
+            let outcome = demo::run(terminal, &options).await?;
             write_json(json, &outcome.json)?;
             Ok(status(outcome.held))
         }
