@@ -19,6 +19,7 @@ pub mod interface;
 pub mod journal;
 pub mod kernel;
 pub mod load;
+pub mod logging;
 pub mod mark;
 pub mod meter;
 pub mod network;

@@ -10,7 +10,6 @@ mod events;
 mod exit;
 mod explain;
 mod flows;
-mod logging;
 mod output;
 mod reload;
 mod replay;
@@ -26,14 +25,15 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 use crate::cli::exit::Failure;
+use crate::logging;
 
 /// Runs what was typed.
 #[must_use]
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    logging::init(arguments.verbosity());
+    let log = logging::init(arguments.verbosity());
     let done = match &arguments.command {
-        Command::Run(args) => run::run(args),
+        Command::Run(args) => run::run(args, log),
         Command::Check(args) => check::check(args),
         Command::Status(args) => status::status(args),
         Command::Flows(args) => flows::flows(args),

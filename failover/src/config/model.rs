@@ -50,6 +50,33 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// Where maps and links are pinned.
     pub bpffs: PathBuf,
+    /// Where the log goes.
+    pub log: LogTo,
+}
+
+/// Where the log goes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum LogTo {
+    /// To the journal if standard error goes there, else to standard error.
+    #[default]
+    Auto,
+    /// To standard error.
+    Stderr,
+    /// To the journal of systemd, with fields.
+    Journal,
+    /// To a file.
+    File(LogFile),
+}
+
+/// A log file that is rotated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogFile {
+    /// The file.
+    pub path: PathBuf,
+    /// How large it may become, in bytes.
+    pub size: u64,
+    /// How many full ones are kept besides.
+    pub keep: u32,
 }
 
 impl Config {

@@ -5,8 +5,9 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use super::affinity::affinity;
+use super::log::log;
 use super::matching::Known;
-use super::model::{Affinity, Config, ModeSetting, Mss, Nat, OnDown, OnUp, ProbeConfig};
+use super::model::{Affinity, Config, LogTo, ModeSetting, Mss, Nat, OnDown, OnUp, ProbeConfig};
 use super::on_up::on_up;
 use super::probe::probe;
 use super::relations;
@@ -37,6 +38,7 @@ const KEYS: Keys = Keys {
         "control",
         "state_dir",
         "bpffs",
+        "log",
     ],
     later: &[],
 };
@@ -83,7 +85,7 @@ const LAST_RULE_PRIORITY: u32 = 32_000;
 /// The longest path of a UNIX socket, the closing zero not counted (`sun_path`, unix(7)).
 const LONGEST_SOCKET_PATH: usize = 107;
 /// The longest path of anything else (`PATH_MAX`, with room for the names of files below it).
-const LONGEST_PATH: usize = 3840;
+pub(super) const LONGEST_PATH: usize = 3840;
 
 /// What `flows` says, where it says something.
 #[derive(Clone, Copy, Default)]
@@ -116,6 +118,7 @@ pub(super) fn config(root: &Value<'_>) -> Read<Config> {
         .unwrap_or_else(|| "/var/lib/failover".into());
     let bpffs = read_path(&mut section, "bpffs", LONGEST_PATH)
         .unwrap_or_else(|| "/sys/fs/bpf/failover".into());
+    let log = section.read("log", log).or(LogTo::Auto);
 
     let defaults = Defaults {
         nat,
@@ -209,6 +212,7 @@ pub(super) fn config(root: &Value<'_>) -> Read<Config> {
         control,
         state_dir,
         bpffs,
+        log,
     });
     section.finish(config)
 }

@@ -99,7 +99,7 @@ fn with_unit(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     number.parse::<u64>().ok()?.checked_mul(*worth)
 }
 
-/// A number of bytes of a range, a whole number of `kB`, `MB` or `GB`.
+/// A number of bytes of a range, a whole number of `kB`, `MB`, `GB`, `KiB`, `MiB` or `GiB`.
 pub(super) fn size(value: &Value<'_>, otherwise: &str, range: RangeInclusive<u64>) -> Read<u64> {
     if let Some(bytes) = value.spelled().and_then(parse_size)
         && range.contains(&bytes)
@@ -108,7 +108,7 @@ pub(super) fn size(value: &Value<'_>, otherwise: &str, range: RangeInclusive<u64
     }
     let unitless = matches!(value.node.content, Content::Integer(_) | Content::Float);
     let wrong_case = value.spelled().is_some_and(|text| {
-        let units = ["kb", "mb", "gb"];
+        let units = ["kb", "mb", "gb", "kib", "mib", "gib"];
         parse_size(text).is_none() && units.iter().any(|unit| text.to_lowercase().ends_with(unit))
     });
     let hint = (unitless || wrong_case)
@@ -124,7 +124,14 @@ pub(super) fn size(value: &Value<'_>, otherwise: &str, range: RangeInclusive<u64
 }
 
 fn parse_size(text: &str) -> Option<u64> {
-    let units = [("kB", 1_000), ("MB", 1_000_000), ("GB", 1_000_000_000)];
+    let units = [
+        ("kB", 1_000),
+        ("MB", 1_000_000),
+        ("GB", 1_000_000_000),
+        ("KiB", 1 << 10),
+        ("MiB", 1 << 20),
+        ("GiB", 1 << 30),
+    ];
     with_unit(text, &units)
 }
 

@@ -3,7 +3,9 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::model::{Affinity, Budget, ModeSetting, Mss, Nat, OnDown, OnUp, Passive, Percent};
+use super::model::{
+    Affinity, Budget, LogFile, LogTo, ModeSetting, Mss, Nat, OnDown, OnUp, Passive, Percent,
+};
 
 impl fmt::Display for ModeSetting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -83,6 +85,20 @@ impl fmt::Display for Budget {
     }
 }
 
+impl fmt::Display for LogTo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("the default"),
+            Self::Stderr => f.write_str("stderr"),
+            Self::Journal => f.write_str("journal"),
+            Self::File(LogFile { path, size, keep }) => {
+                let (path, size) = (path.display(), written_size(*size));
+                write!(f, "{{file: {path}, size: {size}, keep: {keep}}}")
+            }
+        }
+    }
+}
+
 impl fmt::Display for Percent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (whole, tenth) = (self.tenths() / 10, self.tenths() % 10);
@@ -112,6 +128,8 @@ pub(super) fn written_size(bytes: u64) -> String {
     match bytes {
         n if n % 1_000_000_000 == 0 => format!("{}GB", n / 1_000_000_000),
         n if n % 1_000_000 == 0 => format!("{}MB", n / 1_000_000),
-        n => format!("{}kB", n / 1_000),
+        n if n % (1 << 20) == 0 => format!("{}MiB", n >> 20),
+        n if n % 1_000 == 0 => format!("{}kB", n / 1_000),
+        n => format!("{}KiB", n >> 10),
     }
 }

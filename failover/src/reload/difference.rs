@@ -252,6 +252,7 @@ fn settings(old: &Config, new: &Config) -> impl Iterator<Item = Change> {
         control,
         state_dir,
         bpffs,
+        log,
     } = new;
     let mut keys = Keys::default();
     for name in old.sets.keys().chain(sets.keys()).collect::<BTreeSet<_>>() {
@@ -271,6 +272,7 @@ fn settings(old: &Config, new: &Config) -> impl Iterator<Item = Change> {
     keys.compare("control", &old.control.display(), &control.display());
     keys.compare("state_dir", &old.state_dir.display(), &state_dir.display());
     keys.compare("bpffs", &old.bpffs.display(), &bpffs.display());
+    keys.compare("log", &old.log, log);
     keys.0
         .into_iter()
         .map(|(key, from, to)| SettingChanged { key, from, to })

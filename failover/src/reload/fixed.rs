@@ -5,6 +5,7 @@
 //! | `mode` | programs and nftables would have to hand the picking over to each other |
 //! | `marks.mask` | every living connection carries its uplink's id under the old mask |
 //! | `control`, `state_dir` | commands and other daemons look for this one there |
+//! | `log` | who reads it follows the file or stream that it began with |
 //! | `bpffs`, `flows.capacity` | in eBPF mode: maps can be neither moved nor resized |
 
 use crate::config::{Config, ModeSetting};
@@ -18,7 +19,7 @@ pub(super) fn can_change(change: &Change, old: &Config, new: &Config, by: Picked
     };
     match key.as_str() {
         "mode" => stays(old.mode, new.mode, by),
-        "marks.mask" | "control" | "state_dir" => false,
+        "marks.mask" | "control" | "state_dir" | "log" => false,
         "bpffs" | "flows.capacity" => by == PickedBy::Nftables,
         _ => true,
     }

@@ -178,6 +178,7 @@ fn what_cannot_change_is_refused_whole_and_named_with_old_and_new() {
             "/sys/fs/bpf/failover",
             "/sys/fs/bpf/other",
         ),
+        ("log", "log: {to: journal}", "the default", "journal"),
         (
             "flows.capacity",
             "flows: {capacity: 4096}",

@@ -45,21 +45,21 @@ pub(crate) const TABLE: &[Row] = &[
         "empty-file",
         "",
         &[
-            "1:1: found nothing, allowed: a map with the keys uplinks, downlinks, sets, rules, strategy, mode, nat, probe, flows, marks, tables, rule_priority, control, state_dir, bpffs",
+            "1:1: found nothing, allowed: a map with the keys uplinks, downlinks, sets, rules, strategy, mode, nat, probe, flows, marks, tables, rule_priority, control, state_dir, bpffs, log",
         ],
     ),
     row(
         "only-comments",
         "# uplinks:\n",
         &[
-            "2:1: found nothing, allowed: a map with the keys uplinks, downlinks, sets, rules, strategy, mode, nat, probe, flows, marks, tables, rule_priority, control, state_dir, bpffs",
+            "2:1: found nothing, allowed: a map with the keys uplinks, downlinks, sets, rules, strategy, mode, nat, probe, flows, marks, tables, rule_priority, control, state_dir, bpffs, log",
         ],
     ),
     row(
         "a-word",
         "uplinks\n",
         &[
-            "1:1: found `uplinks`, allowed: a map with the keys uplinks, downlinks, sets, rules, strategy, mode, nat, probe, flows, marks, tables, rule_priority, control, state_dir, bpffs",
+            "1:1: found `uplinks`, allowed: a map with the keys uplinks, downlinks, sets, rules, strategy, mode, nat, probe, flows, marks, tables, rule_priority, control, state_dir, bpffs, log",
         ],
     ),
     row(
@@ -108,7 +108,7 @@ pub(crate) const TABLE: &[Row] = &[
         "unknown-key-at-the-top",
         "uplinks:\n  fiber: {interface: eth1}\ndownlink: [eth0]\n",
         &[
-            "3:1: key `downlink`: found an unknown key, allowed: the keys uplinks, downlinks, sets, rules, strategy, mode, nat, probe, flows, marks, tables, rule_priority, control, state_dir, bpffs; did you mean `downlinks`?",
+            "3:1: key `downlink`: found an unknown key, allowed: the keys uplinks, downlinks, sets, rules, strategy, mode, nat, probe, flows, marks, tables, rule_priority, control, state_dir, bpffs, log; did you mean `downlinks`?",
         ],
     ),
     row(
@@ -369,6 +369,23 @@ pub(crate) const TABLE: &[Row] = &[
             "8:39: key `uplinks.g.flows.on_up`: found a list, allowed: stay, move or a map such as {drain: 5m}",
             "9:39: key `uplinks.h.flows.on_up`: found `5m`, allowed: stay, move or a map such as {drain: 5m}",
             "10:16: key `flows.on_up`: found `drain`, allowed: stay, move or a map such as {drain: 5m}; draining needs a time: {drain: 5m}",
+        ],
+    ),
+    row(
+        "where-the-log-goes",
+        "uplinks: {a: {interface: b}}\nlog: {to: {file: a.log, size: 10KB, keep: 0, files: 3}}\n",
+        &[
+            "2:18: key `log.to.file`: found `a.log`, allowed: an absolute path of at most 3840 bytes",
+            "2:31: key `log.to.size`: found `10KB`, allowed: 100kB to 1GB, written such as 500kB, 5MB or 1GB; a whole number and a unit are needed: kB, MB or GB",
+            "2:43: key `log.to.keep`: found `0`, allowed: 1 to 999",
+            "2:46: key `log.to.files`: found an unknown key, allowed: the keys file, size, keep; did you mean `file`?",
+        ],
+    ),
+    row(
+        "a-log-that-goes-nowhere",
+        "uplinks: {a: {interface: b}}\nlog: {}\n",
+        &[
+            "2:6: key `log.to`: found nothing, allowed: stderr, journal or a map such as {file: /var/log/failover/failover.log}",
         ],
     ),
     row(

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use failover::config::{
-    Affinity, Band, Budget, Config, ModeSetting, Mss, Nat, OnDown, OnUp, Passive, Percent,
-    ProbeConfig, QualityLimits, Target, UplinkConfig, parse,
+    Affinity, Band, Budget, Config, LogFile, LogTo, ModeSetting, Mss, Nat, OnDown, OnUp, Passive,
+    Percent, ProbeConfig, QualityLimits, Target, UplinkConfig, parse,
 };
 use failover::load::{Capacity, Rate};
 use failover::mark::MarkMask;
@@ -98,6 +98,7 @@ fn the_smallest_useful_file_has_every_default() {
         control: PathBuf::from("/run/failover/control.sock"),
         state_dir: PathBuf::from("/var/lib/failover"),
         bpffs: PathBuf::from("/sys/fs/bpf/failover"),
+        log: LogTo::Auto,
     };
     assert_eq!(parsed, expected);
 }
@@ -151,6 +152,7 @@ rule_priority: 2000
 control: /run/f/c.sock
 state_dir: /var/lib/f
 bpffs: /sys/fs/bpf/f
+log: {to: {file: /var/log/f.log, size: 10MiB, keep: 3}}
 "#,
     );
     let probe = ProbeConfig {
@@ -222,8 +224,33 @@ bpffs: /sys/fs/bpf/f
         control: PathBuf::from("/run/f/c.sock"),
         state_dir: PathBuf::from("/var/lib/f"),
         bpffs: PathBuf::from("/sys/fs/bpf/f"),
+        log: LogTo::File(LogFile {
+            path: PathBuf::from("/var/log/f.log"),
+            size: 10 << 20,
+            keep: 3,
+        }),
     };
     assert_eq!(parsed, expected);
+}
+
+#[test]
+fn a_log_file_needs_no_more_than_its_name() {
+    let log = |to: &str| {
+        config(&format!(
+            "uplinks: {{a: {{interface: b}}}}\nlog: {{to: {to}}}\n"
+        ))
+        .log
+    };
+    assert_eq!(log("stderr"), LogTo::Stderr);
+    assert_eq!(log("journal"), LogTo::Journal);
+    assert_eq!(
+        log("{file: /a.log}"),
+        LogTo::File(LogFile {
+            path: PathBuf::from("/a.log"),
+            size: 10 << 20,
+            keep: 5,
+        })
+    );
 }
 
 #[test]

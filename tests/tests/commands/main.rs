@@ -12,6 +12,7 @@ mod events_access;
 mod explain;
 mod flow_log;
 mod flows;
+mod log_file;
 mod permissions;
 mod refusals;
 mod reload;
@@ -74,6 +75,7 @@ fn main() -> ExitCode {
             explain::tests(),
             flow_log::tests(),
             flows::tests(),
+            log_file::tests(),
             permissions::tests(),
             refusals::tests(),
             reload::tests(),
