@@ -29,6 +29,7 @@ pub mod reload;
 pub mod replay;
 pub mod resets;
 pub mod select;
+pub mod service;
 pub mod state;
 pub mod status;
 mod sys;

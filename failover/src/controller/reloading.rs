@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info, warn};
@@ -96,6 +96,11 @@ impl Reloading {
         });
     }
 
+    /// Whether the file is being read.
+    const fn is_reading(&self) -> bool {
+        self.reading.is_some()
+    }
+
     /// Answers those who waited, and reads once more for those who came since.
     fn finish(&mut self, answer: &Answer, current: impl FnOnce() -> Current) {
         for reply in self.reading.take().into_iter().flatten() {
@@ -132,6 +137,7 @@ fn read_and_plan(
 impl<K: Kernel, S: Steering> Daemon<K, S> {
     /// Begins to read the configuration; what comes of it is for [`Self::reload`].
     pub(super) fn begin_reload(&mut self, reply: Option<Reply>) {
+        self.service.reloading();
         let engine = &self.engine;
         self.reloading.ask(reply, || engine.current());
     }
@@ -150,6 +156,9 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
         };
         let engine = &self.engine;
         self.reloading.finish(&answer, || engine.current());
+        if !self.reloading.is_reading() {
+            self.service.ready(&engine.status(Instant::now()));
+        }
     }
 
     async fn follow(&mut self, plan: Plan) -> Reloaded {

@@ -51,6 +51,7 @@ use crate::kernel::watch::Change;
 use crate::probe::{Prober, Report, Witness};
 use crate::replay::Traces;
 use crate::resets::Resets;
+use crate::service::Service;
 use crate::state::Store;
 use crate::uplink::UplinkId;
 use crate::wanted::Wanted;
@@ -92,6 +93,7 @@ pub struct Daemon<K, S> {
     remembered: Remembered,
     pub(super) journal: Journal,
     traces: Traces,
+    pub(super) service: Service,
     /// Who can be asked whether users are answered.
     witness: Option<Arc<dyn Witness>>,
     timers: Timers,
@@ -139,6 +141,7 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
             metering: Metering::nowhere(),
             remembered: Remembered::default(),
             journal: Journal::nowhere(),
+            service: Service::default(),
             witness: None,
             timers: Timers::new(Instant::now() + AUDIT, Instant::now() + READ),
             wanted: Wanted::default(),
@@ -179,6 +182,13 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
         self
     }
 
+    /// Has that service manager told how the daemon is.
+    #[must_use]
+    pub fn telling(mut self, service: Service) -> Self {
+        self.service = service;
+        self
+    }
+
     /// Has that one asked whether users are answered.
     #[must_use]
     pub fn asking(mut self, witness: Option<Arc<dyn Witness>>) -> Self {
@@ -214,10 +224,16 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
     /// Works until told to stop. The kernel stays as it is.
     pub async fn work(&mut self, mut inputs: Inputs, stop: impl Future<Output = ()>) {
         tokio::pin!(stop);
+        self.service.ready(&self.engine.status(Instant::now()));
         loop {
+            // Here and nowhere else: a loop that hangs, or whose work does, is no longer alive.
+            self.timers.alive = self.service.alive(Instant::now());
             let timer = tokio::time::sleep_until(self.timers.next().into());
             tokio::select! {
-                () = &mut stop => return self.end(),
+                () = &mut stop => {
+                    self.service.stopping();
+                    return self.end();
+                }
                 Some(change) = inputs.changes.recv() => {
                     self.changed(change);
                     while let Ok(change) = inputs.changes.try_recv() {
@@ -460,6 +476,7 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
         // two learns once more who is dead, and forgets its flows.
         if stale {
             self.remember();
+            self.service.status(|| self.engine.status(now));
         }
     }
 }

@@ -40,6 +40,7 @@ use crate::policy::conflicts;
 use crate::policy::loading::{self, NoSets};
 use crate::probe::Prober;
 use crate::resets::Resets;
+use crate::service::Service;
 use crate::state::{LockError, StateLock, Store, StoreError};
 use crate::uplink::{UplinkId, UplinkName};
 use crate::wanted::dataplane::{Attachment, attachments as dataplane_of};
@@ -185,6 +186,7 @@ pub async fn start(config: Config, file: PathBuf) -> Result<(), StartError> {
         .having_kept(remembered)
         .metering(metering)
         .noting(journal.clone())
+        .telling(Service::of_environment())
         .asking(traffic.witness);
     let inputs = Inputs {
         changes,

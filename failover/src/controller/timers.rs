@@ -15,6 +15,8 @@ pub(super) struct Timers {
     pub(super) second_deletion: Option<Instant>,
     /// To read how much uplinks carry.
     pub(super) loads: Option<Instant>,
+    /// To tell the service manager that the daemon lives.
+    pub(super) alive: Option<Instant>,
     /// To look at everything.
     pub(super) audit: Instant,
     /// To read what probes take.
@@ -30,6 +32,7 @@ impl Timers {
             retry: None,
             second_deletion: None,
             loads: None,
+            alive: None,
             audit,
             meters,
         }
@@ -43,6 +46,7 @@ impl Timers {
             self.retry,
             self.second_deletion,
             self.loads,
+            self.alive,
         ]
         .into_iter()
         .flatten()

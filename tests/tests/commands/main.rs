@@ -18,6 +18,7 @@ mod refusals;
 mod reload;
 mod replay;
 mod rules;
+mod service_manager;
 mod starting;
 mod status;
 #[path = "../trial/mod.rs"]
@@ -81,6 +82,7 @@ fn main() -> ExitCode {
             reload::tests(),
             replay::tests(),
             rules::tests(),
+            service_manager::tests(),
             starting::tests(),
             status::tests(),
         ];
