@@ -91,12 +91,21 @@ pub(crate) fn read(command: &mut Command) -> Result<String, CommandError> {
 }
 
 /// Runs a program to its end, shows both its outputs line by line as they come, and hands each line
-/// to `heed`, in the order in which they were written. With `patience` the program is killed when it
-/// has written nothing for so long.
-pub(crate) fn follow(
+/// to `heed`, in the order in which they were written.
+pub(crate) fn follow(command: Command, mut heed: impl FnMut(&str)) -> Result<(), CommandError> {
+    listen(command, None, |line| {
+        eprintln!("{line}");
+        heed(&line);
+    })
+}
+
+/// Runs a program to its end, and hands each line of both its outputs to `heed`, in the order in
+/// which they were written. With `patience` the program is killed when it has written nothing for so
+/// long.
+pub(crate) fn listen(
     mut command: Command,
     patience: Option<Duration>,
-    mut heed: impl FnMut(&str),
+    mut heed: impl FnMut(String),
 ) -> Result<(), CommandError> {
     let name = shown(&command);
     let start = |source| CommandError::Start {
@@ -130,8 +139,7 @@ pub(crate) fn follow(
     loop {
         match incoming.recv_timeout(Duration::from_millis(100)) {
             Ok(line) => {
-                eprintln!("{line}");
-                heed(&line);
+                heed(line);
                 last = Instant::now();
             }
             Err(RecvTimeoutError::Disconnected) => break,
@@ -190,7 +198,7 @@ mod tests {
     #[test]
     fn lines_of_both_outputs_come_in_order() {
         let mut lines = Vec::new();
-        let ended = follow(shell("echo a; echo b >&2; echo c; exit 3"), None, |line| {
+        let ended = follow(shell("echo a; echo b >&2; echo c; exit 3"), |line| {
             lines.push(line.to_owned());
         });
         assert_eq!(lines, ["a", "b", "c"]);
@@ -202,8 +210,8 @@ mod tests {
     fn a_process_left_behind_is_told_of() {
         let mut left = String::new();
         // As long as the tests at most, in case nobody ends it.
-        let ended = follow(shell("sleep 60 & echo $!"), None, |line| {
-            line.clone_into(&mut left);
+        let ended = listen(shell("sleep 60 & echo $!"), None, |line| {
+            left = line;
         });
         run(Command::new("kill").arg(&left)).unwrap();
         assert!(matches!(ended, Err(CommandError::LeftBehind { .. })));
@@ -213,8 +221,8 @@ mod tests {
     fn what_is_silent_for_too_long_is_killed() {
         let mut process = String::new();
         let patience = Some(Duration::from_millis(300));
-        let ended = follow(shell("echo $$; exec sleep 60"), patience, |line| {
-            line.clone_into(&mut process);
+        let ended = listen(shell("echo $$; exec sleep 60"), patience, |line| {
+            process = line;
         });
         assert!(matches!(ended, Err(CommandError::Silent { .. })));
         assert!(run(Command::new("kill").args(["-0", &process])).is_err());

@@ -1,6 +1,6 @@
 #!/bin/busybox sh
-# The first process of an emulated machine: runs the test programs and switches the machine off.
-# Their output goes to the second serial port, the sum of their exit statuses to the third.
+# The first process of an emulated machine: runs a test program and switches the machine off.
+# Its output goes to the second serial port, its exit status to the third.
 
 b=/bin/busybox
 $b mkdir -p /proc /sys /dev /tmp /run /mnt /root /etc /var
@@ -36,16 +36,13 @@ while IFS= read -r assignment; do
     export "$assignment"
 done </tests/environment
 
-failed=0
-for arguments in /tests/plan/*; do
-    # In the order of their numbers: 1-name, 2-name, ...
-    name=${arguments#*-}
-    set --
-    while IFS= read -r argument; do
-        set -- "$@" "$argument"
-    done <"$arguments"
-    echo "     Running $name (/tests/deps/$name)"
-    "/tests/deps/$name" "$@" || failed=$((failed + 1))
+set --
+while IFS= read -r argument; do
+    set -- "$@" "$argument"
+done </tests/arguments
+for program in /tests/deps/*; do
+    echo "     Running ${program##*/} ($program)"
+    "$program" "$@"
+    echo "$?" >/dev/ttyS2
 done
-echo "$failed" >/dev/ttyS2
 $b poweroff -f

@@ -1,4 +1,4 @@
-//! The files of the emulated machine: modules, test programs, and the programs that they call with
+//! The files of an emulated machine: modules, a test program, and the programs that it calls with
 //! the libraries of these.
 
 use std::collections::BTreeSet;
@@ -79,10 +79,11 @@ pub(crate) enum InitramfsError {
     },
 }
 
-/// Puts the first file system together, with each test program and its arguments.
+/// Puts the first file system together, with a test program and its arguments.
 pub(super) fn make(
     kernel: &Kernel,
-    tests: &[(&TestProgram, Vec<String>)],
+    test: &TestProgram,
+    arguments: Vec<String>,
     daemon: &Path,
 ) -> Result<Vec<u8>, InitramfsError> {
     let mut files = Files::default();
@@ -102,12 +103,11 @@ pub(super) fn make(
 
     // The tests look for the daemon in the folder above their own.
     files.program(daemon, Path::new("/tests/failover"))?;
-    for (number, (test, arguments)) in (1_u32..).zip(tests) {
-        files.program(&test.file, &Path::new("/tests/deps").join(&test.name))?;
-        let plan = format!("/tests/plan/{number}-{}", test.name);
-        let arguments = lines(arguments.iter().cloned());
-        files.archive.file(Path::new(&plan), arguments.as_bytes())?;
-    }
+    files.program(&test.file, &Path::new("/tests/deps").join(&test.name))?;
+    let arguments = lines(arguments.into_iter());
+    files
+        .archive
+        .file(Path::new("/tests/arguments"), arguments.as_bytes())?;
     let assignments = VARIABLES
         .iter()
         .filter_map(|name| Some(format!("{name}={}", std::env::var(name).ok()?)));

@@ -1,7 +1,8 @@
-//! The tests on other kernels: Debian's, each in an emulated machine that is gone afterwards.
+//! The tests on other kernels: Debian's, in emulated machines that are gone afterwards.
 //!
-//! The machine has no disk and no network card. Its first file system holds the kernel's modules,
-//! the test programs, the daemon, and the programs that these call.
+//! Each test program has a machine of its own, and they run at the same time. A machine has no disk
+//! and no network card. Its first file system holds the kernel's modules, the test program, the
+//! daemon, and the programs that these call.
 
 mod archive;
 mod extent;
@@ -11,6 +12,9 @@ mod package;
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Instant;
 
 use clap::ValueEnum;
 use thiserror::Error;
@@ -79,9 +83,18 @@ pub(crate) enum KernelError {
     /// The machine's files could not be put together.
     #[error(transparent)]
     Initramfs(#[from] InitramfsError),
-    /// The machine failed.
-    #[error(transparent)]
-    Guest(#[from] GuestError),
+    /// Machines failed, or tests in them.
+    #[error("{}", told(.0))]
+    Guests(Vec<(String, GuestError)>),
+}
+
+/// What became of the machine of each test program.
+fn told(errors: &[(String, GuestError)]) -> String {
+    let errors: Vec<_> = errors
+        .iter()
+        .map(|(name, error)| format!("{name}: {error}"))
+        .collect();
+    errors.join("\n")
 }
 
 /// A test program for the machine.
@@ -93,32 +106,69 @@ pub(crate) struct TestProgram {
     pub(crate) file: PathBuf,
 }
 
-/// Runs test programs with this `failover` on the newest kernel of a series, and hands on each line
-/// that they write.
+/// Runs test programs with this `failover` on the newest kernel of a series, all at the same time, and
+/// hands on each line that they write with the time at which it came. The lines of one program come
+/// after those of another.
 ///
 /// # Errors
-/// When the machine could not be made, or did not get to its end, or a test program failed.
+/// When a machine could not be made, or did not get to its end, or a test program failed.
 pub(crate) fn run(
     workspace: &Workspace,
     series: Series,
     tests: &[TestProgram],
     extent: Extent<'_>,
-    heed: impl FnMut(&str),
+    mut heed: impl FnMut(&str, Instant),
 ) -> Result<(), KernelError> {
     setup::programs(&PROGRAMS)?;
     let folder = workspace.target().join("kernels");
     let kernel = Kernel::obtain(series, &folder)?;
     let daemon = workspace.target().join("debug/failover");
-    let plan: Vec<_> = tests
+    let machines: Vec<_> = tests
         .iter()
         .map(|test| {
             let mut arguments = extent.arguments(test)?;
             arguments.push(AT_ONCE.to_owned());
-            Ok((test, arguments))
+            let files = initramfs::make(&kernel, test, arguments, &daemon)?;
+            Ok((test, files))
         })
-        .collect::<Result<_, Unlisted>>()?;
-    let files = initramfs::make(&kernel, &plan, &daemon)?;
-    eprintln!("kernel {series}: booting {}", kernel.release);
-    guest::run(&kernel, &files, &folder, heed)?;
-    Ok(())
+        .collect::<Result<_, KernelError>>()?;
+    eprintln!(
+        "kernel {series}: booting {} in {} machines",
+        kernel.release,
+        machines.len()
+    );
+    let mut errors = Vec::new();
+    let (kernel, folder) = (&kernel, &folder);
+    thread::scope(|scope| {
+        let running: Vec<_> = machines
+            .into_iter()
+            .map(|(test, files)| {
+                let (lines, incoming) = mpsc::channel();
+                let machine = scope.spawn(move || {
+                    guest::run(kernel, &test.name, &files, folder, |line| {
+                        // Nobody listens any more only when this program breaks off.
+                        lines.send((line, Instant::now())).ok();
+                    })
+                });
+                (test, incoming, machine)
+            })
+            .collect();
+        // What the others write waits for the end of the first.
+        for (test, incoming, machine) in running {
+            for (line, came) in incoming {
+                eprintln!("{line}");
+                heed(&line, came);
+            }
+            match machine.join() {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => errors.push((test.name.clone(), error)),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+    });
+    if errors.is_empty() {
+        Ok(())
+    } else {
+        Err(KernelError::Guests(errors))
+    }
 }

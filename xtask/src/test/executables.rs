@@ -34,7 +34,7 @@ pub(super) fn build(
     for target in targets {
         cargo.args(["--test", target]);
     }
-    command::follow(cargo, None, |line| {
+    command::follow(cargo, |line| {
         said.push_str(line);
         said.push('\n');
     })?;

@@ -202,8 +202,14 @@ impl Run<'_> {
         });
         let Some(tests) = tests else { return };
         self.count(&name, |heed| {
-            kernels::run(workspace, series, &tests, extent, heed).map_err(|error| match error {
-                KernelError::Guest(GuestError::Tests(_)) => Bad::Tests(error.to_string()),
+            kernels::run(workspace, series, &tests, extent, heed).map_err(|error| match &error {
+                KernelError::Guests(errors)
+                    if errors
+                        .iter()
+                        .all(|(_, error)| matches!(error, GuestError::Tests)) =>
+                {
+                    Bad::Tests(error.to_string())
+                }
                 _ => Bad::Machine(error.to_string()),
             })
         });
@@ -218,15 +224,20 @@ impl Run<'_> {
             command.args(["--", filter]);
         }
         self.count(name, |heed| {
-            command::follow(command, None, heed).map_err(|error| Bad::Tests(error.to_string()))
+            command::follow(command, |line| heed(line, Instant::now()))
+                .map_err(|error| Bad::Tests(error.to_string()))
         });
     }
 
     /// Counts what test programs tell.
-    fn count(&mut self, name: &str, work: impl FnOnce(&mut dyn FnMut(&str)) -> Result<(), Bad>) {
+    fn count(
+        &mut self,
+        name: &str,
+        work: impl FnOnce(&mut dyn FnMut(&str, Instant)) -> Result<(), Bad>,
+    ) {
         let began = announce(name);
         let mut tally = Tally::default();
-        let ended = work(&mut |line| tally.heed(line, Instant::now()));
+        let ended = work(&mut |line, came| tally.heed(line, came));
         let targets = tally.finish();
         let told = targets.iter().any(|target| target.failed > 0);
         for target in targets
