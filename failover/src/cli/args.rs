@@ -10,6 +10,7 @@ use thiserror::Error;
 use tracing::level_filters::LevelFilter;
 
 use crate::flows::Protocol;
+use crate::import::Program;
 use crate::interface::InterfaceName;
 use crate::journal::Since;
 use crate::network::MacAddress;
@@ -185,6 +186,17 @@ pub enum Command {
         after_help = "Example:\n  failover replay /var/lib/failover/traces/fiber.jsonl --config ./patient.yaml\n  failover replay fiber.jsonl --json | jq '.families[].own.times_down'"
     )]
     Replay(ReplayArgs),
+
+    /// Prints a configuration that does what another program's does.
+    ///
+    /// The configuration goes to standard output, and `failover check` accepts it. What has no
+    /// equivalent goes to standard error, with its line and what to do instead. FILE is
+    /// /etc/fault_tolerant_router.conf, /etc/config/mwan3, or what starts haip: a unit, a script or
+    /// /etc/default/haip. Nothing is changed. Exit code 1: the file is not what --from says.
+    #[command(
+        after_help = "Example:\n  failover import --from mwan3 --network ./network ./mwan3 > failover.yaml\n  failover import --from fault-tolerant-router /etc/fault_tolerant_router.conf\n  failover import --from haip /etc/default/haip"
+    )]
+    Import(ImportArgs),
 
     /// Takes out of the kernel everything that failover ever put there.
     ///
@@ -448,6 +460,22 @@ pub struct ReplayArgs {
     /// Prints JSON, for scripts.
     #[arg(long)]
     pub json: bool,
+}
+
+/// What to import.
+#[derive(Debug, Args)]
+pub struct ImportArgs {
+    /// Whose configuration it is.
+    #[arg(long, value_name = "PROGRAM")]
+    pub from: Program,
+
+    /// OpenWrt's /etc/config/network, which says the devices of mwan3's interfaces.
+    #[arg(long, value_name = "NETWORK")]
+    pub network: Option<PathBuf>,
+
+    /// The file.
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
 }
 
 /// A time that is longer than nothing.

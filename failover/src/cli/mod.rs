@@ -10,6 +10,7 @@ mod events;
 mod exit;
 mod explain;
 mod flows;
+mod import;
 mod output;
 mod reload;
 mod replay;
@@ -46,6 +47,7 @@ pub fn main() -> ExitCode {
         Command::Enable(args) => by_hand::enable(args),
         Command::Trace(args) => trace::trace(args),
         Command::Replay(args) => replay::replay(args),
+        Command::Import(args) => import::import(args),
         Command::Clean(args) => clean::clean(args),
         #[cfg(feature = "demo")]
         Command::Demo(args) => return demo::demo(args),

@@ -37,6 +37,7 @@ pub use target::{
     Target,
 };
 pub use tree::Place;
+pub(crate) use tree::{Content, Node};
 pub use written::written;
 
 /// Reads a configuration from its text (YAML 1.2).
@@ -45,8 +46,16 @@ pub use written::written;
 /// When the text is no configuration. What the parser refuses is reported alone; everything else
 /// that is wrong is reported together.
 pub fn parse(text: &str) -> Result<Config, ConfigError> {
-    let root = tree::read(text)
-        .map_err(|error| ConfigError::rejected(vec![syntax::problem(text, &error)], text))?;
+    let root = read_yaml(text)?;
     settings::config(&section::Value::root(&root, text))
         .map_err(|problems| ConfigError::rejected(problems.0, text))
+}
+
+/// Reads YAML that is somebody else's: values with their places.
+///
+/// # Errors
+/// When the text is no YAML.
+pub(crate) fn read_yaml(text: &str) -> Result<Node, ConfigError> {
+    tree::read(text)
+        .map_err(|error| ConfigError::rejected(vec![syntax::problem(text, &error)], text))
 }

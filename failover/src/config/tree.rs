@@ -48,16 +48,16 @@ impl fmt::Display for Place {
 
 /// A value, where it stands, and the bytes of the text that spell it.
 #[derive(Debug)]
-pub(super) struct Node {
-    pub(super) content: Content,
-    pub(super) place: Place,
+pub(crate) struct Node {
+    pub(crate) content: Content,
+    pub(crate) place: Place,
     pub(super) bytes: Range<usize>,
 }
 
 /// What a value is. Plain words are typed as YAML 1.2 does it: only `true` and `false` are
 /// booleans; `on`, `off`, `yes` and `no` are text.
 #[derive(Debug)]
-pub(super) enum Content {
+pub(crate) enum Content {
     Null,
     Bool(bool),
     Integer(i128),
@@ -69,10 +69,10 @@ pub(super) enum Content {
 
 /// A key of a map and what stands under it.
 #[derive(Debug)]
-pub(super) struct Entry {
-    pub(super) key: String,
-    pub(super) place: Place,
-    pub(super) node: Node,
+pub(crate) struct Entry {
+    pub(crate) key: String,
+    pub(crate) place: Place,
+    pub(crate) node: Node,
 }
 
 fn options(duplicate_keys: DuplicateKeyPolicy) -> Options {
