@@ -4,8 +4,8 @@
 //! [`Decision`] comes out of [`Engine::decide`]: the wanted state as a whole, and which flows are to
 //! be forgotten once it is in the kernel. Flows of an uplink that died are owed to be forgotten until
 //! somebody says that they are ([`Engine::forgotten`]) or the uplink is alive again; as long as no
-//! uplink is usable, or all that still count as usable are silent too, nothing is done about it,
-//! since it would help nobody. What becomes of flows when a better uplink returns is in `draining`.
+//! uplink is usable, or none of those that count as usable has answered since the dead one fell silent
+//! ([`Engine::awaited`]), nothing is done about it, since it would help nobody. What becomes of flows when a better uplink returns is in `draining`.
 
 mod blaming;
 mod by_hand;
@@ -233,6 +233,11 @@ impl Engine {
             let state = uplink.families.get_mut(family);
             let before = (state.is_doubtful(), state.is_in_question());
             let transition = state.machine().round(now.at, round);
+            if round.answered() > 0 && !state.is_doubtful() {
+                state.note_answer(round.sent_at);
+                // It may be the word that is waited for.
+                self.stale |= self.owed.iter().any(|(_, owed)| *owed == family);
+            }
             let after = (state.is_doubtful(), state.is_in_question());
             tracing_transition(id, family, transition.as_ref());
             // Others may be probed more often now, and what was withheld may be due.
@@ -296,7 +301,7 @@ impl Engine {
             let tier = self.pools.get(family).tier;
             self.settle_debts(family, before);
             self.settle_departures(family, now);
-            if tier.is_usable() && self.is_trusted(self.pools.get(family), family) {
+            if tier.is_usable() {
                 forget.extend(self.owed_of(family));
             }
             forget.extend(self.owed_departures(family));

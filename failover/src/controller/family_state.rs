@@ -29,6 +29,8 @@ pub(super) struct FamilyState {
     machine: Recorded,
     /// Nobody is asked in this family, so health follows the link.
     unprobed: bool,
+    /// When the last round was sent that was answered.
+    answered: Option<Instant>,
     pub(super) reachability: Reachability,
     /// The family is spoken here, as far as is known: what is never spoken is absent and not down
     /// when the interface is not there. IPv4 is taken for spoken until shown otherwise, so that an
@@ -73,6 +75,7 @@ impl FamilyState {
             gateways,
             machine: Recorded::new(family, Thresholds::from(&config.probe), initial),
             unprobed: targets(&config.probe, family).next().is_none(),
+            answered: None,
             spoken: family == Family::Ipv4
                 || initial != Health::Unknown
                 || reachability.path().is_some(),
@@ -284,6 +287,22 @@ impl FamilyState {
     /// The last round of probes was not answered, whatever the verdict still is.
     pub(super) fn is_doubtful(&self) -> bool {
         self.machine.is_doubtful()
+    }
+
+    /// A round that was sent then was answered.
+    pub(super) fn note_answer(&mut self, sent_at: Instant) {
+        self.answered = self.answered.max(Some(sent_at));
+    }
+
+    /// Whether something was answered that was asked at this moment or later; nobody can tell where
+    /// nothing is asked.
+    pub(super) fn has_answered_since(&self, moment: Instant) -> bool {
+        self.unprobed || self.answered.is_some_and(|answered| answered >= moment)
+    }
+
+    /// Since when probes are not answered.
+    pub(super) fn silent_since(&self) -> Option<Instant> {
+        self.machine.silent_since()
     }
 
     /// The last round of probes was answered, whatever the verdict still is.

@@ -463,6 +463,9 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
         let news = stale && self.decide();
         if stale {
             self.prober.set_plans(self.engine.probe_plans());
+            for (uplink, family) in self.engine.awaited() {
+                self.prober.suspect(uplink, family);
+            }
         }
         if news {
             self.forget_retry();

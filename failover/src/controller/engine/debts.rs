@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::time::Instant;
 
 use super::Engine;
 use crate::controller::uplink::Life;
@@ -96,6 +97,9 @@ impl Engine {
             if state.answers() && !state.is_disabled() {
                 continue;
             }
+            if !self.is_trusted(self.pools.get(family), family, state.silent_since()) {
+                continue;
+            }
             forget.insert(Forget::Uplink(id, owed));
             let source = self.unshared(id, family, state.last_source());
             forget.extend(source.map(Forget::Unmarked));
@@ -103,15 +107,34 @@ impl Engine {
         forget
     }
 
-    /// Whether one of those that new flows go to is beyond doubt. When all uplinks die at once, one
-    /// is found out first: its flows must not be forgotten in favour of others that are silent too.
-    pub(super) fn is_trusted(&self, pool: &Pool, family: Family) -> bool {
+    /// Whether one of those that new flows go to is beyond doubt: it has answered what was asked since
+    /// the dead one fell silent. When all uplinks die at once, one is found out first: its flows must
+    /// not be forgotten in favour of others that are as dead, and were not asked since.
+    pub(super) fn is_trusted(&self, pool: &Pool, family: Family, since: Option<Instant>) -> bool {
         let mut members = pool.members.keys();
         members.any(|id| {
-            self.uplinks
-                .get(id)
-                .is_some_and(|uplink| !uplink.families.get(family).is_doubtful())
+            self.uplinks.get(id).is_some_and(|uplink| {
+                let state = uplink.families.get(family);
+                !state.is_doubtful() && since.is_none_or(|since| state.has_answered_since(since))
+            })
         })
+    }
+
+    /// Whose word is waited for before flows are forgotten in their favour.
+    #[must_use]
+    pub fn awaited(&self) -> BTreeSet<(UplinkId, Family)> {
+        let mut awaited = BTreeSet::new();
+        for &(id, family) in &self.owed {
+            let pool = self.pools.get(family);
+            let Some(dead) = self.uplinks.get(&id) else {
+                continue;
+            };
+            let since = dead.families.get(family).silent_since();
+            if pool.tier.is_usable() && !self.is_trusted(pool, family, since) {
+                awaited.extend(pool.members.keys().map(|member| (*member, family)));
+            }
+        }
+        awaited
     }
 
     /// The address of an uplink, unless another one that gets packets through has it too: nothing

@@ -79,3 +79,39 @@ fn what_comes_from_their_network_is_translated() {
         Bench::new(&SHARED.replace("south: {interface: wan1", "south: {interface: wan2"));
     assert!(alone.decide().wanted.ruleset.contains(net));
 }
+
+#[test]
+fn when_one_is_found_out_first_another_must_have_answered_since() {
+    use crate::controller::engine::tests::YAML;
+    use crate::health::{Failure, Outcome, PlanNumber, Round};
+
+    let mut bench = Bench::new(YAML);
+    bench.rounds(3, &[]);
+    bench.decide();
+    let round = |bench: &mut Bench, uplink: u8, outcome: &Outcome| {
+        bench.sequence += 1;
+        let now = bench.now();
+        for (_, family) in both(uplink) {
+            let sequence = bench.sequence;
+            let round = Round::of_two(PlanNumber(1), sequence, now.at, outcome.clone());
+            bench.engine.round(id(uplink), family, &round, now);
+        }
+    };
+    // Users of the first one brought more probes: the others were not asked meanwhile.
+    let silent = Outcome::Failed(Failure::Timeout);
+    for _ in 0..3 {
+        round(&mut bench, 1, &silent);
+    }
+    assert_eq!(bench.decide().forget, BTreeSet::new());
+    let awaited: BTreeSet<_> = both(2).map(|(n, family)| (id(n), family)).into();
+    assert_eq!(bench.engine.awaited(), awaited);
+
+    let answered = Outcome::Answered {
+        rtt: std::time::Duration::from_millis(5),
+    };
+    round(&mut bench, 2, &answered);
+    assert!(bench.engine.is_stale());
+    let forget = bench.decide().forget;
+    assert!(forget.is_superset(&uplinks([1])), "{forget:?}");
+    assert_eq!(bench.engine.awaited(), BTreeSet::new());
+}

@@ -255,7 +255,7 @@ impl Engine {
         let best = Best {
             chosen: chosen.filter(|_| pool.tier == Tier::Up),
             unless_full: self.best_priority_up(family),
-            trusted: self.is_trusted(pool, family),
+            trusted: self.is_trusted(pool, family, None),
         };
         for (id, uplink) in &mut self.uplinks {
             let works = uplink.config.new_flows && uplink.families.get(family).is_alive();

@@ -30,7 +30,8 @@ impl Engine {
     }
 
     /// The longest time from one round to the next while users are answered. Nothing is left out
-    /// where answers are missed, or are measured by the user's limits or for a strategy.
+    /// where answers are missed, or are measured by the user's limits or for a strategy, or where
+    /// flows wait for the word of others before they are forgotten.
     pub(super) fn rest(
         &self,
         uplink: &Uplink,
@@ -44,6 +45,7 @@ impl Engine {
             && !self.wants_latency(uplink)
             && state.health() == Health::Up
             && !state.is_in_question()
+            && self.owed.iter().all(|(_, owed)| *owed != family)
             && probe.interval > SHORT;
         may.then(|| interval.saturating_mul(RESTS))
     }

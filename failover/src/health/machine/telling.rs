@@ -60,6 +60,12 @@ impl Machine {
         self.silence.is_some()
     }
 
+    /// Since when nothing is heard: when the first round was sent that was not answered.
+    #[must_use]
+    pub fn silent_since(&self) -> Option<Instant> {
+        self.silence.as_ref().map(|silence| silence.since)
+    }
+
     /// Whether the last word was an answer: what is down may be about to return.
     #[must_use]
     pub fn answers(&self) -> bool {

@@ -131,7 +131,7 @@ impl Engine {
         Best {
             chosen,
             unless_full: up.priority.filter(|_| up.tier == Tier::Up),
-            trusted: pool.is_some_and(|pool| self.is_trusted(pool, family)),
+            trusted: pool.is_some_and(|pool| self.is_trusted(pool, family, None)),
         }
     }
 }
