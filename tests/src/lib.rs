@@ -5,6 +5,7 @@ pub mod bench;
 pub mod churn;
 pub mod footprint;
 pub mod given;
+pub mod package;
 mod pinning;
 pub mod programs;
 pub mod restarts;

@@ -22,6 +22,8 @@ pub(crate) enum Show {
     Bench,
     /// What takes long.
     Soak,
+    /// The Debian package.
+    Package,
 }
 
 /// Why the lab did not run.
@@ -66,6 +68,7 @@ pub(crate) fn run(
             ("bench", "release")
         }
         Show::Soak => ("soak", "debug"),
+        Show::Package => ("package", "debug"),
     };
     eprintln!("{verb}: building failover and its lab ({profile})");
     command::run(&mut build).map_err(LabError::Build)?;

@@ -9,6 +9,7 @@ mod command;
 mod ebpf;
 mod kernels;
 mod lab;
+mod package;
 mod privilege;
 mod setup;
 mod test;
@@ -89,6 +90,19 @@ enum Command {
         )]
         arguments: Vec<OsString>,
     },
+    /// Builds the Debian package, with man pages and completions
+    #[command(
+        after_help = "Examples:\n  cargo xtask package\n  cargo xtask package --check\n  \
+                      cargo xtask package --target x86_64-unknown-linux-musl   linked statically"
+    )]
+    Package {
+        /// For this target of rustup, which is added to the toolchain where it is missing
+        #[arg(long, value_name = "TARGET")]
+        target: Option<String>,
+        /// Installs, upgrades and purges it on a machine with systemd, in namespaces
+        #[arg(long)]
+        check: bool,
+    },
     /// Random faults again and again, until something does not hold or the time is over
     #[command(
         after_help = "Examples:\n  cargo xtask soak --minutes 30\n  cargo xtask soak -- --help   its options"
@@ -116,6 +130,9 @@ fn main() -> ExitCode {
         }
         Command::Bench { arguments } => {
             lab::run(&workspace, lab::Show::Bench, &arguments).map_err(Into::into)
+        }
+        Command::Package { target, check } => {
+            package::run(&workspace, target.as_deref(), check).map_err(Into::into)
         }
         Command::Soak { arguments } => {
             lab::run(&workspace, lab::Show::Soak, &arguments).map_err(Into::into)

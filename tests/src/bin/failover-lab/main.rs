@@ -14,7 +14,7 @@ use failover_tests::bench::overflow as overflow_bench;
 use failover_tests::bench::probing as probing_bench;
 use failover_tests::bench::program as program_bench;
 use failover_tests::terminal::Terminal;
-use failover_tests::{LabError, demo, soak};
+use failover_tests::{LabError, demo, package, soak};
 use serde_json::Value;
 
 /// Shows and measures failover in a lab of network namespaces. Needs root; changes nothing on this
@@ -49,6 +49,13 @@ enum Command {
     /// Measures
     #[command(subcommand)]
     Bench(Bench),
+    /// The Debian package on a machine with systemd: installed, upgraded under traffic, purged
+    Package {
+        /// The package
+        package: PathBuf,
+        /// A newer one
+        newer: PathBuf,
+    },
     /// Random faults again and again; ends at the first thing that does not hold
     #[command(
         after_help = "Examples: failover-lab soak --minutes 30\n          failover-lab soak --what restarts --times 200"
@@ -308,6 +315,10 @@ async fn run(terminal: &Terminal, command: Command) -> Result<ExitCode, Box<dyn 
             write_json(json, &outcome.json)?;
             Ok(status(outcome.held))
         }
+        Command::Package {
+            package: older,
+            newer,
+        } => Ok(status(package::run(terminal, &older, &newer).await?)),
         Command::Bench(Bench::Failover(mut arguments)) => {
             let json = arguments.json.take();
             let measured = failover_bench::run(terminal, &arguments.into()).await?;
