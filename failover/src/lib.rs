@@ -35,6 +35,7 @@ pub mod service;
 pub mod state;
 pub mod status;
 mod sys;
+pub mod track;
 pub mod uplink;
 pub mod wanted;
 

@@ -2,6 +2,8 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::io;
+use std::path::PathBuf;
 
 use thiserror::Error;
 
@@ -28,6 +30,10 @@ const PROGRAMS: [(&str, &str); 14] = [
     ("radvd", "radvd"),
     ("busybox", "busybox-static"),
 ];
+
+/// The same that are unpacked and not installed: their packages start services, which would take
+/// part in the networks of whoever tests.
+const SERVICES: [(&str, &str); 2] = [("keepalived", "keepalived"), ("conntrackd", "conntrackd")];
 
 /// The parts of the Rust toolchain that a minimal installation leaves out.
 const COMPONENTS: [(&str, &str); 2] = [("fmt", "rustfmt"), ("clippy", "clippy")];
@@ -57,6 +63,14 @@ pub(crate) enum SetupError {
         /// What came of it.
         source: CommandError,
     },
+    /// There is no place for what is unpacked.
+    #[error("unpacking packages into {}: {source}", place.display())]
+    Unpack {
+        /// The folder.
+        place: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// A component of the Rust toolchain is missing and cannot be had.
     #[error("adding {component} to the Rust toolchain: {source}")]
     Component {
@@ -70,6 +84,7 @@ pub(crate) enum SetupError {
 /// Installs whatever is missing, and says what.
 pub(crate) fn run(workspace: &Workspace) -> Result<(), SetupError> {
     programs(&PROGRAMS)?;
+    unpack(workspace, &SERVICES)?;
     for (subcommand, component) in COMPONENTS {
         let mut probe = workspace.cargo();
         if command::read(probe.args([subcommand, "--version"])).is_err() {
@@ -81,6 +96,58 @@ pub(crate) fn run(workspace: &Workspace) -> Result<(), SetupError> {
                 .args(["component", "add", component]);
             command::run(&mut rustup)
                 .map_err(|source| SetupError::Component { component, source })?;
+        }
+    }
+    Ok(())
+}
+
+/// Unpacks the packages of those programs that are missing, with what they depend on and is missing,
+/// where the tests look for them: `unpacked` in the target folder.
+fn unpack(workspace: &Workspace, programs: &[(&str, &str)]) -> Result<(), SetupError> {
+    let place = workspace.target().join("unpacked");
+    let there =
+        |name: &str| find_program(name).is_some() || place.join("usr/sbin").join(name).is_file();
+    let packages: Vec<&str> = programs
+        .iter()
+        .filter(|(program, _)| !there(program))
+        .map(|(_, package)| *package)
+        .collect();
+    if packages.is_empty() {
+        return Ok(());
+    }
+    eprintln!(
+        "set-up: unpacking {} into {}",
+        packages.join(" "),
+        place.display()
+    );
+    let archives = place.join("archives");
+    let made = |source| SetupError::Unpack {
+        place: place.clone(),
+        source,
+    };
+    fs::create_dir_all(archives.join("partial")).map_err(made)?;
+    let cache = format!("Dir::Cache::archives={}", archives.display());
+    let mut download = vec![
+        "-o",
+        &cache,
+        "install",
+        "--download-only",
+        "--no-install-recommends",
+    ];
+    download.extend(&packages);
+    if !have_package_lists() || apt(&packages, &download).is_err() {
+        fetch_lists()?;
+        apt(&packages, &download)?;
+    }
+    for entry in fs::read_dir(&archives).map_err(made)? {
+        let file = entry.map_err(made)?.path();
+        if file.extension() == Some(OsStr::new("deb")) {
+            let mut unpack = std::process::Command::new("dpkg-deb");
+            unpack.arg("--extract").arg(&file).arg(&place);
+            command::run(&mut unpack).map_err(|source| SetupError::Apt {
+                packages: file.display().to_string(),
+                source,
+            })?;
         }
     }
     Ok(())

@@ -1,7 +1,7 @@
 //! What the configuration means, with every default filled in.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::rule::RuleConfig;
 use super::target::Target;
+use crate::family::Family;
 use crate::interface::InterfaceName;
 use crate::load::Capacity;
 use crate::mark::MarkMask;
@@ -52,6 +53,8 @@ pub struct Config {
     pub bpffs: PathBuf,
     /// Where the log goes.
     pub log: LogTo,
+    /// Where keepalived is told how the uplinks stand.
+    pub track_file: Option<PathBuf>,
 }
 
 /// Where the log goes.
@@ -130,6 +133,11 @@ pub struct UplinkConfig {
     pub source: Option<Ipv4Addr>,
     /// The IPv6 source; `None` is the interface's own.
     pub source6: Option<Ipv6Addr>,
+    /// The IPv4 address that moves between this router and another one, and to which flows are
+    /// translated.
+    pub virtual4: Option<Ipv4Addr>,
+    /// The same for IPv6.
+    pub virtual6: Option<Ipv6Addr>,
     /// Sources that are not translated on this uplink; `None` is the interface's own prefixes.
     pub prefixes6: Option<Vec<Ipv6Net>>,
     /// Share of new flows within the priority, 1 to 256 (the range of a multipath next hop's weight).
@@ -158,6 +166,15 @@ impl UplinkConfig {
     /// The default of metered uplinks, in bytes: the default targets take 7.5 MB in a day of an uplink
     /// in use, at ten times the default interval. The rest is for doubts.
     const METERED: u64 = 10_000_000;
+
+    /// The address of a family that moves between this router and another one.
+    #[must_use]
+    pub fn virtual_address(&self, family: Family) -> Option<IpAddr> {
+        match family {
+            Family::Ipv4 => self.virtual4.map(IpAddr::V4),
+            Family::Ipv6 => self.virtual6.map(IpAddr::V6),
+        }
+    }
 
     /// What its probes may take in a day, in bytes; `None`: whatever they take.
     #[must_use]

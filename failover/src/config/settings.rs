@@ -39,6 +39,7 @@ const KEYS: Keys = Keys {
         "state_dir",
         "bpffs",
         "log",
+        "track_file",
     ],
     later: &[],
 };
@@ -119,6 +120,7 @@ pub(super) fn config(root: &Value<'_>) -> Read<Config> {
     let bpffs = read_path(&mut section, "bpffs", LONGEST_PATH)
         .unwrap_or_else(|| "/sys/fs/bpf/failover".into());
     let log = section.read("log", log).or(LogTo::Auto);
+    let track_file = read_path(&mut section, "track_file", LONGEST_PATH);
 
     let defaults = Defaults {
         nat,
@@ -213,6 +215,7 @@ pub(super) fn config(root: &Value<'_>) -> Read<Config> {
         state_dir,
         bpffs,
         log,
+        track_file,
     });
     section.finish(config)
 }

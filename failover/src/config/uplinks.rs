@@ -28,6 +28,8 @@ const KEYS: Keys = Keys {
         "gateway6",
         "source",
         "source6",
+        "virtual",
+        "virtual6",
         "prefixes6",
         "weight",
         "priority",
@@ -119,6 +121,10 @@ fn uplink<'a>(
     let source6 = section.read("source6", global6);
     own_gateway(&mut section, &gateway, &source);
     own_gateway(&mut section, &gateway6, &source6);
+    let virtual4 = section.read("virtual", |v| host4(v, ""));
+    let virtual6 = section.read("virtual6", global6);
+    of_its_own(&mut section, &virtual4, &source, &gateway);
+    of_its_own(&mut section, &virtual6, &source6, &gateway6);
     let prefixes6 = section.read("prefixes6", prefixes6);
     let weight = section.read("weight", |v| integer(v, 1..=256)).or(1);
     let priority = section.read("priority", |v| integer(v, 1..=65_535)).or(1);
@@ -139,6 +145,8 @@ fn uplink<'a>(
         gateway6: gateway6.good().and_then(|(gateway, _)| *gateway),
         source: source.ok(),
         source6: source6.ok(),
+        virtual4: virtual4.ok(),
+        virtual6: virtual6.ok(),
         prefixes6: prefixes6.ok(),
         weight,
         priority,
@@ -174,6 +182,26 @@ fn own_gateway<'a, A: Copy + PartialEq>(
         && gateway == source
     {
         section.problem(at.problem("an address that is not this uplink's own source"));
+    }
+}
+
+/// A virtual address is nobody's but that of whichever router the users are with.
+fn of_its_own<'a, A: Copy + PartialEq>(
+    section: &mut Section<'a>,
+    shared: &Given<'a, A>,
+    source: &Given<'a, A>,
+    gateway: &Given<'a, Option<A>>,
+) {
+    let Some((address, at)) = shared.good() else {
+        return;
+    };
+    let is_source = source.good().is_some_and(|(source, _)| source == address);
+    let is_gateway = gateway
+        .good()
+        .is_some_and(|(gateway, _)| gateway.as_ref() == Some(address));
+    if is_source || is_gateway {
+        section
+            .problem(at.problem("an address that is neither this uplink's source nor its gateway"));
     }
 }
 

@@ -20,6 +20,7 @@ mod policies;
 mod recording;
 mod situation;
 mod strategies;
+mod tracking;
 mod traffic;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -81,6 +81,11 @@ impl HeldAddresses {
         });
     }
 
+    /// An address is the uplink's no more, and its flows are not to be forgotten for it.
+    pub(super) fn pass_on(&mut self, address: IpAddr) {
+        self.0.remove(&address);
+    }
+
     /// Those of the interface, to be remembered over a restart.
     fn remembered(&self) -> impl Iterator<Item = IpAddr> {
         let on_link = self.0.iter().filter(|(_, held)| held.on_link);

@@ -277,3 +277,35 @@ fn what_changes_while_no_daemon_runs_is_seen_to_by_the_next_one() {
     assert!(after.values().any(|own| own.contains(&ip(NEW))));
     assert!(!after.values().any(|own| own.contains(&ip(OLD))));
 }
+
+#[test]
+fn a_virtual_address_is_no_source_and_takes_no_flow_with_it() {
+    let yaml = YAML.replace(
+        "{interface: wan1, id: 1}",
+        "{interface: wan1, id: 1, virtual: 198.18.11.10}",
+    );
+    let mut bench = Bench::new(&yaml);
+    bench.rounds(1, &[]);
+    let away = bench.decide();
+    assert!(away.wanted.ruleset.contains("snat ip to 198.18.11.10"));
+    // Even where it is the interface's first address: the source stays, and so do probes.
+    bench.view.addresses.insert(
+        0,
+        InterfaceAddress {
+            interface: InterfaceIndex(1),
+            address: ip("198.18.11.10"),
+            prefix_len: 24,
+        },
+    );
+    bench.look();
+    let here = bench.decide();
+    assert_eq!(here.forget, BTreeSet::new());
+    assert_eq!(route(&here, 301).unwrap().source(), Some(ip(OLD)));
+    assert!(here.wanted.ruleset.contains("snat ip to 198.18.11.10"));
+    bench.takes(1, "198.18.11.10");
+    bench.look();
+    bench.rounds(2 * GRACE_IN_ROUNDS, &[]);
+    bench.look();
+    assert_eq!(bench.decide().forget, BTreeSet::new());
+    assert_eq!(bench.members(Family::Ipv4), [1, 2]);
+}

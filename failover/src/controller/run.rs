@@ -53,6 +53,7 @@ use crate::replay::Traces;
 use crate::resets::Resets;
 use crate::service::Service;
 use crate::state::Store;
+use crate::track::TrackFile;
 use crate::uplink::UplinkId;
 use crate::wanted::Wanted;
 
@@ -94,6 +95,7 @@ pub struct Daemon<K, S> {
     pub(super) journal: Journal,
     traces: Traces,
     pub(super) service: Service,
+    track_file: TrackFile,
     /// Who can be asked whether users are answered.
     witness: Option<Arc<dyn Witness>>,
     timers: Timers,
@@ -142,6 +144,7 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
             remembered: Remembered::default(),
             journal: Journal::nowhere(),
             service: Service::default(),
+            track_file: TrackFile::default(),
             witness: None,
             timers: Timers::new(Instant::now() + AUDIT, Instant::now() + READ),
             wanted: Wanted::default(),
@@ -218,6 +221,7 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
         // uplink as soon as its answer comes in.
         self.prober.set_plans(self.engine.probe_plans());
         self.remember();
+        self.track();
         Ok(())
     }
 
@@ -400,6 +404,7 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
             self.timers.audit = now + AUDIT;
             self.timers.look = Some(now);
             self.timers.inspect_firewall = Some(now);
+            self.track_file.inspect();
             self.suspect_routing();
             self.applier.suspect_settings();
             self.applier.suspect_steering();
@@ -481,5 +486,13 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
             self.remember();
             self.service.status(|| self.engine.status(now));
         }
+        self.track();
+    }
+
+    /// Tells who watches the track file how the uplinks stand. What could not be written is tried again
+    /// with whatever comes next.
+    fn track(&mut self) {
+        let path = self.engine.config().track_file.as_deref();
+        self.track_file.keep(path, self.engine.track_value());
     }
 }

@@ -1,5 +1,6 @@
 //! What the engine keeps of one uplink.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -59,6 +60,20 @@ pub(super) struct Uplink {
     alive: PerFamily<bool>,
 }
 
+/// The network without the uplink's virtual addresses: they are neither its source nor forgotten when
+/// they go, since the other router has them then, and their flows too.
+fn own<'v>(view: &'v NetworkView, config: &UplinkConfig) -> Cow<'v, NetworkView> {
+    let moving = Family::ALL.map(|family| config.virtual_address(family));
+    let is_virtual = |address: IpAddr| moving.contains(&Some(address));
+    if view.addresses.iter().any(|own| is_virtual(own.address)) {
+        let mut view = view.clone();
+        view.addresses.retain(|own| !is_virtual(own.address));
+        Cow::Owned(view)
+    } else {
+        Cow::Borrowed(view)
+    }
+}
+
 /// What became of an uplink in one family since the last decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Life {
@@ -82,7 +97,13 @@ impl Uplink {
         now: Moment,
     ) -> Self {
         let families = PerFamily::from_fn(|family| {
-            FamilyState::new(family, config, gateways, *remembered.get(family), view)
+            FamilyState::new(
+                family,
+                config,
+                gateways,
+                *remembered.get(family),
+                &own(view, config),
+            )
         });
         Self {
             name: name.clone(),
@@ -128,15 +149,21 @@ impl Uplink {
         self.config = config.clone();
         Family::ALL.map(|family| {
             let state = self.families.get_mut(family);
-            state.reconfigure(config, gateways, same_way, view, now.at)
+            if let Some(address) = config.virtual_address(family) {
+                state.held.pass_on(address);
+            }
+            state.reconfigure(config, gateways, same_way, &own(view, config), now.at)
         })
     }
 
     /// Looks at the network anew.
     pub(super) fn look(&mut self, family: Family, view: &NetworkView, now: Moment) -> PathNews {
-        self.families
-            .get_mut(family)
-            .look(&self.config, view, now.at)
+        let state = self.families.get_mut(family);
+        // It may have been held before the configuration said what it is.
+        if let Some(address) = self.config.virtual_address(family) {
+            state.held.pass_on(address);
+        }
+        state.look(&self.config, &own(view, &self.config), now.at)
     }
 
     /// Whether an address is its own, or expected back.

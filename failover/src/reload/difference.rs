@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Display;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::config::{Band, Config, Percent, ProbeConfig, QualityLimits, UplinkConfig, written};
@@ -108,6 +109,8 @@ fn uplink_changes(
         gateway6,
         source,
         source6,
+        virtual4,
+        virtual6,
         prefixes6,
         weight,
         priority,
@@ -127,6 +130,22 @@ fn uplink_changes(
     keys.compare_by("gateway6", &before.gateway6, gateway6, or_auto);
     keys.compare_by("source", &before.source, source, or_auto);
     keys.compare_by("source6", &before.source6, source6, or_auto);
+    let or_none =
+        |address: &Option<IpAddr>| address.map_or_else(|| "none".to_owned(), |a| a.to_string());
+    for (key, old, new) in [
+        (
+            "virtual",
+            before.virtual4.map(IpAddr::V4),
+            virtual4.map(IpAddr::V4),
+        ),
+        (
+            "virtual6",
+            before.virtual6.map(IpAddr::V6),
+            virtual6.map(IpAddr::V6),
+        ),
+    ] {
+        keys.compare_by(key, &old, &new, or_none);
+    }
     keys.compare_by("prefixes6", &before.prefixes6, prefixes6, |prefixes| {
         or_auto(&prefixes.as_deref().map(list))
     });
@@ -253,6 +272,7 @@ fn settings(old: &Config, new: &Config) -> impl Iterator<Item = Change> {
         state_dir,
         bpffs,
         log,
+        track_file,
     } = new;
     let mut keys = Keys::default();
     for name in old.sets.keys().chain(sets.keys()).collect::<BTreeSet<_>>() {
@@ -273,6 +293,10 @@ fn settings(old: &Config, new: &Config) -> impl Iterator<Item = Change> {
     keys.compare("state_dir", &old.state_dir.display(), &state_dir.display());
     keys.compare("bpffs", &old.bpffs.display(), &bpffs.display());
     keys.compare("log", &old.log, log);
+    keys.compare_by("track_file", &old.track_file, track_file, |path| {
+        let path = path.as_ref().map(|path| path.display().to_string());
+        path.unwrap_or_else(|| "none".to_owned())
+    });
     keys.0
         .into_iter()
         .map(|(key, from, to)| SettingChanged { key, from, to })

@@ -73,7 +73,7 @@ fn every_key_of_an_uplink_is_told_with_what_it_was() {
     let new = "
 uplinks:
   fiber: {interface: wan9, id: 7, gateway: 198.18.11.1, gateway6: 'fe80::1', source: 198.18.11.2,
-          source6: 'fd00::2', prefixes6: ['fd00:1::/56', 'fd00:2::/56'], weight: 1, priority: 5,
+          source6: 'fd00::2', virtual: 198.18.11.9, virtual6: 'fd00::9', prefixes6: ['fd00:1::/56', 'fd00:2::/56'], weight: 1, priority: 5,
           new_flows: false, nat: none, description: Provider 1,
           probe: {targets: [icmp://192.0.2.1, icmp://192.0.2.2], interval: 1s, timeout: 1m,
                   required: 2, down_after: 4, up_after: 6},
@@ -92,6 +92,8 @@ downlinks: [lan0]
             "fiber: gateway6 auto -> fe80::1",
             "fiber: source auto -> 198.18.11.2",
             "fiber: source6 auto -> fd00::2",
+            "fiber: virtual none -> 198.18.11.9",
+            "fiber: virtual6 none -> fd00::9",
             "fiber: prefixes6 auto -> [fd00:1::/56, fd00:2::/56]",
             "fiber: weight 3 -> 1",
             "fiber: priority 1 -> 5",

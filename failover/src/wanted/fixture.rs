@@ -133,6 +133,7 @@ fn uplink(n: u8, has_ipv6: bool) -> UplinkSituation {
         id: UplinkId::try_from(n).unwrap(),
         interface: format!("wan{n}").parse().unwrap(),
         nat: Nat::Masquerade,
+        translated_to: PerFamily::default(),
         paths: PerFamily::from_fn(|family| speaks(family).then(|| path(family))),
         macs: PerFamily::default(),
         main_metric: PerFamily::default(),

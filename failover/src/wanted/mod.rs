@@ -166,6 +166,8 @@ pub struct UplinkSituation {
     pub usable: PerFamily<bool>,
     /// The addresses of its interface, which are never translated.
     pub addresses: Vec<IpAddr>,
+    /// What sources are translated to where it is not the uplink's own address, by family.
+    pub translated_to: PerFamily<Option<IpAddr>>,
     /// IPv6 sources that are not translated.
     pub prefixes6: Vec<Ipv6Net>,
 }

@@ -45,21 +45,21 @@ pub(crate) const TABLE: &[Row] = &[
         "empty-file",
         "",
         &[
-            "1:1: found nothing, allowed: a map with the keys uplinks, downlinks, sets, rules, strategy, mode, nat, probe, flows, marks, tables, rule_priority, control, state_dir, bpffs, log",
+            "1:1: found nothing, allowed: a map with the keys uplinks, downlinks, sets, rules, strategy, mode, nat, probe, flows, marks, tables, rule_priority, control, state_dir, bpffs, log, track_file",
         ],
     ),
     row(
         "only-comments",
         "# uplinks:\n",
         &[
-            "2:1: found nothing, allowed: a map with the keys uplinks, downlinks, sets, rules, strategy, mode, nat, probe, flows, marks, tables, rule_priority, control, state_dir, bpffs, log",
+            "2:1: found nothing, allowed: a map with the keys uplinks, downlinks, sets, rules, strategy, mode, nat, probe, flows, marks, tables, rule_priority, control, state_dir, bpffs, log, track_file",
         ],
     ),
     row(
         "a-word",
         "uplinks\n",
         &[
-            "1:1: found `uplinks`, allowed: a map with the keys uplinks, downlinks, sets, rules, strategy, mode, nat, probe, flows, marks, tables, rule_priority, control, state_dir, bpffs, log",
+            "1:1: found `uplinks`, allowed: a map with the keys uplinks, downlinks, sets, rules, strategy, mode, nat, probe, flows, marks, tables, rule_priority, control, state_dir, bpffs, log, track_file",
         ],
     ),
     row(
@@ -94,28 +94,28 @@ pub(crate) const TABLE: &[Row] = &[
         "uplink-of-nothing",
         "uplinks:\n  fiber:\n",
         &[
-            "2:8: key `uplinks.fiber`: found nothing, allowed: a map with the keys interface, id, gateway, gateway6, source, source6, prefixes6, weight, priority, new_flows, metered, capacity, nat, description, probe, flows",
+            "2:8: key `uplinks.fiber`: found nothing, allowed: a map with the keys interface, id, gateway, gateway6, source, source6, virtual, virtual6, prefixes6, weight, priority, new_flows, metered, capacity, nat, description, probe, flows",
         ],
     ),
     row(
         "uplink-as-a-word",
         "uplinks:\n  fiber: eth1\n",
         &[
-            "2:10: key `uplinks.fiber`: found `eth1`, allowed: a map with the keys interface, id, gateway, gateway6, source, source6, prefixes6, weight, priority, new_flows, metered, capacity, nat, description, probe, flows",
+            "2:10: key `uplinks.fiber`: found `eth1`, allowed: a map with the keys interface, id, gateway, gateway6, source, source6, virtual, virtual6, prefixes6, weight, priority, new_flows, metered, capacity, nat, description, probe, flows",
         ],
     ),
     row(
         "unknown-key-at-the-top",
         "uplinks:\n  fiber: {interface: eth1}\ndownlink: [eth0]\n",
         &[
-            "3:1: key `downlink`: found an unknown key, allowed: the keys uplinks, downlinks, sets, rules, strategy, mode, nat, probe, flows, marks, tables, rule_priority, control, state_dir, bpffs, log; did you mean `downlinks`?",
+            "3:1: key `downlink`: found an unknown key, allowed: the keys uplinks, downlinks, sets, rules, strategy, mode, nat, probe, flows, marks, tables, rule_priority, control, state_dir, bpffs, log, track_file; did you mean `downlinks`?",
         ],
     ),
     row(
         "unknown-key-of-an-uplink",
         "uplinks:\n  fiber:\n    interface: eth1\n    wieght: 3\n",
         &[
-            "4:5: key `uplinks.fiber.wieght`: found an unknown key, allowed: the keys interface, id, gateway, gateway6, source, source6, prefixes6, weight, priority, new_flows, metered, capacity, nat, description, probe, flows; did you mean `weight`?",
+            "4:5: key `uplinks.fiber.wieght`: found an unknown key, allowed: the keys interface, id, gateway, gateway6, source, source6, virtual, virtual6, prefixes6, weight, priority, new_flows, metered, capacity, nat, description, probe, flows; did you mean `weight`?",
         ],
     ),
     row(

@@ -55,6 +55,8 @@ fn default_uplink(interface: &str) -> UplinkConfig {
         gateway6: None,
         source: None,
         source6: None,
+        virtual4: None,
+        virtual6: None,
         prefixes6: None,
         weight: 1,
         priority: 1,
@@ -99,6 +101,7 @@ fn the_smallest_useful_file_has_every_default() {
         state_dir: PathBuf::from("/var/lib/failover"),
         bpffs: PathBuf::from("/sys/fs/bpf/failover"),
         log: LogTo::Auto,
+        track_file: None,
     };
     assert_eq!(parsed, expected);
 }
@@ -115,6 +118,8 @@ uplinks:
     gateway6: fe80::1
     source: 198.18.11.2
     source6: 2001:db8::2
+    virtual: 198.18.11.10
+    virtual6: 2001:db8::10
     prefixes6: [2001:db8:1::/56]
     weight: 3
     priority: 1
@@ -153,6 +158,7 @@ control: /run/f/c.sock
 state_dir: /var/lib/f
 bpffs: /sys/fs/bpf/f
 log: {to: {file: /var/log/f.log, size: 10MiB, keep: 3}}
+track_file: /run/f/track
 "#,
     );
     let probe = ProbeConfig {
@@ -187,6 +193,8 @@ log: {to: {file: /var/log/f.log, size: 10MiB, keep: 3}}
         gateway6: Some("fe80::1".parse().unwrap()),
         source: Some("198.18.11.2".parse().unwrap()),
         source6: Some("2001:db8::2".parse().unwrap()),
+        virtual4: Some("198.18.11.10".parse().unwrap()),
+        virtual6: Some("2001:db8::10".parse().unwrap()),
         prefixes6: Some(vec!["2001:db8:1::/56".parse().unwrap()]),
         weight: 3,
         new_flows: false,
@@ -229,6 +237,7 @@ log: {to: {file: /var/log/f.log, size: 10MiB, keep: 3}}
             size: 10 << 20,
             keep: 3,
         }),
+        track_file: Some(PathBuf::from("/run/f/track")),
     };
     assert_eq!(parsed, expected);
 }

@@ -69,17 +69,32 @@ impl Failover {
         binary: impl Into<PathBuf>,
         config: &str,
     ) -> Result<Self, LabError> {
-        let files = lab.files();
+        let gateway = lab.gateway().node();
+        Self::at(gateway, lab.files(), &lab.pin_folder(), binary, config)
+    }
+
+    /// The same in any node, with its files in a folder of its own, and another one on a BPF file
+    /// system.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn at(
+        node: &Node,
+        files: &Path,
+        pins: &Path,
+        binary: impl Into<PathBuf>,
+        config: &str,
+    ) -> Result<Self, LabError> {
         let control = files.join("control.sock");
         let path = files.join("failover.yaml");
         let places = format!(
             "control: {}\nstate_dir: {}\nbpffs: {}\n",
             control.display(),
             files.join("state").display(),
-            lab.pin_folder().display(),
+            pins.display(),
         );
         let failover = Self {
-            node: lab.gateway().node().clone(),
+            node: node.clone(),
             binary: binary.into(),
             config: path,
             places,
@@ -333,7 +348,10 @@ impl Daemon {
 
 /// `FAILOVER_BIN`, or the `failover` that was built beside this program or (for tests, which are
 /// one folder deeper) above it.
-fn binary() -> Result<PathBuf, LabError> {
+///
+/// # Errors
+/// When there is none.
+pub fn binary() -> Result<PathBuf, LabError> {
     let looked_at = match std::env::var_os("FAILOVER_BIN") {
         Some(path) => vec![PathBuf::from(path)],
         None => {

@@ -4,6 +4,7 @@ mod builder;
 mod downlink;
 mod fault;
 mod latency;
+mod peer;
 mod uplink;
 
 use std::net::IpAddr;

@@ -80,7 +80,7 @@ pub(crate) async fn join(near: End<'_>, far: End<'_>) -> Result<(), LabError> {
 }
 
 /// The bridge of a switch.
-const BRIDGE: &str = "bridge";
+pub(crate) const BRIDGE: &str = "bridge";
 
 /// Makes a node a switch, to which others can be [plugged](plug).
 pub(crate) async fn make_switch(node: &Node) -> Result<(), LabError> {

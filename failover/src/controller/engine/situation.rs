@@ -38,6 +38,7 @@ impl Engine {
                     tried || uplink.families.get(family).is_alive()
                 }),
                 addresses: self.own_addresses(&uplink.config.interface),
+                translated_to: PerFamily::from_fn(|family| uplink.config.virtual_address(family)),
                 prefixes6: self.prefixes6(uplink),
             })
             .collect();

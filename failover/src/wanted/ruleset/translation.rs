@@ -29,9 +29,10 @@ impl Ruleset<'_> {
                 let ip = address_keyword(source);
                 let leaves_by = self.leaves_by(uplink, family);
                 let untranslated = untranslated(uplink, source);
+                let to = uplink.translated_to.get(family).unwrap_or(source);
                 writeln!(
                     f,
-                    "    {leaves_by} {ip} saddr != {{ {untranslated} }} snat {ip} to {source}"
+                    "    {leaves_by} {ip} saddr != {{ {untranslated} }} snat {ip} to {to}"
                 )?;
             }
         }
