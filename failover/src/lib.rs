@@ -11,6 +11,7 @@ pub mod control;
 pub mod controller;
 pub mod dataplane;
 pub mod discover;
+pub mod doctor;
 pub mod draft;
 pub mod explain;
 pub mod flows;

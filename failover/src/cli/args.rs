@@ -187,6 +187,18 @@ pub enum Command {
     )]
     Replay(ReplayArgs),
 
+    /// Looks for what on this host keeps failover from working, and says how to mend it.
+    ///
+    /// Forwarding, filters, marks, rules, routes, offload, missing features, targets that do not
+    /// answer: docs/doctor.md lists the checks. It works with and without a daemon and changes nothing;
+    /// with --fix it sets kernel settings where that is safe, and says which. A notice may be meant so,
+    /// and alone does not make the exit code 1. Without root some things cannot be looked at: they are
+    /// named, and the exit code is 4 if nothing else was wrong.
+    #[command(
+        after_help = "Example:\n  failover doctor\n  failover doctor --fix\n  failover doctor --json | jq '.findings[] | select(.severity == \"problem\") | .id'"
+    )]
+    Doctor(DoctorArgs),
+
     /// Prints a configuration that does what another program's does.
     ///
     /// The configuration goes to standard output, and `failover check` accepts it. What has no
@@ -460,6 +472,22 @@ pub struct ReplayArgs {
     /// Prints JSON, for scripts.
     #[arg(long)]
     pub json: bool,
+}
+
+/// Which configuration, and what to do about what is found.
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// Sets kernel settings that mend something, where that is safe and easily undone.
+    #[arg(long)]
+    pub fix: bool,
+
+    /// Prints JSON, for scripts.
+    #[arg(long)]
+    pub json: bool,
+
+    /// The configuration.
+    #[command(flatten)]
+    pub config: ConfigArgs,
 }
 
 /// What to import.

@@ -6,6 +6,7 @@ mod check;
 mod clean;
 #[cfg(feature = "demo")]
 mod demo;
+mod doctor;
 mod events;
 mod exit;
 mod explain;
@@ -47,6 +48,7 @@ pub fn main() -> ExitCode {
         Command::Enable(args) => by_hand::enable(args),
         Command::Trace(args) => trace::trace(args),
         Command::Replay(args) => replay::replay(args),
+        Command::Doctor(args) => doctor::doctor(args),
         Command::Import(args) => import::import(args),
         Command::Clean(args) => clean::clean(args),
         #[cfg(feature = "demo")]

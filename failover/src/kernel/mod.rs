@@ -4,6 +4,7 @@
 pub mod capabilities;
 pub mod conntrack;
 pub mod filters;
+pub mod foreign;
 pub mod former_address;
 pub mod linux;
 pub mod neighbours;

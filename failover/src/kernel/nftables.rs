@@ -296,6 +296,40 @@ impl Nft {
         Err(refusal(what, &output, ""))
     }
 
+    /// All tables of everybody, without counters.
+    ///
+    /// # Errors
+    /// When `nft` cannot be run or refuses.
+    pub async fn everything(&self) -> Result<String, NftError> {
+        let what = "list all tables";
+        let output = run(
+            &self.program,
+            what,
+            &["--stateless", "list", "ruleset"],
+            None,
+        )
+        .await?;
+        if output.status.success() {
+            Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+        } else {
+            Err(refusal(what, &output, ""))
+        }
+    }
+
+    /// Whether the kernel would take a batch; nothing is changed.
+    ///
+    /// # Errors
+    /// When it would not, or `nft` cannot be run.
+    pub async fn check(&self, batch: &str) -> Result<(), NftError> {
+        let what = "check a table";
+        let output = run(&self.program, what, &["--check", "-f", "-"], Some(batch)).await?;
+        if output.status.success() {
+            Ok(())
+        } else {
+            Err(refusal(what, &output, batch))
+        }
+    }
+
     /// Has a batch carried out, as a whole or not at all. `what` says in an error what it was for.
     ///
     /// # Errors
