@@ -18,6 +18,7 @@ pub mod flows;
 pub mod health;
 pub mod identity;
 pub mod import;
+pub mod init;
 pub mod interface;
 pub mod journal;
 pub mod kernel;

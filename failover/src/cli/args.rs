@@ -187,6 +187,13 @@ pub enum Command {
     )]
     Replay(ReplayArgs),
 
+    /// Writes a commented configuration from what it finds on this host.
+    ///
+    /// Uplinks are the interfaces with default routes, downlinks the others that have addresses. What is
+    /// a guess is said in a comment. A file that is there is not overwritten.
+    #[command(after_help = "Example:\n  failover init\n  failover init --output - | less")]
+    Init(InitArgs),
+
     /// Looks for what on this host keeps failover from working, and says how to mend it.
     ///
     /// Forwarding, filters, marks, rules, routes, offload, missing features, targets that do not
@@ -472,6 +479,18 @@ pub struct ReplayArgs {
     /// Prints JSON, for scripts.
     #[arg(long)]
     pub json: bool,
+}
+
+/// Where a configuration is written.
+#[derive(Debug, Args)]
+pub struct InitArgs {
+    /// The file; `-` prints it.
+    #[arg(long, value_name = "FILE", default_value = CONFIG)]
+    pub output: PathBuf,
+
+    /// Replaces a file that is there.
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// Which configuration, and what to do about what is found.

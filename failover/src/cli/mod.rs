@@ -12,6 +12,7 @@ mod exit;
 mod explain;
 mod flows;
 mod import;
+mod init;
 mod output;
 mod reload;
 mod replay;
@@ -49,6 +50,7 @@ pub fn main() -> ExitCode {
         Command::Trace(args) => trace::trace(args),
         Command::Replay(args) => replay::replay(args),
         Command::Doctor(args) => doctor::doctor(args),
+        Command::Init(args) => init::init(args),
         Command::Import(args) => import::import(args),
         Command::Clean(args) => clean::clean(args),
         #[cfg(feature = "demo")]

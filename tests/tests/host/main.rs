@@ -6,6 +6,7 @@
 mod faults;
 mod healthy;
 mod import;
+mod init;
 #[path = "../trial/mod.rs"]
 mod trial;
 
@@ -79,7 +80,12 @@ async fn said(lab: &Lab, spec: ProgramSpec) -> Result<Said, LabError> {
 
 fn main() -> ExitCode {
     trial::run(|| {
-        let tests = [faults::tests(), healthy::tests(), import::tests()];
+        let tests = [
+            faults::tests(),
+            healthy::tests(),
+            import::tests(),
+            init::tests(),
+        ];
         tests.into_iter().flatten().collect()
     })
 }
