@@ -15,6 +15,7 @@ pub mod doctor;
 pub mod draft;
 pub mod explain;
 pub mod flows;
+pub mod generate;
 pub mod health;
 pub mod identity;
 pub mod import;

@@ -10,6 +10,7 @@ use thiserror::Error;
 use tracing::level_filters::LevelFilter;
 
 use crate::flows::Protocol;
+use crate::generate::Firewall;
 use crate::import::Program;
 use crate::interface::InterfaceName;
 use crate::journal::Since;
@@ -205,6 +206,15 @@ pub enum Command {
         after_help = "Example:\n  failover doctor\n  failover doctor --fix\n  failover doctor --json | jq '.findings[] | select(.severity == \"problem\") | .id'"
     )]
     Doctor(DoctorArgs),
+
+    /// Prints rules for those who translate sources themselves (`nat: none`).
+    ///
+    /// Commented rules for a firewall of your own: what failover would do on each uplink that has
+    /// `nat: none`. Nothing is loaded.
+    #[command(
+        after_help = "Example:\n  failover generate nftables > /etc/nftables.d/uplinks.nft\n  failover generate iptables | iptables-restore --noflush\n  failover generate iptables --ipv6 | ip6tables-restore --noflush"
+    )]
+    Generate(GenerateArgs),
 
     /// Prints a configuration that does what another program's does.
     ///
@@ -491,6 +501,22 @@ pub struct InitArgs {
     /// Replaces a file that is there.
     #[arg(long)]
     pub force: bool,
+}
+
+/// For which firewall.
+#[derive(Debug, Args)]
+pub struct GenerateArgs {
+    /// What the rules are for.
+    #[arg(value_name = "FIREWALL")]
+    pub firewall: Firewall,
+
+    /// Those of ip6tables; nftables has both families in one file.
+    #[arg(long)]
+    pub ipv6: bool,
+
+    /// The configuration.
+    #[command(flatten)]
+    pub config: ConfigArgs,
 }
 
 /// Which configuration, and what to do about what is found.

@@ -11,6 +11,7 @@ mod events;
 mod exit;
 mod explain;
 mod flows;
+mod generate;
 mod import;
 mod init;
 mod output;
@@ -50,6 +51,7 @@ pub fn main() -> ExitCode {
         Command::Trace(args) => trace::trace(args),
         Command::Replay(args) => replay::replay(args),
         Command::Doctor(args) => doctor::doctor(args),
+        Command::Generate(args) => generate::generate(args),
         Command::Init(args) => init::init(args),
         Command::Import(args) => import::import(args),
         Command::Clean(args) => clean::clean(args),

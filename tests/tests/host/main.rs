@@ -4,6 +4,7 @@
 //! These tests need root and say so when they have none.
 
 mod faults;
+mod generate;
 mod healthy;
 mod import;
 mod init;
@@ -82,6 +83,7 @@ fn main() -> ExitCode {
     trial::run(|| {
         let tests = [
             faults::tests(),
+            generate::tests(),
             healthy::tests(),
             import::tests(),
             init::tests(),
