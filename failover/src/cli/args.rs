@@ -227,6 +227,16 @@ pub enum Command {
     )]
     Import(ImportArgs),
 
+    /// Tries the channels of notifications, or says how they fare.
+    ///
+    /// `test` sends a message by each channel of the configuration, or by one, without asking a daemon, and
+    /// says what came of it. `status` asks the daemon what it delivered last, what waits and what fails.
+    #[command(
+        subcommand,
+        after_help = "Example:\n  failover notify test\n  failover notify test admin --config ./failover.yaml"
+    )]
+    Notify(NotifyCommand),
+
     /// Takes out of the kernel everything that failover ever put there.
     ///
     /// It works without a daemon and refuses beside one. The configuration says where the state
@@ -469,6 +479,29 @@ pub struct TraceArgs {
     /// Which daemon is meant.
     #[command(flatten)]
     pub daemon: ControlArgs,
+}
+
+/// What is to be done about notifications.
+#[derive(Debug, Subcommand)]
+pub enum NotifyCommand {
+    /// Sends a test message, and says what came of it; exit code 1 where one was not delivered.
+    ///
+    /// Variables of the environment that hold secrets must be set here as they are for the daemon.
+    Test(NotifyTestArgs),
+    /// Says how the daemon's channels fare.
+    Status(StatusArgs),
+}
+
+/// By which channel, of which configuration.
+#[derive(Debug, Args)]
+pub struct NotifyTestArgs {
+    /// Only this channel.
+    #[arg(value_name = "CHANNEL")]
+    pub channel: Option<String>,
+
+    /// The configuration.
+    #[command(flatten)]
+    pub config: ConfigArgs,
 }
 
 /// Which trace, and with what.

@@ -17,6 +17,13 @@ pub(super) fn check(args: &ConfigArgs) -> Outcome {
     for conflict in conflicts::told(&config, &sets, &args.config) {
         eprintln!("warning: {conflict}");
     }
+    for channel in config.notify.values() {
+        for secret in channel.carrier.secrets() {
+            if let Some(warning) = secret.warning() {
+                eprintln!("warning: {warning}");
+            }
+        }
+    }
     println!("ok");
     Ok(())
 }

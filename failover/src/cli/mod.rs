@@ -14,6 +14,7 @@ mod flows;
 mod generate;
 mod import;
 mod init;
+mod notify;
 mod output;
 mod reload;
 mod replay;
@@ -50,6 +51,7 @@ pub fn main() -> ExitCode {
         Command::Enable(args) => by_hand::enable(args),
         Command::Trace(args) => trace::trace(args),
         Command::Replay(args) => replay::replay(args),
+        Command::Notify(command) => notify::notify(command),
         Command::Doctor(args) => doctor::doctor(args),
         Command::Generate(args) => generate::generate(args),
         Command::Init(args) => init::init(args),

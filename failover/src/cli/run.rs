@@ -22,15 +22,17 @@ pub(super) fn run(args: &ConfigArgs, mut log: Logging) -> Outcome {
     let done = capabilities::require(&capabilities::DAEMON)
         .map_err(Failure::not_permitted)
         .and_then(|()| {
-            super::runtime()?
-                .block_on(start::start(config, file))
-                .map_err(|error| {
-                    // Who starts it reads it from standard error.
-                    if log.is_apart() {
-                        error!("not started: {}", in_one_line(&error));
-                    }
-                    Failure::no(error)
-                })
+            let runtime = super::runtime()?;
+            let done = runtime.block_on(start::start(config, file));
+            // What waits for a slow disk or a program has nothing more to say.
+            runtime.shutdown_background();
+            done.map_err(|error| {
+                // Who starts it reads it from standard error.
+                if log.is_apart() {
+                    error!("not started: {}", in_one_line(&error));
+                }
+                Failure::no(error)
+            })
         });
     log.finish();
     done

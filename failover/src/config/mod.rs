@@ -8,6 +8,7 @@ mod load;
 mod log;
 mod matching;
 mod model;
+mod notify;
 mod on_up;
 mod probe;
 mod problem;
@@ -32,6 +33,7 @@ pub use model::{
 };
 pub use problem::{ConfigError, Problem, Rejected};
 pub use rule::{Addresses, MatchConfig, RuleConfig};
+pub(crate) use target::text::web_page;
 pub use target::{
     DnsTarget, DomainName, Endpoint, ExecTarget, Host, HttpTarget, RecordType, Security, Statuses,
     Target,

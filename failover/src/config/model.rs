@@ -14,6 +14,7 @@ use crate::family::Family;
 use crate::interface::InterfaceName;
 use crate::load::Capacity;
 use crate::mark::MarkMask;
+use crate::notify::settings::Channels;
 use crate::policy::{SetName, SetSource};
 use crate::select::Strategies;
 use crate::uplink::{UplinkId, UplinkName};
@@ -39,6 +40,8 @@ pub struct Config {
     pub mss: Mss,
     /// Entries of the flow table in eBPF mode, 1024 to 16777216.
     pub flow_capacity: u32,
+    /// Who is told what happens.
+    pub notify: Channels,
     /// Which bits of marks are ours.
     pub marks: MarkMask,
     /// The number of the table of the healthy set; an uplink's table is this plus its id.

@@ -1,5 +1,6 @@
 //! What is wrong with a configuration, as people read it.
 
+use std::collections::BTreeSet;
 use std::fmt::{self, Write as _};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,6 +13,8 @@ use super::tree::Place;
 const PRINTED: usize = 50;
 /// The longest source line that is shown below a problem, in characters.
 const SHOWN_LINE: usize = 120;
+/// Lines with these words are not shown: somebody may have written a password there.
+const SECRETIVE: [&str; 4] = ["pass", "secret", "token", "authorization"];
 /// How much of a value or key is shown, in characters.
 const SHOWN_VALUE: usize = 60;
 
@@ -48,13 +51,24 @@ pub struct Problem {
     allowed: String,
     hint: Option<String>,
     line: Option<String>,
+    /// The line holds what nobody is to see.
+    secret: bool,
 }
 
 impl ConfigError {
     pub(super) fn rejected(mut problems: Vec<Problem>, text: &str) -> Self {
         problems.sort_by_key(|problem| problem.place);
+        let line = |problem: &Problem| problem.place.map(|place| place.line);
+        let hidden: BTreeSet<_> = problems
+            .iter()
+            .filter(|problem| problem.secret)
+            .filter_map(line)
+            .collect();
         for problem in problems.iter_mut().take(PRINTED) {
-            problem.line = problem.place.and_then(|place| line_of(text, place));
+            problem.line = problem
+                .place
+                .filter(|place| !hidden.contains(&place.line))
+                .and_then(|place| line_of(text, place));
         }
         Self::Rejected(Rejected {
             file: None,
@@ -94,6 +108,7 @@ impl Problem {
             allowed: allowed.into(),
             hint: None,
             line: None,
+            secret: false,
         }
     }
 
@@ -109,6 +124,12 @@ impl Problem {
 
     pub(super) fn hint(mut self, hint: impl Into<Option<String>>) -> Self {
         self.hint = hint.into();
+        self
+    }
+
+    /// Its line is not shown, and neither are those of others on the same.
+    pub(super) const fn secret(mut self) -> Self {
+        self.secret = true;
         self
     }
 
@@ -177,7 +198,9 @@ fn line_of(text: &str, place: Place) -> Option<String> {
     let index = usize::try_from(place.line.checked_sub(1)?).ok()?;
     let line = text.strip_prefix('\u{feff}').unwrap_or(text);
     let line = line.lines().nth(index)?;
-    (!line.trim().is_empty() && line.chars().count() <= SHOWN_LINE)
+    let lower = line.to_lowercase();
+    let may_be_secret = SECRETIVE.iter().any(|word| lower.contains(word));
+    (!line.trim().is_empty() && !may_be_secret && line.chars().count() <= SHOWN_LINE)
         // One character each, so that the mark below stands where it should.
         .then(|| line.replace(|c: char| c.is_control(), " "))
 }

@@ -8,6 +8,7 @@ use super::affinity::affinity;
 use super::log::log;
 use super::matching::Known;
 use super::model::{Affinity, Config, LogTo, ModeSetting, Mss, Nat, OnDown, OnUp, ProbeConfig};
+use super::notify;
 use super::on_up::on_up;
 use super::probe::probe;
 use super::relations;
@@ -32,6 +33,7 @@ const KEYS: Keys = Keys {
         "nat",
         "probe",
         "flows",
+        "notify",
         "marks",
         "tables",
         "rule_priority",
@@ -170,6 +172,7 @@ pub(super) fn config(root: &Value<'_>) -> Read<Config> {
     };
     let said = section.read("strategy", strategy::strategies);
     let rules = section.read("rules", |v| rules(v, &known)).or(Vec::new());
+    let notify = section.read("notify", |v| notify::channels(v, known.uplinks.as_ref()));
     let mut misfits = Problems::default();
     if let Some(mask) = mask {
         if let Some((count, value)) = &how_many {
@@ -208,6 +211,7 @@ pub(super) fn config(root: &Value<'_>) -> Read<Config> {
         affinity: flows.affinity.unwrap_or(Affinity::Flow),
         mss: flows.mss.unwrap_or(Mss::Auto),
         flow_capacity: flows.capacity.unwrap_or(FLOW_CAPACITY),
+        notify: notify.ok().unwrap_or_default(),
         marks,
         base_table,
         rule_priority,

@@ -183,6 +183,8 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
         // Not before: a new uplink's probes need its rules.
         self.prober.set_plans(self.engine.probe_plans());
         self.remember();
+        self.tell_how_things_stand();
+        self.notifier.follow(&self.engine.config().notify);
         let reloaded = Reloaded {
             changes: plan.changes,
             problem: self.problem.clone(),

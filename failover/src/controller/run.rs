@@ -21,6 +21,7 @@ mod by_hand;
 mod carrying_out;
 mod loads;
 mod metered;
+mod notifying;
 mod noting;
 mod traces;
 
@@ -48,6 +49,7 @@ use crate::health::Traffic;
 use crate::journal::{Event, Journal};
 use crate::kernel::network::NetworkObserver;
 use crate::kernel::watch::Change;
+use crate::notify::Notifier;
 use crate::probe::{Prober, Report, Witness};
 use crate::replay::Traces;
 use crate::resets::Resets;
@@ -93,6 +95,11 @@ pub struct Daemon<K, S> {
     metering: Metering,
     remembered: Remembered,
     pub(super) journal: Journal,
+    pub(super) notifier: Notifier,
+    /// No uplink works, and that was told.
+    offline: bool,
+    /// Something was decided since it was last said how things stand.
+    untold: bool,
     traces: Traces,
     pub(super) service: Service,
     track_file: TrackFile,
@@ -145,6 +152,9 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
             journal: Journal::nowhere(),
             service: Service::default(),
             track_file: TrackFile::default(),
+            notifier: Notifier::new(Journal::nowhere()),
+            offline: false,
+            untold: false,
             witness: None,
             timers: Timers::new(Instant::now() + AUDIT, Instant::now() + READ),
             wanted: Wanted::default(),
@@ -181,6 +191,7 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
     /// Has what happens noted there.
     #[must_use]
     pub fn noting(mut self, journal: Journal) -> Self {
+        self.notifier = Notifier::new(journal.clone());
         self.journal = journal;
         self
     }
@@ -222,6 +233,8 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
         self.prober.set_plans(self.engine.probe_plans());
         self.remember();
         self.track();
+        self.tell_how_things_stand();
+        self.notifier.follow(&self.engine.config().notify);
         Ok(())
     }
 
@@ -408,6 +421,7 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
             self.suspect_routing();
             self.applier.suspect_settings();
             self.applier.suspect_steering();
+            self.tell_how_things_stand();
         }
         if due(&mut self.timers.look, now) {
             match self.observer.view().await {
@@ -485,6 +499,9 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
         if stale {
             self.remember();
             self.service.status(|| self.engine.status(now));
+        }
+        if self.untold {
+            self.tell_how_things_stand();
         }
         self.track();
     }

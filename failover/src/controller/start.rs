@@ -181,7 +181,7 @@ pub async fn start(config: Config, file: PathBuf) -> Result<(), StartError> {
     let set_files = SetFiles::start(store.clone());
     set_files.follow(engine.config());
     let reloading = Reloading::new(file, store.clone());
-    let daemon = Daemon::new(engine, applier, observer, prober, resets, store, reloading)
+    let mut daemon = Daemon::new(engine, applier, observer, prober, resets, store, reloading)
         .following(set_files)
         .having_kept(remembered)
         .metering(metering)
@@ -201,16 +201,17 @@ pub async fn start(config: Config, file: PathBuf) -> Result<(), StartError> {
         interrupted: false,
     });
     let socket = (listener, control.as_path());
-    let worked = work(daemon, inputs, socket, questions_in).await;
+    let worked = work(&mut daemon, inputs, socket, questions_in).await;
     let reason = worked.as_ref().err().map(|error| in_one_line(error));
     journal.note(Event::Stopped { reason });
+    daemon.finish_telling().await;
     writing.finish(LAST_WORDS);
     worked
 }
 
 /// Brings the kernel into the wanted state, and works and answers until told to stop.
 async fn work<K: Kernel, S: Steering>(
-    mut daemon: Daemon<K, S>,
+    daemon: &mut Daemon<K, S>,
     inputs: Inputs,
     (listener, control): (UnixListener, &Path),
     questions: mpsc::Sender<Question>,

@@ -30,6 +30,7 @@ pub(super) fn document(
         since,
         problem: None,
         broken_sets: Vec::new(),
+        notify: Vec::new(),
         flow_table: None,
         uplinks: uplinks
             .iter()

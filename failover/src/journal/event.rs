@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::family::Family;
+use crate::notify::settings::ChannelName;
 use crate::policy::SetName;
 use crate::reload::Change;
 use crate::status::State;
@@ -159,6 +160,19 @@ pub enum Event {
     },
     /// The kernel is in the wanted state again.
     Solved,
+    /// No uplink works any more, in any family.
+    Offline,
+    /// One does again.
+    Online,
+    /// Notifications could not be delivered for so long that they are not tried any more.
+    NotNotified {
+        /// By which channel.
+        channel: ChannelName,
+        /// How many.
+        count: u64,
+        /// Why.
+        reason: String,
+    },
     /// Events of one sort that came so often that they were counted only.
     Repeated(Repeated),
     /// Events that were not kept, because the disk was too slow or full for too long.
@@ -310,6 +324,7 @@ impl Event {
             Self::Fallback { reason }
             | Self::State { reason, .. }
             | Self::ReloadRefused { reason }
+            | Self::NotNotified { reason, .. }
             | Self::SetRefused { reason, .. }
             | Self::Repaired { reason }
             | Self::Problem { reason } => Some(reason),

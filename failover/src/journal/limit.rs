@@ -132,6 +132,9 @@ fn sort(event: &Event) -> Option<Sort> {
         Event::Repaired { .. } => "repaired",
         Event::Problem { .. } => "problem",
         Event::Solved => "solved",
+        Event::Offline => "offline",
+        Event::Online => "online",
+        Event::NotNotified { .. } => "not_notified",
         Event::Started { .. }
         | Event::Stopped { .. }
         | Event::Fallback { .. }
@@ -151,6 +154,7 @@ fn repeated(sort: &Sort, last: Event, count: u64, since: Timestamp, until: Times
         } => (Some(from), Some(to), Some(reason)),
         Event::ReloadRefused { reason }
         | Event::SetRefused { reason, .. }
+        | Event::NotNotified { reason, .. }
         | Event::Repaired { reason }
         | Event::Problem { reason } => (None, None, Some(reason)),
         Event::Target { target, aside, .. } => {

@@ -17,4 +17,4 @@ pub use event::{DrainStep, Event, Record, Repeated, Step};
 pub use query::{Filter, Since, UnknownTime};
 pub use read::{JournalReader, Line, News, ReadError};
 pub use table::Table;
-pub use writer::{Journal, Writing};
+pub use writer::{Journal, Noted, Writing};

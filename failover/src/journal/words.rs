@@ -94,6 +94,25 @@ pub(super) fn words(event: &Event, zone: &TimeZone) -> (String, String, Option<S
             "the kernel is in the wanted state again".to_owned(),
             Some(State::Up),
         ),
+        Event::Offline => (
+            "offline".to_owned(),
+            "no uplink works".to_owned(),
+            Some(State::Down),
+        ),
+        Event::Online => (
+            "online".to_owned(),
+            "an uplink works again".to_owned(),
+            Some(State::Up),
+        ),
+        Event::NotNotified {
+            channel,
+            count,
+            reason,
+        } => (
+            "not notified".to_owned(),
+            format!("{count} notifications by {channel} are given up: {reason}"),
+            Some(State::Degraded),
+        ),
         Event::Repeated(repeated) => counted(repeated, zone),
         Event::Missed { count } => plain(
             "not kept",

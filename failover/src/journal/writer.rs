@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use tokio::sync::broadcast;
 use tracing::{info, warn};
 
 use crate::causes::in_one_line;
@@ -20,6 +21,9 @@ use crate::journal::read::JournalReader;
 /// Events that wait for the disk. Others are counted only.
 const QUEUE: usize = 1024;
 
+/// Events that wait for those who listen.
+const HEARD: usize = 1024;
+
 /// After how long what could not be written is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -30,7 +34,17 @@ const IDLE: Duration = Duration::from_secs(3600);
 #[derive(Clone, Debug)]
 pub struct Journal {
     queue: Option<SyncSender<Message>>,
+    listeners: broadcast::Sender<Noted>,
     missed: Arc<AtomicU64>,
+}
+
+/// Something that was noted, as it is told to who listens.
+#[derive(Clone, Debug)]
+pub struct Noted {
+    /// What happened.
+    pub event: Event,
+    /// When.
+    pub time: Timestamp,
 }
 
 /// The thread that writes.
@@ -57,6 +71,7 @@ impl Journal {
     pub fn nowhere() -> Self {
         Self {
             queue: None,
+            listeners: broadcast::Sender::new(HEARD),
             missed: Arc::default(),
         }
     }
@@ -78,6 +93,7 @@ impl Journal {
         let journal = match spawned {
             Ok(_) => Self {
                 queue: Some(queue),
+                listeners: broadcast::Sender::new(HEARD),
                 missed,
             },
             Err(error) => {
@@ -93,13 +109,25 @@ impl Journal {
         (journal, writing)
     }
 
+    /// Hears what is noted from now on, by whichever copy.
+    #[must_use]
+    pub fn listen(&self) -> broadcast::Receiver<Noted> {
+        self.listeners.subscribe()
+    }
+
     /// Notes that something has just happened. Waits for nothing; of what does not fit the queue it
     /// is written later how much it was.
     pub fn note(&self, event: Event) {
+        let time = Timestamp::now();
+        if self.listeners.receiver_count() > 0 {
+            let event = event.clone();
+            // Those who do not keep up learn how much they missed.
+            self.listeners.send(Noted { event, time }).ok();
+        }
         let noted = Message::Noted {
             event,
             at: Instant::now(),
-            wall: Timestamp::now(),
+            wall: time,
         };
         if let Some(queue) = &self.queue
             && queue.try_send(noted).is_err()

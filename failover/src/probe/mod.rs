@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 
+pub(crate) use kinds::tls;
 pub use pace::{Pace, Tempo};
 
 use crate::config::Target;

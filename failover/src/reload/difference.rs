@@ -265,6 +265,7 @@ fn settings(old: &Config, new: &Config) -> impl Iterator<Item = Change> {
         affinity,
         mss,
         flow_capacity,
+        notify,
         marks,
         base_table,
         rule_priority,
@@ -279,6 +280,17 @@ fn settings(old: &Config, new: &Config) -> impl Iterator<Item = Change> {
         let (before, after) = (old.sets.get(name), sets.get(name));
         keys.compare_by(&format!("sets.{name}"), &before, &after, |set| {
             set.map_or_else(|| "none".to_owned(), ToString::to_string)
+        });
+    }
+    for name in old
+        .notify
+        .keys()
+        .chain(notify.keys())
+        .collect::<BTreeSet<_>>()
+    {
+        let (before, after) = (old.notify.get(name), notify.get(name));
+        keys.compare_by(&format!("notify.{name}"), &before, &after, |channel| {
+            channel.map_or_else(|| "none".to_owned(), ToString::to_string)
         });
     }
     keys.compare("mode", &old.mode, mode);

@@ -30,6 +30,24 @@ pub struct StatusDocument {
     /// What is wrong with the files of sets: these are as they were when their files were good.
     #[serde(default)]
     pub broken_sets: Vec<BrokenSet>,
+    /// How the channels of notifications fare.
+    #[serde(default)]
+    pub notify: Vec<ChannelStatus>,
+}
+
+/// A channel of notifications.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChannelStatus {
+    /// Its name.
+    pub name: String,
+    /// `mail`, `mqtt`, `webhook` or `program`.
+    pub kind: String,
+    /// How many happenings wait to be told.
+    pub waiting: u64,
+    /// When something was delivered last; null where nothing was since the daemon began.
+    pub last_delivery: Option<Timestamp>,
+    /// Why the last attempt failed; null where it did not.
+    pub problem: Option<String>,
 }
 
 /// A set whose file is broken.

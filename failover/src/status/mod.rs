@@ -4,7 +4,7 @@ mod document;
 mod table;
 
 pub use document::{
-    BrokenSet, ConnectionsStatus, FamilyStatus, FlowTableStatus, State, StatusDocument,
-    UplinkStatus, round_share,
+    BrokenSet, ChannelStatus, ConnectionsStatus, FamilyStatus, FlowTableStatus, State,
+    StatusDocument, UplinkStatus, round_share,
 };
 pub use table::{colour_of, render, size};

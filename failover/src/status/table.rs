@@ -99,6 +99,16 @@ pub fn render(document: &StatusDocument, clock: &Zoned, coloured: bool) -> Strin
             broken.name, broken.problem
         );
     }
+    for channel in &document.notify {
+        if let Some(problem) = &channel.problem {
+            // Writing to a String cannot fail.
+            let _infallible = write!(
+                text,
+                "\nPROBLEM: nothing is told by {}: {problem}\n",
+                channel.name
+            );
+        }
+    }
     if let Some(problem) = &document.problem {
         // Writing to a String cannot fail.
         let _infallible = write!(text, "\nPROBLEM: {problem}\n");

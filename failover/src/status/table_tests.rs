@@ -31,6 +31,7 @@ fn document() -> StatusDocument {
         since: "2026-11-20T10:00:00Z".parse().unwrap(),
         problem: None,
         broken_sets: Vec::new(),
+        notify: Vec::new(),
         flow_table: None,
         uplinks: vec![UplinkStatus {
             name: "fiber".parse().unwrap(),

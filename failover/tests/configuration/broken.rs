@@ -45,21 +45,21 @@ pub(crate) const TABLE: &[Row] = &[
         "empty-file",
         "",
         &[
-            "1:1: found nothing, allowed: a map with the keys uplinks, downlinks, sets, rules, strategy, mode, nat, probe, flows, marks, tables, rule_priority, control, state_dir, bpffs, log, track_file",
+            "1:1: found nothing, allowed: a map with the keys uplinks, downlinks, sets, rules, strategy, mode, nat, probe, flows, notify, marks, tables, rule_priority, control, state_dir, bpffs, log, track_file",
         ],
     ),
     row(
         "only-comments",
         "# uplinks:\n",
         &[
-            "2:1: found nothing, allowed: a map with the keys uplinks, downlinks, sets, rules, strategy, mode, nat, probe, flows, marks, tables, rule_priority, control, state_dir, bpffs, log, track_file",
+            "2:1: found nothing, allowed: a map with the keys uplinks, downlinks, sets, rules, strategy, mode, nat, probe, flows, notify, marks, tables, rule_priority, control, state_dir, bpffs, log, track_file",
         ],
     ),
     row(
         "a-word",
         "uplinks\n",
         &[
-            "1:1: found `uplinks`, allowed: a map with the keys uplinks, downlinks, sets, rules, strategy, mode, nat, probe, flows, marks, tables, rule_priority, control, state_dir, bpffs, log, track_file",
+            "1:1: found `uplinks`, allowed: a map with the keys uplinks, downlinks, sets, rules, strategy, mode, nat, probe, flows, notify, marks, tables, rule_priority, control, state_dir, bpffs, log, track_file",
         ],
     ),
     row(
@@ -108,7 +108,7 @@ pub(crate) const TABLE: &[Row] = &[
         "unknown-key-at-the-top",
         "uplinks:\n  fiber: {interface: eth1}\ndownlink: [eth0]\n",
         &[
-            "3:1: key `downlink`: found an unknown key, allowed: the keys uplinks, downlinks, sets, rules, strategy, mode, nat, probe, flows, marks, tables, rule_priority, control, state_dir, bpffs, log, track_file; did you mean `downlinks`?",
+            "3:1: key `downlink`: found an unknown key, allowed: the keys uplinks, downlinks, sets, rules, strategy, mode, nat, probe, flows, notify, marks, tables, rule_priority, control, state_dir, bpffs, log, track_file; did you mean `downlinks`?",
         ],
     ),
     row(

@@ -1,14 +1,17 @@
-//! The examples of `docs/configuration.md` are configurations, and it names every key.
+//! The examples of `docs/configuration.md` and `docs/notifications.md` are configurations, and they name
+//! every key.
 
 use failover::config::parse;
 
 const DOCUMENT: &str = include_str!("../../../docs/configuration.md");
 
+const NOTIFICATIONS: &str = include_str!("../../../docs/notifications.md");
+
 /// The YAML blocks, each with its first line in the document.
-fn examples() -> Vec<(usize, String)> {
+fn examples(document: &str) -> Vec<(usize, String)> {
     let mut examples = Vec::new();
     let mut open: Option<(usize, String)> = None;
-    for (index, line) in DOCUMENT.lines().enumerate() {
+    for (index, line) in document.lines().enumerate() {
         match (&mut open, line.trim()) {
             (None, "```yaml") => open = Some((index + 2, String::new())),
             (Some(_), "```") => examples.extend(open.take()),
@@ -34,11 +37,16 @@ fn whole(piece: &str) -> String {
 
 #[test]
 fn every_example_is_a_configuration() {
-    let examples = examples();
-    assert!(examples.len() >= 5, "{}", examples.len());
-    for (line, text) in examples {
-        if let Err(error) = parse(&whole(&text)) {
-            panic!("docs/configuration.md, block at line {line}:\n{error}");
+    for (document, name, least) in [
+        (DOCUMENT, "configuration.md", 5),
+        (NOTIFICATIONS, "notifications.md", 2),
+    ] {
+        let examples = examples(document);
+        assert!(examples.len() >= least, "{name}: {}", examples.len());
+        for (line, text) in examples {
+            if let Err(error) = parse(&whole(&text)) {
+                panic!("docs/{name}, block at line {line}:\n{error}");
+            }
         }
     }
 }
@@ -79,6 +87,26 @@ fn every_key_has_its_row() {
             assert!(
                 DOCUMENT.contains(&row) || (prefix.is_empty() && has_parts),
                 "docs/configuration.md has no row {row}"
+            );
+        }
+    }
+}
+
+#[test]
+fn every_key_of_notifications_has_its_row() {
+    for (prefix, text) in [
+        ("notify.NAME.", "notify: {a: {nothing: 1}}"),
+        ("mail.", "notify: {a: {mail: {nothing: 1}}}"),
+        ("mqtt.", "notify: {a: {mqtt: {nothing: 1}}}"),
+        ("webhook.", "notify: {a: {webhook: {nothing: 1}}}"),
+        ("program.", "notify: {a: {program: {nothing: 1}}}"),
+    ] {
+        for key in allowed_keys(text) {
+            let name = format!("`{prefix}{key}`");
+            let section = format!("| `{key}.");
+            assert!(
+                NOTIFICATIONS.contains(&name) || NOTIFICATIONS.contains(&section),
+                "docs/notifications.md has no row {name}"
             );
         }
     }

@@ -8,6 +8,8 @@ mod documentation;
 #[cfg(test)]
 mod good;
 #[cfg(test)]
+mod notify;
+#[cfg(test)]
 mod properties;
 #[cfg(test)]
 mod refused;

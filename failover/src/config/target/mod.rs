@@ -3,7 +3,7 @@
 mod display;
 pub(super) mod read;
 mod stored;
-mod text;
+pub(super) mod text;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;

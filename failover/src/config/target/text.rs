@@ -8,6 +8,7 @@ use super::display::DNS_PORT;
 use super::{DnsTarget, DomainName, Endpoint, ExecTarget, Host, HttpTarget, RecordType};
 use super::{Security, Statuses, Target};
 use crate::config::value::{is_host4, is_host6, is_link_local6};
+use crate::notify::settings::Page;
 
 /// The longest path of a URL or a program.
 pub(super) const LONGEST_PATH: usize = 1024;
@@ -117,8 +118,49 @@ pub(super) fn target(text: &str) -> Result<Target, NoTarget> {
     }
 }
 
+/// A server of notifications: unlike targets of probes it may be this host itself.
+pub(in crate::config) fn server(text: &str, usual: u16) -> Result<Endpoint, &'static str> {
+    split(text, Some(usual))
+        .filter(|Endpoint { host, .. }| match host {
+            Host::Address(address) => !address.is_unspecified() && !address.is_multicast(),
+            Host::Name(_) => true,
+        })
+        .ok_or("HOST or HOST:PORT, an IPv6 address in brackets, as in [fd00::1]:25")
+}
+
+/// A page: `http://HOST/PATH` or `https://HOST/PATH`.
+pub(crate) fn web_page(text: &str) -> Result<Page, &'static str> {
+    const ALLOWED: &str =
+        "https://HOST/PATH or http://HOST/PATH, without a user name and without a #";
+    let (encrypted, usual, rest) =
+        match (text.strip_prefix("https://"), text.strip_prefix("http://")) {
+            (Some(rest), _) => (true, 443, rest),
+            (None, Some(rest)) => (false, 80, rest),
+            (None, None) => return Err(ALLOWED),
+        };
+    let begins = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (authority, path) = rest.split_at_checked(begins).ok_or(ALLOWED)?;
+    let server = server(authority, usual).map_err(|_| ALLOWED)?;
+    let path = match path.starts_with('/') {
+        true => path.to_owned(),
+        false => format!("/{path}"),
+    };
+    if path.contains('#')
+        || path.len() > LONGEST_PATH
+        || !path.is_ascii()
+        || path.parse::<PathAndQuery>().is_err()
+    {
+        return Err(ALLOWED);
+    }
+    Ok(Page {
+        server,
+        path,
+        encrypted,
+    })
+}
+
 /// Whether a text is the path of a program.
-pub(super) fn is_program(text: &str) -> bool {
+pub(in crate::config) fn is_program(text: &str) -> bool {
     text.starts_with('/')
         && !text.ends_with('/')
         && text.len() <= LONGEST_PATH
@@ -176,6 +218,26 @@ fn question(rest: &str, kind: Kind) -> Result<DnsTarget, NoTarget> {
         name,
         record: RecordType::A,
     })
+}
+
+/// The same as [`endpoint`], for who has other words for what is wrong, and takes any address.
+fn split(text: &str, usual: Option<u16>) -> Option<Endpoint> {
+    let (host, port) = match text.strip_prefix('[') {
+        Some(inner) => {
+            let (address, port) = inner.split_once(']')?;
+            let address: std::net::Ipv6Addr = address.parse().ok()?;
+            (Host::Address(address.into()), port)
+        }
+        None => {
+            let (name, port) = text.split_at_checked(text.find(':').unwrap_or(text.len()))?;
+            (host(name)?, port)
+        }
+    };
+    let port = match port.strip_prefix(':') {
+        Some(port) => read_port(port)?,
+        None => usual.filter(|_| port.is_empty())?,
+    };
+    Some(Endpoint { host, port })
 }
 
 /// `HOST`, `HOST:PORT`, `[ADDRESS]` or `[ADDRESS]:PORT`; `usual` where no port is given.

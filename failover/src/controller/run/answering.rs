@@ -24,6 +24,7 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
             Request::Status => {
                 let mut document = self.engine.status(Instant::now());
                 document.problem.clone_from(&self.problem);
+                document.notify = self.notifier.status();
                 let counts = Counts {
                     marks: self.engine.config().marks,
                     table: self.flow_table(),

@@ -83,6 +83,7 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
 
     /// Returns whether there is something to be done that was not decided before.
     pub(super) fn decide(&mut self) -> bool {
+        self.untold = true;
         self.follow_neighbours();
         let decision = self.engine.decide(moment());
         for notice in self.engine.take_hand_notices() {

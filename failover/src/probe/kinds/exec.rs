@@ -4,16 +4,12 @@
 //! time is up, and when nobody wants to know any more. While one runs no other of the same target is
 //! begun: whoever asks then is told what that one says.
 
-use std::io;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use nix::errno::Errno;
-use nix::sys::signal::{Signal, killpg};
-use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
-use nix::unistd::Pid;
-use tokio::process::{Child, Command};
+use nix::sys::wait::WaitStatus;
+use tokio::process::Command;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -22,6 +18,7 @@ use crate::config::ExecTarget;
 use crate::family::Family;
 use crate::health::{ExecFailure, Failure};
 use crate::probe::way::Way;
+use crate::process_group::ProcessGroup;
 
 /// A program of one plan.
 #[derive(Debug)]
@@ -90,7 +87,7 @@ impl Program {
         let command = self.command();
         let ended = async {
             // Reading the program from a slow disk keeps who begins it waiting.
-            let group = tokio::task::spawn_blocking(move || Group::begin(command))
+            let group = tokio::task::spawn_blocking(move || ProcessGroup::begin(command))
                 .await
                 .map_err(|error| not_run(error.to_string()))?
                 .map_err(|error| not_run(error.to_string()))?;
@@ -122,7 +119,6 @@ impl Program {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .current_dir("/")
-            .process_group(0)
             // The service manager is told of the daemon's state by the daemon alone.
             .env_remove("NOTIFY_SOCKET")
             .env("FAILOVER_UPLINK", way.uplink.as_str())
@@ -143,44 +139,5 @@ impl Program {
             )
             .env("FAILOVER_MARK", way.mark.to_string());
         command
-    }
-}
-
-/// A program that was begun, and all that it began in its process group; dies with this value.
-struct Group {
-    leader: Child,
-    id: Pid,
-}
-
-impl Group {
-    fn begin(mut command: Command) -> io::Result<Self> {
-        let leader = command.spawn()?;
-        let id = leader
-            .id()
-            .and_then(|id| i32::try_from(id).ok())
-            .map(Pid::from_raw)
-            .ok_or_else(|| io::Error::other("it has no process id"))?;
-        Ok(Self { leader, id })
-    }
-
-    /// How the leader ended, if it did. It stays a zombie, so that its number, which is that of the
-    /// group, is nobody else's when the group is killed.
-    fn ended(&self) -> Result<Option<WaitStatus>, Errno> {
-        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
-        match waitid(Id::Pid(self.id), flags)? {
-            WaitStatus::StillAlive => Ok(None),
-            ended => Ok(Some(ended)),
-        }
-    }
-}
-
-impl Drop for Group {
-    /// The runtime reaps the leader, since nobody has waited for it.
-    fn drop(&mut self) {
-        if let Err(error) = killpg(self.id, Signal::SIGKILL)
-            && error != Errno::ESRCH
-        {
-            tracing::warn!(%error, leader = ?self.leader.id(), "a program cannot be killed");
-        }
     }
 }

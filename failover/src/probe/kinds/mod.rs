@@ -8,7 +8,7 @@ mod icmp;
 mod message;
 mod names;
 mod tcp;
-mod tls;
+pub(crate) mod tls;
 mod trouble;
 
 use std::collections::BTreeMap;

@@ -34,7 +34,7 @@ struct Trust {
 }
 
 /// The settings of connections to a page; none where it has no TLS.
-pub(super) async fn trust(security: &Security) -> Result<Option<Arc<ClientConfig>>, Failure> {
+pub(crate) async fn trust(security: &Security) -> Result<Option<Arc<ClientConfig>>, Failure> {
     let file = match security {
         Security::None => return Ok(None),
         Security::Host => None,
@@ -110,7 +110,7 @@ fn settings(file: Option<&Path>) -> Result<Arc<ClientConfig>, String> {
 }
 
 /// Makes a connection a TLS connection with the host.
-pub(super) async fn connect(
+pub(crate) async fn connect(
     trust: &Arc<ClientConfig>,
     host: &Host,
     stream: TcpStream,
@@ -130,7 +130,7 @@ pub(super) async fn connect(
 }
 
 /// What an error of a connection means, if it is one of TLS.
-pub(super) fn failure(error: &io::Error) -> Option<Failure> {
+pub(crate) fn failure(error: &io::Error) -> Option<Failure> {
     let error = error.get_ref()?.downcast_ref::<Error>()?;
     Some(Failure::Tls(match error {
         Error::InvalidCertificate(error) => certificate(error),

@@ -1,0 +1,424 @@
+//! What is told: facts for templates and programs, and a text for people.
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use serde::Serialize;
+
+use crate::family::Family;
+use crate::notify::happening::{Happening, Notice};
+use crate::notify::outbox::{Batch, Pending};
+use crate::status::{FamilyStatus, State, StatusDocument, UplinkStatus};
+
+/// A message.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Message {
+    /// The happening's word; `digest` where there are several; `test`.
+    pub event: String,
+    /// `info`, `warning` or `critical`.
+    pub severity: Severity,
+    /// This host.
+    pub host: String,
+    /// When the newest of it happened.
+    pub time: Timestamp,
+    /// It in a line.
+    pub title: String,
+    /// It in some lines, with how all uplinks stand.
+    pub text: String,
+    /// The uplinks that it is about.
+    pub uplink: String,
+    /// The families that it is about, `ipv4`, `ipv6` or both; empty where it is about none.
+    pub family: String,
+    /// The state that the uplink left; empty where it is about several.
+    pub from: String,
+    /// The state of the uplink; of several their states in the order of their names.
+    pub state: String,
+    /// Why.
+    pub reason: String,
+    /// For how many happenings it stands.
+    pub count: u64,
+    /// What happened, the newest of each subject.
+    pub changes: Vec<Change>,
+    /// How all uplinks stand.
+    pub uplinks: Vec<Present>,
+}
+
+/// How much it matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// To know.
+    Info,
+    /// Something does not work.
+    Warning,
+    /// Nothing does.
+    Critical,
+}
+
+impl Severity {
+    /// Its word.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Warning => "warning",
+            Self::Critical => "critical",
+        }
+    }
+}
+
+/// What happened to one subject.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Change {
+    /// The happening's word.
+    pub event: &'static str,
+    /// The uplink.
+    pub uplink: Option<String>,
+    /// The family.
+    pub family: Option<&'static str>,
+    /// The state that it left.
+    pub from: Option<State>,
+    /// The state that it is in since.
+    pub state: Option<State>,
+    /// Why.
+    pub reason: String,
+    /// When.
+    pub time: Timestamp,
+    /// How many happenings it stands for.
+    pub count: u64,
+}
+
+/// How an uplink stands.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Present {
+    /// Its name.
+    pub name: String,
+    /// Its state.
+    pub state: State,
+    /// In IPv4.
+    pub ipv4: PresentFamily,
+    /// In IPv6.
+    pub ipv6: PresentFamily,
+}
+
+/// How an uplink stands in a family.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PresentFamily {
+    /// Its state.
+    pub state: State,
+    /// Its share of new flows, 0 to 1.
+    pub share: f64,
+}
+
+/// What was told about an uplink in families that fared alike.
+struct Group<'p> {
+    newest: &'p Notice,
+    families: Vec<Family>,
+    count: u64,
+}
+
+impl Message {
+    /// The names of all facts that templates may ask for.
+    pub const FACTS: [&'static str; 12] = [
+        "event", "severity", "host", "time", "title", "text", "uplink", "family", "from", "state",
+        "reason", "count",
+    ];
+
+    /// A fact by its name.
+    #[must_use]
+    pub fn fact(&self, name: &str) -> String {
+        match name {
+            "event" => self.event.clone(),
+            "severity" => self.severity.as_str().to_owned(),
+            "host" => self.host.clone(),
+            "time" => self.time.to_string(),
+            "title" => self.title.clone(),
+            "text" => self.text.clone(),
+            "uplink" => self.uplink.clone(),
+            "family" => self.family.clone(),
+            "from" => self.from.clone(),
+            "state" => self.state.clone(),
+            "reason" => self.reason.clone(),
+            "count" => self.count.to_string(),
+            _ => String::new(),
+        }
+    }
+
+    /// What `failover notify test` sends.
+    #[must_use]
+    pub fn test(host: &str) -> Self {
+        Self {
+            event: "test".to_owned(),
+            severity: Severity::Info,
+            host: host.to_owned(),
+            time: Timestamp::now(),
+            title: "a test".to_owned(),
+            text: "This is a test by `failover notify test`: the channel works.\n".to_owned(),
+            uplink: String::new(),
+            family: String::new(),
+            from: String::new(),
+            state: String::new(),
+            reason: "somebody tests the notifications".to_owned(),
+            count: 1,
+            changes: Vec::new(),
+            uplinks: Vec::new(),
+        }
+    }
+
+    /// Tells a batch, and how things stand now.
+    #[must_use]
+    pub fn of(batch: &Batch, now: &StatusDocument, host: &str) -> Self {
+        let groups = groups(&batch.pending);
+        let newest = batch.pending.iter().map(|pending| &pending.newest);
+        let newest = newest.max_by_key(|notice| notice.time);
+        let count = batch
+            .pending
+            .iter()
+            .map(|pending| pending.count)
+            .sum::<u64>()
+            + batch.missed;
+        let plain = groups.len() == 1 && batch.missed == 0;
+        let only = groups.first().filter(|_| plain);
+        let mut names: Vec<String> = Vec::new();
+        let mut families: Vec<Family> = Vec::new();
+        for group in &groups {
+            let name = group.newest.uplink.as_ref().map(ToString::to_string);
+            names.extend(name.filter(|name| !names.contains(name)));
+            families.extend(
+                group
+                    .families
+                    .iter()
+                    .filter(|family| !families.contains(family))
+                    .copied()
+                    .collect::<Vec<_>>(),
+            );
+        }
+        let states: Vec<&str> = names
+            .iter()
+            .filter_map(|name| {
+                now.uplinks
+                    .iter()
+                    .find(|uplink| uplink.name.as_str() == name)
+            })
+            .map(|uplink| uplink.state.as_str())
+            .collect();
+        let title = title(&groups, batch.missed, now);
+        let event = only.map_or("digest", |group| group.newest.happening.as_str());
+        Self {
+            event: event.to_owned(),
+            severity: severity(&groups),
+            host: host.to_owned(),
+            time: newest.map_or_else(Timestamp::now, |notice| notice.time),
+            text: text(&title, batch, now),
+            title,
+            uplink: names.join(", "),
+            family: families
+                .iter()
+                .map(|family| word(*family))
+                .collect::<Vec<_>>()
+                .join(", "),
+            from: only
+                .and_then(|group| group.newest.from)
+                .map_or("", State::as_str)
+                .to_owned(),
+            state: only
+                .and_then(|group| group.newest.state)
+                .map_or_else(|| states.join(", "), |state| state.as_str().to_owned()),
+            reason: only.map_or_else(
+                || format!("{count} happenings"),
+                |group| group.newest.reason.clone(),
+            ),
+            count,
+            changes: batch.pending.iter().map(change).collect(),
+            uplinks: now.uplinks.iter().map(present).collect(),
+        }
+    }
+}
+
+/// The word of a family in facts.
+#[must_use]
+pub const fn word(family: Family) -> &'static str {
+    match family {
+        Family::Ipv4 => "ipv4",
+        Family::Ipv6 => "ipv6",
+    }
+}
+
+fn change(pending: &Pending) -> Change {
+    let notice = &pending.newest;
+    Change {
+        event: notice.happening.as_str(),
+        uplink: notice.uplink.as_ref().map(ToString::to_string),
+        family: notice.family.map(word),
+        from: notice.from,
+        state: notice.state,
+        reason: notice.reason.clone(),
+        time: notice.time,
+        count: pending.count,
+    }
+}
+
+fn present(uplink: &UplinkStatus) -> Present {
+    let family = |family: &FamilyStatus| PresentFamily {
+        state: family.state,
+        share: family.share,
+    };
+    Present {
+        name: uplink.name.to_string(),
+        state: uplink.state,
+        ipv4: family(&uplink.ipv4),
+        ipv6: family(&uplink.ipv6),
+    }
+}
+
+/// Puts together what both families of an uplink have in common.
+fn groups(pending: &[Pending]) -> Vec<Group<'_>> {
+    let mut groups: Vec<Group<'_>> = Vec::new();
+    for one in pending {
+        let notice = &one.newest;
+        let alike = groups.iter_mut().find(|group| {
+            notice.uplink.is_some()
+                && group.newest.uplink == notice.uplink
+                && group.newest.happening == notice.happening
+                && group.newest.state == notice.state
+        });
+        match alike {
+            Some(group) => {
+                group.families.extend(notice.family);
+                group.count = group.count.max(one.count);
+            }
+            None => groups.push(Group {
+                newest: notice,
+                families: notice.family.into_iter().collect(),
+                count: one.count,
+            }),
+        }
+    }
+    groups
+}
+
+fn severity(groups: &[Group<'_>]) -> Severity {
+    let of = |group: &Group<'_>| match group.newest.happening {
+        Happening::AllDown => Severity::Critical,
+        Happening::Down | Happening::Degraded | Happening::Problem | Happening::Budget => {
+            Severity::Warning
+        }
+        _ => Severity::Info,
+    };
+    groups.iter().map(of).max().unwrap_or(Severity::Warning)
+}
+
+/// At most this many are named in a title.
+const NAMED: usize = 4;
+
+fn title(groups: &[Group<'_>], missed: u64, now: &StatusDocument) -> String {
+    let mut said: Vec<String> = groups
+        .iter()
+        .take(NAMED)
+        .map(|group| said(group, now))
+        .collect();
+    match groups.len().saturating_sub(NAMED) {
+        0 => {}
+        more => said.push(format!("{more} more")),
+    }
+    if missed > 0 {
+        said.push(format!("{missed} happenings were not kept"));
+    }
+    said.join(", ")
+}
+
+fn said(group: &Group<'_>, now: &StatusDocument) -> String {
+    let notice = group.newest;
+    let name = notice.uplink.as_ref().map_or("", |name| name.as_str());
+    let told = match notice.happening {
+        Happening::AllDown => "no uplink works".to_owned(),
+        Happening::Back => "online again".to_owned(),
+        Happening::Started => "failover began".to_owned(),
+        Happening::Stopped => "failover ended".to_owned(),
+        Happening::Problem => "the kernel or a file does not follow".to_owned(),
+        Happening::Budget => format!("the probes of {name} used up their budget"),
+        Happening::ByHand => format!("{name}: {}", notice.reason),
+        Happening::Down | Happening::Up | Happening::Degraded => {
+            let state = notice.state.map_or("", State::as_str);
+            format!("{name} is {state}{}", over(group, name, now))
+        }
+    };
+    if group.count > 1 {
+        format!("{told} ({} changes)", group.count)
+    } else {
+        told
+    }
+}
+
+/// Names the family where the other one fares otherwise.
+fn over(group: &Group<'_>, name: &str, now: &StatusDocument) -> String {
+    let [family] = group.families.as_slice() else {
+        return String::new();
+    };
+    let uplink = now
+        .uplinks
+        .iter()
+        .find(|uplink| uplink.name.as_str() == name);
+    let other = uplink.map(|uplink| match family {
+        Family::Ipv4 => uplink.ipv6.state,
+        Family::Ipv6 => uplink.ipv4.state,
+    });
+    if other == Some(State::Absent) || other == group.newest.state {
+        String::new()
+    } else {
+        format!(" over {family}")
+    }
+}
+
+/// When something happened, as people here read it.
+fn clock(time: Timestamp) -> String {
+    let local = time.to_zoned(TimeZone::system());
+    local.strftime("%Y-%m-%d %H:%M:%S %Z").to_string()
+}
+
+fn text(title: &str, batch: &Batch, now: &StatusDocument) -> String {
+    let mut lines = vec![format!("{title}.")];
+    if !batch.pending.is_empty() {
+        lines.push(String::new());
+    }
+    for pending in &batch.pending {
+        let notice = &pending.newest;
+        let uplink = notice.uplink.as_ref().map(|name| format!(" {name}"));
+        let family = notice.family.map(|family| format!(" {family}"));
+        let state = notice
+            .state
+            .map_or(notice.happening.as_str(), State::as_str);
+        let mut line = format!(
+            "{}{}{} {state}: {}",
+            clock(notice.time),
+            uplink.unwrap_or_default(),
+            family.unwrap_or_default(),
+            notice.reason
+        );
+        if pending.count > 1 {
+            let since = clock(pending.first);
+            line.push_str(&format!(" ({} changes since {since})", pending.count));
+        }
+        lines.push(line);
+    }
+    if !now.uplinks.is_empty() {
+        lines.extend([String::new(), "Now:".to_owned()]);
+    }
+    for uplink in &now.uplinks {
+        let of = |family: Family, status: &FamilyStatus| {
+            format!(
+                "{family} {}, {:.0} % of new flows",
+                status.state.as_str(),
+                status.share * 100.0
+            )
+        };
+        lines.push(format!(
+            "{} is {}: {}; {}",
+            uplink.name,
+            uplink.state.as_str(),
+            of(Family::Ipv4, &uplink.ipv4),
+            of(Family::Ipv6, &uplink.ipv6)
+        ));
+    }
+    lines.push(String::new());
+    lines.join("\n")
+}
