@@ -11,6 +11,7 @@ mod kernels;
 mod lab;
 mod package;
 mod privilege;
+mod servers;
 mod setup;
 mod test;
 mod workspace;

@@ -12,7 +12,7 @@ use crate::privilege::{NoPrivilege, Privilege};
 use crate::workspace::{Workspace, find_program, path_of_root};
 
 /// Each program and the Debian package that it is in.
-const PROGRAMS: [(&str, &str); 14] = [
+const PROGRAMS: [(&str, &str); 15] = [
     ("nft", "nftables"),
     ("conntrack", "conntrack"),
     ("bpftool", "bpftool"),
@@ -29,6 +29,8 @@ const PROGRAMS: [(&str, &str); 14] = [
     // Its service does not start where there is no /etc/radvd.conf, which the package has not.
     ("radvd", "radvd"),
     ("busybox", "busybox-static"),
+    // The package without the broker.
+    ("mosquitto_sub", "mosquitto-clients"),
 ];
 
 /// The same that are unpacked and not installed: their packages start services, which would take

@@ -164,7 +164,9 @@ impl Failover {
     #[must_use]
     pub fn program(&self, line: &str) -> ProgramSpec {
         let name = line.split_whitespace().next().unwrap_or_default();
-        let (option, path) = if matches!(name, "run" | "check" | "clean" | "events") {
+        let (option, path) = if matches!(name, "run" | "check" | "clean" | "events")
+            || line.starts_with("notify test")
+        {
             ("--config", &self.config)
         } else {
             ("--control", &self.control)
