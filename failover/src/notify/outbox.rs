@@ -21,6 +21,8 @@ pub const GATHER: Duration = Duration::from_secs(2);
 const RETRY: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
 /// The same where somebody said no: asking often could lock an account.
 const REFUSED: (Duration, Duration) = (Duration::from_secs(120), Duration::from_secs(3600));
+/// From a failure to the next attempt, at least: selections may change a hundred times in a second.
+const SPACING: Duration = Duration::from_secs(1);
 /// Notices whose subject had no newer one for so long are given up.
 const MAX_AGE: Duration = Duration::from_secs(24 * 3600);
 /// How long an attempt may go on after the selection changed under it, at first and at most: it may
@@ -85,6 +87,10 @@ pub struct Outbox {
     attempt: Option<Attempt>,
     failures: u32,
     retry_at: Option<Instant>,
+    /// Nothing is sent before, whatever happens.
+    not_before: Option<Instant>,
+    /// Somebody said no last: another selection changes nothing about that.
+    refused: bool,
     outdated_after: Duration,
     closing: bool,
 }
@@ -112,6 +118,8 @@ impl Outbox {
             attempt: None,
             failures: 0,
             retry_at: None,
+            not_before: None,
+            refused: false,
             outdated_after: OUTDATED.0,
             closing: false,
         }
@@ -213,7 +221,7 @@ impl Outbox {
         let Some(oldest) = self.pending.values().map(|pending| pending.since).min() else {
             return Act::Wait(None);
         };
-        let mut at = self.affordable_at(now);
+        let mut at = self.affordable_at(now).max(self.not_before.unwrap_or(now));
         if !self.closing {
             at = at.max(oldest + GATHER).max(self.retry_at.unwrap_or(oldest));
         }
@@ -261,6 +269,8 @@ impl Outbox {
         self.attempt = None;
         self.failures = 0;
         self.retry_at = None;
+        self.not_before = None;
+        self.refused = false;
         self.outdated_after = OUTDATED.0;
         let each = self.rate.per.time() / self.rate.count.max(1);
         self.paid_at = Some(self.paid_at.map_or(now, |paid| paid.max(now)) + each);
@@ -269,6 +279,8 @@ impl Outbox {
     /// It was not. `chance`, from 0 to 1, spreads the attempts of many. Returns what is given up.
     pub fn failed(&mut self, refused: bool, chance: f64, now: Instant) -> u64 {
         self.put_back(1);
+        self.refused = refused;
+        self.not_before = Some(now + SPACING);
         let (first, longest) = if refused { REFUSED } else { RETRY };
         let doubled = first
             .saturating_mul(1 << self.failures.min(10))
@@ -314,8 +326,10 @@ impl Outbox {
 
     /// The selection changed: what failed may work now, and what runs may hang.
     pub const fn selection_changed(&mut self) {
-        self.retry_at = None;
-        self.failures = 0;
+        if !self.refused {
+            self.retry_at = None;
+            self.failures = 0;
+        }
         if let Some(attempt) = &mut self.attempt
             && matches!(self.bundling, Bundling::All)
         {

@@ -149,6 +149,7 @@ fn waits_grow_and_a_refusal_is_not_repeated_soon() {
     outbox.selection_changed();
     sent(outbox.act(now));
     outbox.failed(true, 0.5, now);
+    outbox.selection_changed();
     assert_eq!(outbox.act(now), Act::Wait(Some(now + REFUSED.0)));
 }
 
@@ -161,6 +162,8 @@ fn another_selection_is_a_reason_to_try_at_once_and_to_begin_anew() {
     sent(outbox.act(now));
     outbox.failed(false, 0.5, now);
     outbox.selection_changed();
+    assert_eq!(outbox.act(now), Act::Wait(Some(now + SPACING)));
+    let now = now + SPACING;
     sent(outbox.act(now));
     outbox.selection_changed();
     assert!(!outbox.is_outdated(now), "it may be about to end");

@@ -82,7 +82,9 @@ pub(super) async fn keep(
         let selection = news.borrow().selection.clone();
         tokio::select! {
             () = tokio::time::sleep(wait.mul_f64(0.75 + 0.5 * chance())) => {}
-            () = another(&mut news, &selection, Instant::now()) => failures = 0,
+            () = another(&mut news, &selection, Instant::now()), if !ended.is_refused() => {
+                failures = 0;
+            }
             () = closing.begun() => return,
         }
     }
