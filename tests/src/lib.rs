@@ -12,6 +12,7 @@ pub mod restarts;
 pub mod rules;
 pub mod snapshot;
 pub mod soak;
+pub mod unpacked;
 pub mod virtual_line;
 
 pub use failover_netlab::{

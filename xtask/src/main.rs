@@ -6,12 +6,13 @@
 )]
 
 mod command;
+#[cfg(test)]
+mod documentation;
 mod ebpf;
 mod kernels;
 mod lab;
 mod package;
 mod privilege;
-mod servers;
 mod setup;
 mod test;
 mod workspace;

@@ -35,7 +35,12 @@ const PROGRAMS: [(&str, &str); 15] = [
 
 /// The same that are unpacked and not installed: their packages start services, which would take
 /// part in the networks of whoever tests.
-const SERVICES: [(&str, &str); 2] = [("keepalived", "keepalived"), ("conntrackd", "conntrackd")];
+const SERVICES: [(&str, &str); 4] = [
+    ("keepalived", "keepalived"),
+    ("conntrackd", "conntrackd"),
+    ("exim4", "exim4-daemon-light"),
+    ("mosquitto", "mosquitto"),
+];
 
 /// The parts of the Rust toolchain that a minimal installation leaves out.
 const COMPONENTS: [(&str, &str); 2] = [("fmt", "rustfmt"), ("clippy", "clippy")];

@@ -18,10 +18,8 @@ pub(super) fn check(args: &ConfigArgs) -> Outcome {
         eprintln!("warning: {conflict}");
     }
     for channel in config.notify.values() {
-        for secret in channel.carrier.secrets() {
-            if let Some(warning) = secret.warning() {
-                eprintln!("warning: {warning}");
-            }
+        for warning in channel.carrier.warnings() {
+            eprintln!("warning: {warning}");
         }
     }
     println!("ok");

@@ -35,7 +35,7 @@ pub use problem::{ConfigError, Problem, Rejected};
 pub use rule::{Addresses, MatchConfig, RuleConfig};
 pub(crate) use target::text::web_page;
 pub use target::{
-    DnsTarget, DomainName, Endpoint, ExecTarget, Host, HttpTarget, RecordType, Security, Statuses,
+    DnsTarget, DomainName, Endpoint, ExecTarget, Host, HttpTarget, RecordType, Identity, Security, Statuses,
     Target,
 };
 pub use tree::Place;

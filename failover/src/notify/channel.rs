@@ -140,12 +140,8 @@ impl Channel {
     }
 
     async fn warn_of_open_secrets(&self) {
-        let secrets = self.config.carrier.secrets().into_iter().cloned();
-        let secrets: Vec<_> = secrets.collect();
-        let looked = tokio::task::spawn_blocking(move || {
-            let warnings = secrets.iter().filter_map(SecretSource::warning);
-            warnings.collect::<Vec<_>>()
-        });
+        let carrier = self.config.carrier.clone();
+        let looked = tokio::task::spawn_blocking(move || carrier.warnings());
         let looked = tokio::time::timeout(ATTEMPT, looked).await;
         for warning in looked.into_iter().flatten().flatten() {
             warn!(channel = %self.name, "{warning}");

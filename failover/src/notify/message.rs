@@ -26,6 +26,8 @@ pub struct Message {
     pub text: String,
     /// The uplinks that it is about.
     pub uplink: String,
+    /// What they are called in the configuration; their names where it does not say.
+    pub description: String,
     /// The families that it is about, `ipv4`, `ipv6` or both; empty where it is about none.
     pub family: String,
     /// The state that the uplink left; empty where it is about several.
@@ -118,9 +120,20 @@ struct Group<'p> {
 
 impl Message {
     /// The names of all facts that templates may ask for.
-    pub const FACTS: [&'static str; 12] = [
-        "event", "severity", "host", "time", "title", "text", "uplink", "family", "from", "state",
-        "reason", "count",
+    pub const FACTS: [&'static str; 13] = [
+        "event",
+        "severity",
+        "host",
+        "time",
+        "title",
+        "text",
+        "uplink",
+        "description",
+        "family",
+        "from",
+        "state",
+        "reason",
+        "count",
     ];
 
     /// A fact by its name.
@@ -134,6 +147,7 @@ impl Message {
             "title" => self.title.clone(),
             "text" => self.text.clone(),
             "uplink" => self.uplink.clone(),
+            "description" => self.description.clone(),
             "family" => self.family.clone(),
             "from" => self.from.clone(),
             "state" => self.state.clone(),
@@ -154,6 +168,7 @@ impl Message {
             title: "a test".to_owned(),
             text: "This is a test by `failover notify test`: the channel works.\n".to_owned(),
             uplink: String::new(),
+            description: String::new(),
             family: String::new(),
             from: String::new(),
             state: String::new(),
@@ -210,6 +225,11 @@ impl Message {
             time: newest.map_or_else(Timestamp::now, |notice| notice.time),
             text: text(&title, batch, now),
             title,
+            description: names
+                .iter()
+                .map(|name| description(name, now).unwrap_or(name))
+                .collect::<Vec<_>>()
+                .join(", "),
             uplink: names.join(", "),
             family: families
                 .iter()
@@ -326,9 +346,25 @@ fn title(groups: &[Group<'_>], missed: u64, now: &StatusDocument) -> String {
     said.join(", ")
 }
 
+/// What the configuration calls an uplink beside its name.
+fn description<'d>(name: &str, now: &'d StatusDocument) -> Option<&'d str> {
+    let mut uplinks = now.uplinks.iter();
+    let uplink = uplinks.find(|uplink| uplink.name.as_str() == name)?;
+    uplink.description.as_deref()
+}
+
+/// How people are told of an uplink.
+fn called(name: &str, now: &StatusDocument) -> String {
+    match description(name, now) {
+        Some(description) => format!("{name} ({description})"),
+        None => name.to_owned(),
+    }
+}
+
 fn said(group: &Group<'_>, now: &StatusDocument) -> String {
     let notice = group.newest;
-    let name = notice.uplink.as_ref().map_or("", |name| name.as_str());
+    let uplink = notice.uplink.as_ref().map_or("", |name| name.as_str());
+    let name = called(uplink, now);
     let told = match notice.happening {
         Happening::AllDown => "no uplink works".to_owned(),
         Happening::Back => "online again".to_owned(),
@@ -339,7 +375,7 @@ fn said(group: &Group<'_>, now: &StatusDocument) -> String {
         Happening::ByHand => format!("{name}: {}", notice.reason),
         Happening::Down | Happening::Up | Happening::Degraded => {
             let state = notice.state.map_or("", State::as_str);
-            format!("{name} is {state}{}", over(group, name, now))
+            format!("{name} is {state}{}", over(group, uplink, now))
         }
     };
     if group.count > 1 {
@@ -413,7 +449,7 @@ fn text(title: &str, batch: &Batch, now: &StatusDocument) -> String {
         };
         lines.push(format!(
             "{} is {}: {}; {}",
-            uplink.name,
+            called(uplink.name.as_str(), now),
             uplink.state.as_str(),
             of(Family::Ipv4, &uplink.ipv4),
             of(Family::Ipv6, &uplink.ipv6)

@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinSet;
 
-use crate::config::{Endpoint, Host, Security};
+use crate::config::{Endpoint, Host, Identity, Security};
 use crate::notify::failure::NotSent;
 use crate::probe::tls;
 
@@ -67,8 +67,12 @@ pub(super) async fn connect(server: &Endpoint) -> Result<TcpStream, NotSent> {
 pub(super) async fn connect_securely(
     server: &Endpoint,
     security: &Security,
+    identity: Option<&Identity>,
 ) -> Result<Box<dyn Stream>, NotSent> {
-    let trust = tls::trust(security).await?;
+    let trust = match identity {
+        None => tls::trust(security).await?,
+        Some(identity) => tls::trust_as(security, identity.clone()).await?,
+    };
     let stream = connect(server).await?;
     Ok(match trust {
         None => Box::new(stream),

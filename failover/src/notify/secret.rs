@@ -115,14 +115,20 @@ impl SecretSource {
     #[must_use]
     pub fn warning(&self) -> Option<String> {
         let Self::File(file) = self else { return None };
-        let mode = std::fs::metadata(file).ok()?.permissions().mode();
-        (mode & 0o007 != 0).then(|| {
-            format!(
-                "{} holds a secret, and everybody on this host may open it: chmod 600 {0}",
-                file.display()
-            )
-        })
+        open_to_all(file)
     }
+}
+
+/// What to say of a file with a secret that others may read, if it is one.
+#[must_use]
+pub fn open_to_all(file: &Path) -> Option<String> {
+    let mode = std::fs::metadata(file).ok()?.permissions().mode();
+    (mode & 0o007 != 0).then(|| {
+        format!(
+            "{} holds a secret, and everybody on this host may open it: chmod 600 {0}",
+            file.display()
+        )
+    })
 }
 
 fn read_file(file: &Path) -> Result<String, NoSecret> {

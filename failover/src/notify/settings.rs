@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Endpoint, Security};
+use crate::config::{Endpoint, Identity, Security};
 use crate::notify::happening::Happening;
-use crate::notify::secret::SecretSource;
+use crate::notify::secret::{self, SecretSource};
 use crate::notify::template::Template;
 use crate::uplink::UplinkName;
 
@@ -178,6 +178,27 @@ impl Carrier {
             Self::Program(_) => Vec::new(),
         }
     }
+
+    /// What is to be said of secrets that are not as secret as they should be.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings: Vec<String> = self
+            .secrets()
+            .into_iter()
+            .filter_map(SecretSource::warning)
+            .collect();
+        if let Self::Mqtt(mqtt) = self {
+            let key = mqtt.identity.as_ref().map(|identity| &identity.key);
+            warnings.extend(key.and_then(|key| secret::open_to_all(key)));
+            if mqtt.login.is_some() && mqtt.security == Security::None {
+                warnings.push(format!(
+                    "the password for {} goes unencrypted: mqtts:// encrypts it",
+                    mqtt.server
+                ));
+            }
+        }
+        warnings
+    }
 }
 
 impl fmt::Display for ChannelConfig {
@@ -236,6 +257,8 @@ pub struct MqttConfig {
     pub server: Endpoint,
     /// Whether it is encrypted, and whose certificates are trusted.
     pub security: Security,
+    /// By what it knows us.
+    pub identity: Option<Identity>,
     /// Who is let in.
     pub login: Option<Login>,
     /// What all topics begin with.

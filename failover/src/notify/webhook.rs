@@ -31,7 +31,7 @@ pub(super) async fn send(config: &WebhookConfig, message: &Message) -> Result<()
         (Some(file), true) => Security::File(file.clone()),
     };
     let request = request(config, &page, message).await?;
-    let stream = reach::connect_securely(&page.server, &security).await?;
+    let stream = reach::connect_securely(&page.server, &security, None).await?;
     exchange(stream, request).await
 }
 

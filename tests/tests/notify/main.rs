@@ -1,8 +1,8 @@
 //! Notifications against real servers: exim, mosquitto, and busybox's web server, and programs. What
 //! counts is what arrives there, also when the uplink that would carry it is the one that died.
 //!
-//! These tests need root and say so when they have none. The servers are under `target/servers`,
-//! where `cargo xtask test` unpacks them.
+//! These tests need root and say so when they have none. `cargo xtask setup` unpacks the
+//! servers beside the test programs where they are not installed.
 
 mod mail;
 mod mqtt;

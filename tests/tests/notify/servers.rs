@@ -6,6 +6,7 @@ use std::io::ErrorKind;
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 
+use failover_tests::unpacked::program;
 use failover_tests::{Lab, Node, Output, Program, ProgramSpec, eventually};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 
@@ -73,13 +74,6 @@ impl Place {
         Ok(())
     }
 
-    fn program(name: &str) -> Result<ProgramSpec> {
-        let servers = unpacked()?;
-        let libraries = servers.join("usr/lib/x86_64-linux-gnu");
-        Ok(ProgramSpec::new(servers.join("usr/sbin").join(name))
-            .variable("LD_LIBRARY_PATH", libraries))
-    }
-
     /// Begins a server, and waits until it listens at a port.
     async fn serve(&self, spec: ProgramSpec, port: u16) -> Result<Program> {
         let program = self.node.start(spec).await?;
@@ -141,7 +135,7 @@ plain:
         let script = format!(
             "mount --bind {folder}/passwd /etc/passwd && mount --bind {folder}/group /etc/group && exec \"$@\""
         );
-        let spec = Self::program("exim4")?
+        let spec = program("exim4")?
             .arguments(["-C"])
             .arguments([&file])
             .arguments(["-bdf"])
@@ -171,14 +165,10 @@ plain:
     pub(crate) async fn mosquitto(&self) -> Result<Program> {
         let folder = self.folder.display();
         let users = self.path("users");
-        let hashed = ProgramSpec::new(unpacked()?.join("usr/bin/mosquitto_passwd"))
+        let hashed = program("mosquitto_passwd")?
             .arguments(["-b", "-c"])
             .arguments([&users])
-            .arguments([USER, PASSWORD])
-            .variable(
-                "LD_LIBRARY_PATH",
-                unpacked()?.join("usr/lib/x86_64-linux-gnu"),
-            );
+            .arguments([USER, PASSWORD]);
         self.node.must(hashed).await?;
         fs::set_permissions(&users, fs::Permissions::from_mode(0o644))?;
         let file = self.path("mosquitto.conf");
@@ -187,7 +177,7 @@ plain:
              password_file {folder}/users\nallow_anonymous false\nuser nobody\npersistence false\n"
         );
         fs::write(&file, config)?;
-        let spec = Self::program("mosquitto")?
+        let spec = program("mosquitto")?
             .arguments(["-c"])
             .arguments([&file]);
         self.serve(spec, 8883).await
@@ -256,15 +246,4 @@ plain:
         }
         Ok(requests)
     }
-}
-
-/// Where the servers are.
-fn unpacked() -> Result<PathBuf> {
-    let program = std::env::current_exe()?;
-    let mut folders = program.ancestors().map(|folder| folder.join("servers"));
-    folders
-        .find(|folder| folder.join("usr/sbin/mosquitto").is_file())
-        .ok_or_else(|| {
-            "there is no target/servers with mosquitto: `cargo xtask test` unpacks it".into()
-        })
 }

@@ -7,7 +7,6 @@
 
 mod office;
 mod page;
-mod programs;
 mod takeover;
 #[path = "../trial/mod.rs"]
 mod trial;

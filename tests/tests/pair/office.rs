@@ -4,11 +4,11 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use failover_tests::unpacked::program;
 use failover_tests::daemon::{Mode, State, Status, binary};
 use failover_tests::{Daemon, Failover, Lab, LabError, Node, Program, ProgramSpec, eventually};
 
 use crate::page::{self, Which};
-use crate::programs::program;
 
 /// The office's next hop.
 const NEXT_HOP: &str = "198.18.0.1";

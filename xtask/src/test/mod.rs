@@ -19,7 +19,6 @@ use crate::command;
 use crate::ebpf::{self, Unproven};
 use crate::kernels::{self, Extent, GuestError, KernelError, Series};
 use crate::privilege::Privilege;
-use crate::servers;
 use crate::setup;
 use crate::workspace::{Workspace, path_of_root};
 
@@ -40,9 +39,6 @@ pub(crate) fn run(workspace: &Workspace, filter: Option<&str>, kernel: Option<Se
         tests: 0,
     };
     run.check("set-up", || setup::run(workspace));
-    if kernel.is_none() {
-        run.check("servers of tests", || servers::obtain(workspace));
-    }
     if let Some(series) = kernel {
         if run.programs(&[]) {
             run.other_kernel(series, filter.map_or(Extent::Whole, Extent::Named));

@@ -127,6 +127,15 @@ impl Security {
     }
 }
 
+/// A certificate of our own, by which a server knows us.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// A PEM file with the certificate, and those of authorities between it and the server's.
+    pub certificate: PathBuf,
+    /// A PEM file with its key.
+    pub key: PathBuf,
+}
+
 /// Statuses of HTTP that are an answer.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Statuses {

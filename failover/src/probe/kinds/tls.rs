@@ -13,10 +13,10 @@ use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::client::Resumption;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
-use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio_rustls::rustls::{CertificateError, ClientConfig, Error, RootCertStore};
 
-use crate::config::{Host, Security};
+use crate::config::{Host, Identity, Security};
 use crate::health::Failure;
 use crate::probe::way;
 
@@ -49,7 +49,7 @@ pub(crate) async fn trust(security: &Security) -> Result<Option<Arc<ClientConfig
         }
     }
     let path = file.clone();
-    let read = tokio::task::spawn_blocking(move || settings(path.as_deref()))
+    let read = tokio::task::spawn_blocking(move || settings(path.as_deref(), None))
         .await
         .map_err(|error| Failure::NotSent(error.to_string()))?;
     let read_at = Instant::now();
@@ -63,24 +63,35 @@ pub(crate) async fn trust(security: &Security) -> Result<Option<Arc<ClientConfig
     read.map(Some).map_err(Failure::NotSent)
 }
 
-fn settings(file: Option<&Path>) -> Result<Arc<ClientConfig>, String> {
+/// The same for who shows a certificate of our own. Read anew each time: such connections are rare, and
+/// what was renewed counts at once.
+pub(crate) async fn trust_as(
+    security: &Security,
+    identity: Identity,
+) -> Result<Option<Arc<ClientConfig>>, Failure> {
+    let file = match security {
+        Security::None => return Ok(None),
+        Security::Host => None,
+        Security::File(file) => Some(file.clone()),
+    };
+    tokio::task::spawn_blocking(move || settings(file.as_deref(), Some(&identity)))
+        .await
+        .map_err(|error| Failure::NotSent(error.to_string()))?
+        .map(Some)
+        .map_err(Failure::NotSent)
+}
+
+fn settings(
+    file: Option<&Path>,
+    identity: Option<&Identity>,
+) -> Result<Arc<ClientConfig>, String> {
     let mut roots = RootCertStore::empty();
     match file {
         Some(file) => {
-            let failed = |error: &dyn std::fmt::Display| {
-                format!(
-                    "no certificate can be read from {}: {error}",
-                    file.display()
-                )
-            };
-            let certificates = CertificateDer::pem_file_iter(file)
-                .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-                .map_err(|error| failed(&error))?;
-            for certificate in certificates {
-                roots.add(certificate).map_err(|error| failed(&error))?;
-            }
-            if roots.is_empty() {
-                return Err(failed(&"it has none"));
+            for certificate in certificates(file)? {
+                roots
+                    .add(certificate)
+                    .map_err(|error| no_certificate(file, &error))?;
             }
         }
         None => {
@@ -99,14 +110,38 @@ fn settings(file: Option<&Path>) -> Result<Arc<ClientConfig>, String> {
             }
         }
     }
-    let mut settings = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+    let settings = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+        .with_root_certificates(roots);
+    let mut settings = match identity {
+        None => settings.with_no_client_auth(),
+        Some(identity) => {
+            let key = PrivateKeyDer::from_pem_file(&identity.key)
+                .map_err(|error| format!("no key in {}: {error}", identity.key.display()))?;
+            settings
+                .with_client_auth_cert(certificates(&identity.certificate)?, key)
+                .map_err(|error| no_certificate(&identity.certificate, &error))?
+        }
+    };
     // A resumed session would not show the certificate, and uplinks share these settings.
     settings.resumption = Resumption::disabled();
     Ok(Arc::new(settings))
+}
+
+/// The certificates of a PEM file; at least one.
+fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let certificates = CertificateDer::pem_file_iter(file)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|error| no_certificate(file, &error))?;
+    if certificates.is_empty() {
+        return Err(no_certificate(file, &"it has none"));
+    }
+    Ok(certificates)
+}
+
+fn no_certificate(file: &Path, why: &dyn std::fmt::Display) -> String {
+    format!("no certificate can be read from {}: {why}", file.display())
 }
 
 /// Makes a connection a TLS connection with the host.

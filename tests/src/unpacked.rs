@@ -1,23 +1,29 @@
-//! Where keepalived and conntrackd are: installed, or unpacked by `cargo xtask setup`.
+//! Programs whose Debian packages would begin to serve where they are installed: `cargo xtask setup`
+//! unpacks them beside the folder that test programs are built into.
 
 use std::env;
 use std::path::{Path, PathBuf};
 
-use failover_tests::ProgramSpec;
+use crate::{LabError, ProgramSpec};
 
-/// Where set-up unpacks Debian packages, beside the folder that this program was built into.
+/// In the target folder.
 const UNPACKED: &str = "unpacked";
 
-/// A program, with the libraries that were unpacked with it.
-pub(crate) fn program(name: &str) -> Result<ProgramSpec, String> {
+/// Such a program, as it is installed or else with the libraries that were unpacked with it.
+///
+/// # Errors
+/// When it is neither.
+pub fn program(name: &str) -> Result<ProgramSpec, LabError> {
     let unpacked = unpacked();
     let folders = env::var_os("PATH").unwrap_or_default();
     let installed = env::split_paths(&folders).chain(["/usr/sbin".into()]);
     let found = installed
-        .chain([unpacked.join("usr/sbin")])
+        .chain(["usr/sbin", "usr/bin"].map(|folder| unpacked.join(folder)))
         .map(|folder| folder.join(name))
         .find(|file| file.is_file())
-        .ok_or_else(|| format!("{name} is not there: run `cargo xtask setup`"))?;
+        .ok_or_else(|| LabError::Layout {
+            reason: format!("{name} is not there: run `cargo xtask setup`"),
+        })?;
     let spec = ProgramSpec::new(&found);
     if found.starts_with(&unpacked) {
         Ok(spec.variable("LD_LIBRARY_PATH", libraries(&unpacked)))
