@@ -35,8 +35,8 @@ pub use problem::{ConfigError, Problem, Rejected};
 pub use rule::{Addresses, MatchConfig, RuleConfig};
 pub(crate) use target::text::web_page;
 pub use target::{
-    DnsTarget, DomainName, Endpoint, ExecTarget, Host, HttpTarget, RecordType, Identity, Security, Statuses,
-    Target,
+    DnsTarget, DomainName, Endpoint, ExecTarget, Host, HttpTarget, Identity, RecordType, Security,
+    Statuses, Target,
 };
 pub use tree::Place;
 pub(crate) use tree::{Content, Node};

@@ -17,7 +17,6 @@ use crate::notify::failure::NotSent;
 use crate::notify::happening::Notice;
 use crate::notify::message::Message;
 use crate::notify::outbox::{Act, Batch, Bundling, Outbox};
-use crate::notify::secret::SecretSource;
 use crate::notify::settings::{Carrier, ChannelConfig, ChannelName};
 use crate::notify::{mail, mqtt, program, webhook};
 use crate::status::{ChannelStatus, StatusDocument};

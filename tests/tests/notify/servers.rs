@@ -177,9 +177,7 @@ plain:
              password_file {folder}/users\nallow_anonymous false\nuser nobody\npersistence false\n"
         );
         fs::write(&file, config)?;
-        let spec = program("mosquitto")?
-            .arguments(["-c"])
-            .arguments([&file]);
+        let spec = program("mosquitto")?.arguments(["-c"]).arguments([&file]);
         self.serve(spec, 8883).await
     }
 

@@ -4,8 +4,8 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use failover_tests::unpacked::program;
 use failover_tests::daemon::{Mode, State, Status, binary};
+use failover_tests::unpacked::program;
 use failover_tests::{Daemon, Failover, Lab, LabError, Node, Program, ProgramSpec, eventually};
 
 use crate::page::{self, Which};

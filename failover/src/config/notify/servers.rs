@@ -7,7 +7,7 @@ use lettre::message::Mailbox;
 use super::{LONGEST_PATH, LONGEST_TEXT, MOST_TEXTS, secret, text};
 use crate::config::section::{Given, Keys, Read, Section, Value};
 use crate::config::target::text as address;
-use crate::config::target::{Endpoint, Security};
+use crate::config::target::{Endpoint, Identity, Security};
 use crate::config::tree::Content;
 use crate::config::value::{boolean, path};
 use crate::notify::settings::{Encryption, Login, MailConfig, MqttConfig};
@@ -17,7 +17,16 @@ const MAIL_KEYS: Keys = Keys {
     later: &[],
 };
 const MQTT_KEYS: Keys = Keys {
-    known: &["server", "user", "password", "topic", "discovery", "ca"],
+    known: &[
+        "server",
+        "user",
+        "password",
+        "topic",
+        "discovery",
+        "ca",
+        "certificate",
+        "key",
+    ],
     later: &[],
 };
 
@@ -55,7 +64,7 @@ fn server<S: Copy>(
 }
 
 /// Those keys that several kinds of servers have.
-fn login(section: &mut Section<'_>, encrypted: bool) -> Option<Login> {
+fn login(section: &mut Section<'_>, guarded: bool) -> Option<Login> {
     let user = section.read("user", |v| {
         text(v, LONGEST_TEXT, "a user's name of one line")
     });
@@ -73,7 +82,7 @@ fn login(section: &mut Section<'_>, encrypted: bool) -> Option<Login> {
                 "both `user` and `password`, or neither",
             ));
         }
-        (Given::Good(..), Given::Good(_, at)) if !encrypted => {
+        (Given::Good(..), Given::Good(_, at)) if !guarded => {
             section.problem(at.problem_with(
                 "a password for a connection that everybody can read",
                 "a password only over TLS",
@@ -98,6 +107,29 @@ fn security(encrypted: bool, ca: Given<'_, PathBuf>, section: &mut Section<'_>) 
         _ if encrypted => Security::Host,
         _ => Security::None,
     }
+}
+
+/// The certificate by which a server knows us, and its key.
+fn identity(section: &mut Section<'_>, encrypted: bool) -> Option<Identity> {
+    const BOTH: &str = "both `certificate` and `key`, or neither";
+    let certificate = section.read("certificate", |v| path(v, LONGEST_PATH));
+    let key = section.read("key", |v| path(v, LONGEST_PATH));
+    match (&certificate, &key) {
+        (Given::Good(_, at), _) | (_, Given::Good(_, at)) if !encrypted => {
+            section.problem(at.problem("this key only for connections with TLS"));
+        }
+        (Given::Good(_, at), Given::Absent) => {
+            section.problem(at.problem_with("a certificate without its key", BOTH));
+        }
+        (Given::Absent, Given::Good(_, at)) => {
+            section.problem(at.problem_with("a key without its certificate", BOTH));
+        }
+        _ => {}
+    }
+    Some(Identity {
+        certificate: certificate.ok()?,
+        key: key.ok()?,
+    })
 }
 
 pub(super) fn mail(value: &Value<'_>) -> Read<MailConfig> {
@@ -166,7 +198,8 @@ pub(super) fn mqtt(value: &Value<'_>) -> Read<MqttConfig> {
     let server = section.read("server", |v| server(v, &SCHEMES, ALLOWED));
     section.require(&server, "server", ALLOWED);
     let encrypted = server.good().is_none_or(|((_, encrypted), _)| *encrypted);
-    let login = login(&mut section, encrypted);
+    // Brokers at home often have no TLS; `check` warns of it.
+    let login = login(&mut section, true);
     let topic = section.read("topic", topic);
     let discovery = section.read("discovery", |v| match v.node.content {
         Content::Bool(_) => Ok(boolean(v)?.then(|| "homeassistant".to_owned())),
@@ -178,9 +211,11 @@ pub(super) fn mqtt(value: &Value<'_>) -> Read<MqttConfig> {
     });
     let ca = section.read("ca", |v| path(v, LONGEST_PATH));
     let security = security(encrypted, ca, &mut section);
+    let identity = identity(&mut section, encrypted);
     let mqtt = server.ok().map(|(server, _)| MqttConfig {
         server,
         security,
+        identity,
         login,
         topic: topic.or("failover".to_owned()),
         discovery: discovery.or(None),

@@ -70,12 +70,9 @@ impl Session {
             let secret = secret.map_err(|error| NotSent::refused(in_one_line(&error)))?;
             connect.set_login(login.user.clone(), secret.reveal());
         }
-        let stream = reach::connect_securely(
-            &config.server,
-            &config.security,
-            config.identity.as_ref(),
-        )
-        .await?;
+        let stream =
+            reach::connect_securely(&config.server, &config.security, config.identity.as_ref())
+                .await?;
         let mut session = Self {
             stream,
             read: BytesMut::new(),

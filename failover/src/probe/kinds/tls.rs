@@ -81,10 +81,7 @@ pub(crate) async fn trust_as(
         .map_err(Failure::NotSent)
 }
 
-fn settings(
-    file: Option<&Path>,
-    identity: Option<&Identity>,
-) -> Result<Arc<ClientConfig>, String> {
+fn settings(file: Option<&Path>, identity: Option<&Identity>) -> Result<Arc<ClientConfig>, String> {
     let mut roots = RootCertStore::empty();
     match file {
         Some(file) => {
