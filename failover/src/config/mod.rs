@@ -33,6 +33,7 @@ pub use model::{
 };
 pub use problem::{ConfigError, Problem, Rejected};
 pub use rule::{Addresses, MatchConfig, RuleConfig};
+pub(crate) use settings::FLOW_CAPACITY;
 pub(crate) use target::text::web_page;
 pub use target::{
     DnsTarget, DomainName, Endpoint, ExecTarget, Host, HttpTarget, Identity, RecordType, Security,

@@ -64,7 +64,7 @@ const TABLE_KEYS: Keys = Keys {
 
 /// Entries of the flow table: by default, and at least and at most. One takes about 150 bytes of
 /// memory of the kernel.
-const FLOW_CAPACITY: u32 = 262_144;
+pub(crate) const FLOW_CAPACITY: u32 = 262_144;
 const FLOW_CAPACITIES: RangeInclusive<u32> = 1024..=16_777_216;
 
 const MODE: [(&str, ModeSetting); 3] = [

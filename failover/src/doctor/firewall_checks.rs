@@ -78,7 +78,7 @@ fn reverse_path(firewall: &Firewall) -> Vec<Finding> {
             nft || (iptables && rule.contains("--invert"))
         })
         .map(|(chain, rule)| {
-            Finding::problem(
+            let finding = Finding::problem(
                 "rp-filter-firewall",
                 format!(
                     "{}: `{rule}` drops answers that come in by another uplink than main's",
@@ -86,7 +86,13 @@ fn reverse_path(firewall: &Firewall) -> Vec<Finding> {
                 ),
                 "make the check loose, or take it out (firewalld: IPv6_rpfilter=loose in \
                  firewalld.conf; nftables: `fib saddr oif missing drop`)",
-            )
+            );
+            // In eBPF mode packets have their uplink's mark by then, and so the right answer.
+            if rule.contains("mark") {
+                finding.as_notice("; in eBPF mode it does not, since it looks at the mark")
+            } else {
+                finding
+            }
         })
         .collect()
 }

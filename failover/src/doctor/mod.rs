@@ -70,6 +70,13 @@ impl Finding {
         }
     }
 
+    /// May be meant so, or does no harm for a reason that is added.
+    fn as_notice(mut self, reason: &str) -> Self {
+        self.severity = Severity::Notice;
+        self.found.push_str(reason);
+        self
+    }
+
     /// Can be mended by a kernel setting.
     fn mended_by(mut self, key: impl Into<String>, value: &'static str) -> Self {
         self.fix.push(Setting {

@@ -1,7 +1,7 @@
 //! Kernel settings: forwarding, router advertisements, reverse-path filters.
 
+use super::Finding;
 use super::facts::Host;
-use super::{Finding, Severity};
 use crate::discover::{Gateways, Missing, Reachability, addresses_of, reachability};
 use crate::family::Family;
 use crate::interface::InterfaceName;
@@ -129,7 +129,7 @@ fn strict_filters(host: &Host) -> Vec<Finding> {
         .into_iter()
         .filter(|interface| filters_strictly(host, interface))
         .map(|interface| {
-            let mut finding = Finding::problem(
+            let finding = Finding::problem(
                 "rp-filter",
                 format!(
                     "{interface} drops answers that main would not send back the same way (rp_filter=1 \
@@ -138,11 +138,11 @@ fn strict_filters(host: &Host) -> Vec<Finding> {
                 lasting(&format!("net.ipv4.conf.{interface}.rp_filter=2")),
             )
             .mended_by(rp_filter_key(interface), "2");
-            if !host.running {
-                finding.severity = Severity::Notice;
-                finding.found.push_str("; the daemon sets it to 2 when it starts");
+            if host.running {
+                finding
+            } else {
+                finding.as_notice("; the daemon sets it to 2 when it starts")
             }
-            finding
         })
         .collect()
 }

@@ -133,11 +133,11 @@ fn equal_metrics(host: &Host) -> Vec<Finding> {
         .into_iter()
         .filter(|(_, interfaces)| interfaces.len() > 1)
         .map(|(metric, interfaces)| {
-            Finding::problem(
+            Finding::notice(
                 "metric-equal",
                 format!(
-                    "the default routes by {} have the same metric {metric}: who renews one replaces \
-                     the other, and its gateway is lost",
+                    "the default routes by {} have the same metric {metric}: a program that \
+                     replaces one may take the other out, and its gateway is lost",
                     interfaces.join(" and ")
                 ),
                 "give each interface a metric of its own where its address is set up (metric in \

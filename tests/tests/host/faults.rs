@@ -119,7 +119,7 @@ const FAULTS: &[Fault] = &[
             "sysctl -q -w net.ipv6.conf.wan2.accept_ra=0",
         ]),
     ),
-    problem(
+    notice(
         "default_routes_of_one_metric",
         "metric-equal",
         Plant::Commands(&[

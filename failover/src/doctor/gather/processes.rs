@@ -25,13 +25,26 @@ pub(super) fn others() -> Vec<(String, u32)> {
         .collect()
 }
 
+/// What runs scripts.
+const INTERPRETERS: [&str; 5] = ["sh", "bash", "ash", "python", "ruby"];
+
 /// The program itself, or the script that an interpreter was started with.
 fn program(command_line: &[u8]) -> Option<&'static str> {
-    let words = command_line.split(|byte| *byte == 0).take(2);
-    words
-        .filter_map(|word| std::str::from_utf8(word).ok())
-        .filter_map(|word| Path::new(word).file_name()?.to_str())
-        .find_map(|name| PROGRAMS.into_iter().find(|program| *program == name))
+    let mut words = command_line.split(|byte| *byte == 0).filter_map(|word| {
+        Path::new(std::str::from_utf8(word).ok()?)
+            .file_name()?
+            .to_str()
+    });
+    let first = words.next()?;
+    let known = |name: &str| PROGRAMS.into_iter().find(|program| *program == name);
+    // They have their version in their name.
+    let interpreter = first.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.');
+    known(first).or_else(|| {
+        INTERPRETERS
+            .contains(&interpreter)
+            .then(|| known(words.next()?))
+            .flatten()
+    })
 }
 
 #[cfg(test)]
@@ -46,7 +59,8 @@ mod tests {
                 Some("fault_tolerant_router"),
             ),
             ("/usr/bin/haip\0--wait=2\0", Some("haip")),
-            ("vi\0-R\0/usr/bin/haip\0", None),
+            ("python2.7\0/usr/bin/haip\0", Some("haip")),
+            ("vi\0/usr/bin/haip\0", None),
             ("", None),
         ] {
             assert_eq!(program(line.as_bytes()), expected, "{line}");
