@@ -89,7 +89,7 @@ fn reverse_path(firewall: &Firewall) -> Vec<Finding> {
             );
             // In eBPF mode packets have their uplink's mark by then, and so the right answer.
             if rule.contains("mark") {
-                finding.as_notice("; in eBPF mode it does not, since it looks at the mark")
+                finding.softened("; in eBPF mode it does not, since it looks at the mark")
             } else {
                 finding
             }

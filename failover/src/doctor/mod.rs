@@ -70,8 +70,8 @@ impl Finding {
         }
     }
 
-    /// May be meant so, or does no harm for a reason that is added.
-    fn as_notice(mut self, reason: &str) -> Self {
+    /// A notice only, for a reason that is added.
+    fn softened(mut self, reason: &str) -> Self {
         self.severity = Severity::Notice;
         self.found.push_str(reason);
         self

@@ -141,7 +141,7 @@ fn strict_filters(host: &Host) -> Vec<Finding> {
             if host.running {
                 finding
             } else {
-                finding.as_notice("; the daemon sets it to 2 when it starts")
+                finding.softened("; the daemon sets it to 2 when it starts")
             }
         })
         .collect()
