@@ -52,7 +52,7 @@ impl Manager {
         let mut buffer = [0; 4096];
         let received = tokio::time::timeout(LIMIT, self.socket.recv(&mut buffer)).await;
         match received {
-            Ok(Ok(length)) => Ok(String::from_utf8_lossy(&buffer[..length]).into_owned()),
+            Ok(Ok(length)) => Ok(text(&buffer, length)),
             Ok(Err(error)) => Err(error.to_string()),
             Err(_) => Err("the daemon says nothing any more".to_owned()),
         }
@@ -76,10 +76,14 @@ impl Manager {
         let mut buffer = [0; 4096];
         let mut alive = false;
         while let Ok(length) = self.socket.try_recv(&mut buffer) {
-            alive |= String::from_utf8_lossy(&buffer[..length]).contains("WATCHDOG=1");
+            alive |= text(&buffer, length).contains("WATCHDOG=1");
         }
         alive
     }
+}
+
+fn text(buffer: &[u8], length: usize) -> String {
+    String::from_utf8_lossy(buffer.get(..length).unwrap_or_default()).into_owned()
 }
 
 async fn course() -> TestResult {
@@ -138,7 +142,7 @@ async fn hung() -> TestResult {
     manager.until("WATCHDOG=1").await?;
 
     fs::write(&hang, "")?;
-    failover.rewrite(&CONFIG.replace("id: 1}", "id: 1, weight: 2}"))?;
+    failover.rewrite(&format!("{CONFIG}\nnat: none\n"))?;
     daemon.hang_up();
     eventually("nft is called and hangs", LIMIT, || async {
         Ok(hanging.exists().then_some(()))
