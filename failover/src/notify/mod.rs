@@ -2,7 +2,7 @@
 //!
 //! Events of the journal become notices ([`happening`]). Each channel is a task of its own: it puts
 //! down what it has not told yet ([`outbox`], which decides when to try), makes a message of it
-//! ([`message`], [`template`]) and sends it. MQTT has no queue but a picture of how uplinks stand,
+//! ([`message`], `wording`, [`template`]) and sends it. MQTT has no queue but a picture of how uplinks stand,
 //! which is brought up to date (`mqtt`). The daemon's loop waits for none of this: it hands events to
 //! a channel of bounded length and its status to one that holds the last alone.
 //!
@@ -24,6 +24,7 @@ pub mod secret;
 pub mod settings;
 pub mod template;
 mod webhook;
+mod wording;
 
 pub use channel::test;
 pub use failure::NotSent;

@@ -42,7 +42,9 @@ async fn by_the_other(mode: Mode) -> TestResult {
     lab.uplink(1)?.black_hole().await?;
     let mail = eventually("a mail about the dead uplink", DELIVERY, || async {
         let mails = place.mails().unwrap_or_default();
-        Ok(mails.into_iter().find(|mail| mail.contains("one is down")))
+        Ok(mails
+            .into_iter()
+            .find(|mail| mail.contains("one (Provider 1) is down")))
     })
     .await
     .map_err(|error| format!("{error}\n{}", daemon.log()))?;

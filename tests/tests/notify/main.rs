@@ -34,7 +34,7 @@ fn gateway(mode: Mode, channels: &str) -> String {
         r#"
 mode: {mode}
 uplinks:
-  one: {{interface: wan1, id: 1}}
+  one: {{interface: wan1, id: 1, description: Provider 1}}
   two: {{interface: wan2, id: 2, priority: 2}}
 downlinks: [lan0]
 probe:

@@ -21,6 +21,10 @@ pub(crate) fn tests() -> Vec<SystemTest> {
         "a_broker_that_is_away_is_told_and_found_again",
         away,
     ));
+    tests.push(SystemTest::new(
+        "a_broker_may_know_us_by_a_certificate",
+        certificate,
+    ));
     tests
 }
 
@@ -179,5 +183,29 @@ async fn away() -> TestResult {
     drop(mosquitto);
     assert!(daemon.status().await?.all(State::Up));
     daemon.terminate().await?;
+    Ok(())
+}
+
+async fn certificate() -> TestResult {
+    let lab = Lab::builder().build().await?;
+    let place = Place::new(&lab, "broker")?;
+    let _mosquitto = place.mosquitto_by_certificate().await?;
+    let channel = |more: &str| {
+        format!(
+            "  home: {{mqtt: {{server: \"mqtts://{ADDRESS}\", ca: {}{more}}}}}",
+            place.path("ca.pem").display()
+        )
+    };
+    let ours = format!(
+        ", certificate: {}, key: {}",
+        place.path("client.pem").display(),
+        place.path("client-key.pem").display()
+    );
+    for (more, status) in [(ours.as_str(), 0), ("", 1)] {
+        let failover =
+            failover_tests::Failover::new(&lab, &gateway(Mode::Classic, &channel(more)))?;
+        let output = failover.command("notify test").await?;
+        assert_eq!(output.status.code(), Some(status), "{output:?}");
+    }
     Ok(())
 }

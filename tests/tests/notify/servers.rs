@@ -48,10 +48,15 @@ impl Place {
         place.write("ca.pem", &authority.pem())?;
         place.write("cert.pem", &certificate.pem())?;
         place.write("key.pem", &key.serialize_pem())?;
+        let key = KeyPair::generate()?;
+        let certificate = CertificateParams::new(vec!["gateway".to_owned()])?;
+        let certificate = certificate.signed_by(&key, &*authority)?;
+        place.write("client.pem", &certificate.pem())?;
+        place.write("client-key.pem", &key.serialize_pem())?;
         place.write("password", &format!("{PASSWORD}\n"))?;
         // Who serves need not be root.
         let mut all = vec![place.folder.clone()];
-        all.extend(["cert.pem", "key.pem"].map(|name| place.path(name)));
+        all.extend(["ca.pem", "cert.pem", "key.pem"].map(|name| place.path(name)));
         for path in all {
             chown(path, Some(NOBODY), Some(NOBODY))?;
         }
@@ -163,7 +168,6 @@ plain:
 
     /// mosquitto at 8883 with TLS and a password.
     pub(crate) async fn mosquitto(&self) -> Result<Program> {
-        let folder = self.folder.display();
         let users = self.path("users");
         let hashed = program("mosquitto_passwd")?
             .arguments(["-b", "-c"])
@@ -171,10 +175,27 @@ plain:
             .arguments([USER, PASSWORD]);
         self.node.must(hashed).await?;
         fs::set_permissions(&users, fs::Permissions::from_mode(0o644))?;
+        let users = users.display();
+        self.broker(&format!("password_file {users}\nallow_anonymous false\n"))
+            .await
+    }
+
+    /// mosquitto, which lets in who shows a certificate of the authority.
+    pub(crate) async fn mosquitto_by_certificate(&self) -> Result<Program> {
+        let authority = self.path("ca.pem");
+        let authority = authority.display();
+        self.broker(&format!(
+            "cafile {authority}\nrequire_certificate true\nuse_identity_as_username true\n"
+        ))
+        .await
+    }
+
+    async fn broker(&self, who: &str) -> Result<Program> {
+        let folder = self.folder.display();
         let file = self.path("mosquitto.conf");
         let config = format!(
             "listener 8883\ncertfile {folder}/cert.pem\nkeyfile {folder}/key.pem\n\
-             password_file {folder}/users\nallow_anonymous false\nuser nobody\npersistence false\n"
+             {who}user nobody\npersistence false\n"
         );
         fs::write(&file, config)?;
         let spec = program("mosquitto")?.arguments(["-c"]).arguments([&file]);
