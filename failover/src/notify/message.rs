@@ -1,5 +1,7 @@
 //! What is told: facts for templates and programs, and a text for people.
 
+use std::net::IpAddr;
+
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -28,6 +30,10 @@ pub struct Message {
     pub uplink: String,
     /// What they are called in the configuration; their names where it does not say.
     pub description: String,
+    /// Their interfaces.
+    pub interface: String,
+    /// Their next hops in the families that it is about.
+    pub gateway: String,
     /// The families that it is about, `ipv4`, `ipv6` or both; empty where it is about none.
     pub family: String,
     /// The state that the uplink left; empty where it is about several.
@@ -94,6 +100,8 @@ pub struct Change {
 pub struct Present {
     /// Its name.
     pub name: String,
+    /// Its interface.
+    pub interface: String,
     /// Its state.
     pub state: State,
     /// In IPv4.
@@ -107,13 +115,17 @@ pub struct Present {
 pub struct PresentFamily {
     /// Its state.
     pub state: State,
+    /// Its next hop.
+    pub gateway: Option<IpAddr>,
+    /// Its source address.
+    pub source: Option<IpAddr>,
     /// Its share of new flows, 0 to 1.
     pub share: f64,
 }
 
 impl Message {
     /// The names of all facts that templates may ask for.
-    pub const FACTS: [&'static str; 13] = [
+    pub const FACTS: [&'static str; 15] = [
         "event",
         "severity",
         "host",
@@ -122,6 +134,8 @@ impl Message {
         "text",
         "uplink",
         "description",
+        "interface",
+        "gateway",
         "family",
         "from",
         "state",
@@ -141,6 +155,8 @@ impl Message {
             "text" => self.text.clone(),
             "uplink" => self.uplink.clone(),
             "description" => self.description.clone(),
+            "interface" => self.interface.clone(),
+            "gateway" => self.gateway.clone(),
             "family" => self.family.clone(),
             "from" => self.from.clone(),
             "state" => self.state.clone(),
@@ -162,6 +178,8 @@ impl Message {
             text: "This is a test by `failover notify test`: the channel works.\n".to_owned(),
             uplink: String::new(),
             description: String::new(),
+            interface: String::new(),
+            gateway: String::new(),
             family: String::new(),
             from: String::new(),
             state: String::new(),
@@ -200,15 +218,20 @@ impl Message {
                     .collect::<Vec<_>>(),
             );
         }
-        let states: Vec<&str> = names
+        let about: Vec<&UplinkStatus> = names
             .iter()
             .filter_map(|name| {
                 now.uplinks
                     .iter()
                     .find(|uplink| uplink.name.as_str() == name)
             })
-            .map(|uplink| uplink.state.as_str())
             .collect();
+        let states = joined(about.iter().map(|uplink| uplink.state.as_str()));
+        let gateways = about.iter().flat_map(|uplink| {
+            families
+                .iter()
+                .filter_map(|family| of(uplink, *family).gateway)
+        });
         let title = title(&groups, batch.missed, now);
         let event = only.map_or("digest", |group| group.newest.happening.as_str());
         Self {
@@ -218,24 +241,22 @@ impl Message {
             time: newest.map_or_else(Timestamp::now, |notice| notice.time),
             text: text(&title, batch, now),
             title,
-            description: names
-                .iter()
-                .map(|name| description(name, now).unwrap_or(name))
-                .collect::<Vec<_>>()
-                .join(", "),
+            description: joined(
+                names
+                    .iter()
+                    .map(|name| description(name, now).unwrap_or(name)),
+            ),
+            interface: joined(about.iter().map(|uplink| &uplink.interface)),
+            gateway: joined(gateways),
             uplink: names.join(", "),
-            family: families
-                .iter()
-                .map(|family| word(*family))
-                .collect::<Vec<_>>()
-                .join(", "),
+            family: joined(families.iter().map(|family| word(*family))),
             from: only
                 .and_then(|group| group.newest.from)
                 .map_or("", State::as_str)
                 .to_owned(),
             state: only
                 .and_then(|group| group.newest.state)
-                .map_or_else(|| states.join(", "), |state| state.as_str().to_owned()),
+                .map_or_else(|| states, |state| state.as_str().to_owned()),
             reason: only.map_or_else(
                 || format!("{count} happenings"),
                 |group| group.newest.reason.clone(),
@@ -244,6 +265,19 @@ impl Message {
             changes: batch.pending.iter().map(change).collect(),
             uplinks: now.uplinks.iter().map(present).collect(),
         }
+    }
+}
+
+/// Several things in one text.
+fn joined(things: impl Iterator<Item = impl ToString>) -> String {
+    let things: Vec<String> = things.map(|thing| thing.to_string()).collect();
+    things.join(", ")
+}
+
+const fn of(uplink: &UplinkStatus, family: Family) -> &FamilyStatus {
+    match family {
+        Family::Ipv4 => &uplink.ipv4,
+        Family::Ipv6 => &uplink.ipv6,
     }
 }
 
@@ -273,10 +307,13 @@ fn change(pending: &Pending) -> Change {
 fn present(uplink: &UplinkStatus) -> Present {
     let family = |family: &FamilyStatus| PresentFamily {
         state: family.state,
+        gateway: family.gateway,
+        source: family.source,
         share: family.share,
     };
     Present {
         name: uplink.name.to_string(),
+        interface: uplink.interface.to_string(),
         state: uplink.state,
         ipv4: family(&uplink.ipv4),
         ipv6: family(&uplink.ipv6),

@@ -31,7 +31,7 @@ async fn given_and_killed() -> TestResult {
         &lab,
         "good.sh",
         &format!(
-            "f={folder}/given.$FAILOVER_FAMILY; {{ echo \"$1 $FAILOVER_EVENT $FAILOVER_UPLINK $FAILOVER_STATE $FAILOVER_FROM\"; cat; }} > $f.part; mv $f.part $f"
+            "f={folder}/given.$FAILOVER_FAMILY; {{ echo \"$1 $FAILOVER_EVENT $FAILOVER_UPLINK $FAILOVER_STATE $FAILOVER_FROM $FAILOVER_INTERFACE\"; cat; }} > $f.part; mv $f.part $f"
         ),
     )?;
     // In the background something goes on that holds the pipes open.
@@ -52,13 +52,15 @@ async fn given_and_killed() -> TestResult {
         })
         .await?;
         let (said, facts) = given.split_once('\n').ok_or("a line and JSON")?;
-        assert_eq!(said, "word down one down up");
+        assert_eq!(said, "word down one down up wan1");
         let facts: Value = serde_json::from_str(facts)?;
         assert_eq!(
             (text(&facts, "/event"), text(&facts, "/family")),
             ("down", family)
         );
         assert_eq!(text(&facts, "/uplinks/1/name"), "two");
+        let gateways = [("ipv4", "198.18.11.1"), ("ipv6", "fd00:18:11::1")];
+        assert!(gateways.contains(&(family, text(&facts, "/gateway"))));
     }
     let told = eventually("those that fail are told", DELIVERY, || async {
         let output = daemon.failover().command("notify status").await?;

@@ -24,7 +24,7 @@ const TOO_FAST: [&str; 3] = [
 
 /// What the daemon does by routes, rules and nftables, which all these kernels have alike. Where each
 /// test runs once, it is left out.
-const ALIKE: [&str; 77] = [
+const ALIKE: [&str; 81] = [
     // Translation, and the router's own packets.
     "translat",
     "own_traffic",
@@ -61,6 +61,11 @@ const ALIKE: [&str; 77] = [
     "a_target_that_dies",
     "what_probes_take",
     "does_is_done",
+    // Setups of the documentation, made of what other scenarios play there.
+    "home_with_a_good_line",
+    "an_office_with_fixed",
+    "as_documented",
+    "addresses_of_both_providers",
     // Rules, which the programs are given packet by packet too.
     "clients_of_a_range",
     "mail_leaves_by_one",
