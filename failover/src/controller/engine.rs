@@ -302,10 +302,12 @@ impl Engine {
             let tier = self.pools.get(family).tier;
             self.settle_debts(family, before);
             self.settle_departures(family, now);
-            if tier.is_usable() {
-                forget.extend(self.owed_of(family));
+            if self.has_the_users(family) {
+                if tier.is_usable() {
+                    forget.extend(self.owed_of(family));
+                }
+                forget.extend(self.owed_departures(family));
             }
-            forget.extend(self.owed_departures(family));
         }
         Decision {
             wanted: self.situation().wanted(),

@@ -85,6 +85,17 @@ impl Engine {
         }
     }
 
+    /// Whether users are with this router. The other router of a pair tells the connections that it has,
+    /// and is told those that are forgotten here: while it has the virtual addresses, they are its own.
+    pub(super) fn has_the_users(&self, family: Family) -> bool {
+        let uplinks = self.uplinks.values();
+        let mut shared = uplinks
+            .filter_map(|uplink| uplink.config.virtual_address(family))
+            .peekable();
+        shared.peek().is_none()
+            || shared.any(|address| self.view.addresses.iter().any(|own| own.address == address))
+    }
+
     /// The flows of uplinks that died, once there is another one to go to.
     pub(super) fn owed_of(&self, family: Family) -> BTreeSet<Forget> {
         let mut forget = BTreeSet::new();

@@ -115,3 +115,28 @@ fn when_one_is_found_out_first_another_must_have_answered_since() {
     assert!(forget.is_superset(&uplinks([1])), "{forget:?}");
     assert_eq!(bench.engine.awaited(), BTreeSet::new());
 }
+
+#[test]
+fn nothing_is_forgotten_while_the_other_router_has_the_users() {
+    use crate::controller::engine::tests::YAML;
+    use crate::interface::InterfaceIndex;
+    use crate::network::InterfaceAddress;
+
+    let shared = "{interface: wan1, id: 1, virtual: 198.18.11.10, virtual6: 'fd00:18:11::10'}";
+    let mut bench = Bench::new(&YAML.replace("{interface: wan1, id: 1}", shared));
+    bench.rounds(1, &[]);
+    bench.decide();
+    bench.rounds(3, &both(1));
+    assert_eq!(bench.decide().forget, BTreeSet::new());
+
+    for (address, prefix_len) in [("198.18.11.10", 24), ("fd00:18:11::10", 64)] {
+        bench.view.addresses.push(InterfaceAddress {
+            interface: InterfaceIndex(1),
+            address: address.parse().unwrap(),
+            prefix_len,
+        });
+    }
+    bench.look();
+    let forget = bench.decide().forget;
+    assert!(forget.is_superset(&uplinks([1])), "{forget:?}");
+}
