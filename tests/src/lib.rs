@@ -5,6 +5,7 @@ pub mod bench;
 pub mod churn;
 pub mod footprint;
 pub mod given;
+mod hidden;
 pub mod package;
 mod pinning;
 pub mod programs;
@@ -23,5 +24,6 @@ pub use failover_netlab::{
     terminal, traffic, tun, within,
 };
 use failover_netlab::{error, sys};
+pub use hidden::without_nft;
 pub use pinning::Pinning;
 pub use snapshot::KernelState;

@@ -5,7 +5,8 @@
 //! be forgotten once it is in the kernel. Flows of an uplink that died are owed to be forgotten until
 //! somebody says that they are ([`Engine::forgotten`]) or the uplink is alive again; as long as no
 //! uplink is usable, or none of those that count as usable has answered since the dead one fell silent
-//! ([`Engine::awaited`]), nothing is done about it, since it would help nobody. What becomes of flows when a better uplink returns is in `draining`.
+//! ([`Engine::awaited`]), nothing is done about it, since it would help nobody. What becomes of flows
+//! when a better uplink returns is in `draining`.
 
 mod blaming;
 mod by_hand;
@@ -227,6 +228,7 @@ impl Engine {
     pub fn round(&mut self, id: UplinkId, family: Family, round: &Round, now: Moment) {
         self.notice_time(now.at);
         self.blame(id, family, round, now);
+        let awaited = self.awaited().contains(&(id, family));
         if let Some(uplink) = self.uplinks.get_mut(&id) {
             if round.is_settled() {
                 uplink.meter.round();
@@ -237,7 +239,7 @@ impl Engine {
             if round.answered() > 0 && !state.is_doubtful() {
                 state.note_answer(round.sent_at);
                 // It may be the word that is waited for.
-                self.stale |= self.owed.iter().any(|(_, owed)| *owed == family);
+                self.stale |= awaited;
             }
             let after = (state.is_doubtful(), state.is_in_question());
             tracing_transition(id, family, transition.as_ref());

@@ -218,19 +218,12 @@ impl Message {
                     .collect::<Vec<_>>(),
             );
         }
-        let about: Vec<&UplinkStatus> = names
-            .iter()
-            .filter_map(|name| {
-                now.uplinks
-                    .iter()
-                    .find(|uplink| uplink.name.as_str() == name)
-            })
-            .collect();
+        let about: Vec<&UplinkStatus> = names.iter().filter_map(|name| now.uplink(name)).collect();
         let states = joined(about.iter().map(|uplink| uplink.state.as_str()));
         let gateways = about.iter().flat_map(|uplink| {
             families
                 .iter()
-                .filter_map(|family| of(uplink, *family).gateway)
+                .filter_map(|family| uplink.family(*family).gateway)
         });
         let title = title(&groups, batch.missed, now);
         let event = only.map_or("digest", |group| group.newest.happening.as_str());
@@ -272,13 +265,6 @@ impl Message {
 fn joined(things: impl Iterator<Item = impl ToString>) -> String {
     let things: Vec<String> = things.map(|thing| thing.to_string()).collect();
     things.join(", ")
-}
-
-const fn of(uplink: &UplinkStatus, family: Family) -> &FamilyStatus {
-    match family {
-        Family::Ipv4 => &uplink.ipv4,
-        Family::Ipv6 => &uplink.ipv6,
-    }
 }
 
 /// The word of a family in facts.

@@ -37,9 +37,7 @@ pub(super) fn title(groups: &[Group<'_>], missed: u64, now: &StatusDocument) -> 
 
 /// What the configuration calls an uplink beside its name.
 pub(super) fn description<'d>(name: &str, now: &'d StatusDocument) -> Option<&'d str> {
-    let mut uplinks = now.uplinks.iter();
-    let uplink = uplinks.find(|uplink| uplink.name.as_str() == name)?;
-    uplink.description.as_deref()
+    now.uplink(name)?.description.as_deref()
 }
 
 /// How people are told of an uplink.
@@ -79,11 +77,7 @@ fn over(group: &Group<'_>, name: &str, now: &StatusDocument) -> String {
     let [family] = group.families.as_slice() else {
         return String::new();
     };
-    let uplink = now
-        .uplinks
-        .iter()
-        .find(|uplink| uplink.name.as_str() == name);
-    let other = uplink.map(|uplink| match family {
+    let other = now.uplink(name).map(|uplink| match family {
         Family::Ipv4 => uplink.ipv6.state,
         Family::Ipv6 => uplink.ipv4.state,
     });

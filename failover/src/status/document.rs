@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::by_hand::ByHand;
+use crate::family::Family;
 use crate::interface::InterfaceName;
 use crate::load::Capacity;
 use crate::network::Traffic;
@@ -158,7 +159,25 @@ pub struct UplinkStatus {
     pub tx_packets: u64,
 }
 
+impl StatusDocument {
+    /// An uplink by its name.
+    #[must_use]
+    pub fn uplink(&self, name: &str) -> Option<&UplinkStatus> {
+        let mut uplinks = self.uplinks.iter();
+        uplinks.find(|uplink| uplink.name.as_str() == name)
+    }
+}
+
 impl UplinkStatus {
+    /// How it stands in a family.
+    #[must_use]
+    pub const fn family(&self, family: Family) -> &FamilyStatus {
+        match family {
+            Family::Ipv4 => &self.ipv4,
+            Family::Ipv6 => &self.ipv6,
+        }
+    }
+
     /// Takes in the counters of its interface.
     pub const fn count(&mut self, traffic: &Traffic) {
         self.rx_bytes = traffic.rx_bytes;

@@ -21,7 +21,7 @@ pub fn render(document: &StatusDocument, clock: &Zoned, coloured: bool) -> Strin
     let mut rows: Vec<(Option<State>, [String; 10])> = vec![(None, HEADINGS.map(str::to_owned))];
     for uplink in &document.uplinks {
         for family in Family::ALL {
-            let status = of(uplink, family);
+            let status = uplink.family(family);
             rows.push((Some(status.state), cells(uplink, family, status, now)));
         }
     }
@@ -138,16 +138,9 @@ fn by_hand(uplink: &UplinkStatus, clock: &Zoned) -> String {
 /// Whether new flows use uplinks that are down, because there is nothing better.
 fn tries_dead_ones(document: &StatusDocument, family: Family) -> bool {
     document.uplinks.iter().any(|uplink| {
-        let status = of(uplink, family);
+        let status = uplink.family(family);
         status.state == State::Down && status.share > 0.0
     })
-}
-
-const fn of(uplink: &UplinkStatus, family: Family) -> &FamilyStatus {
-    match family {
-        Family::Ipv4 => &uplink.ipv4,
-        Family::Ipv6 => &uplink.ipv6,
-    }
 }
 
 fn cells(

@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use failover_tests::{Failover, KernelState, Lab, LabError, Node, Output, ProgramSpec};
+use failover_tests::{
+    Failover, KernelState, Lab, LabError, Node, Output, ProgramSpec, without_nft,
+};
 
 use crate::broken::{Broken, TABLE, generated};
 use crate::{CONFIG, SystemTest, TestResult, one_line};
@@ -173,25 +175,16 @@ async fn no_daemon() -> TestResult {
     Ok(())
 }
 
-/// Hides every `nft` behind a device, in a mount namespace of its own, and becomes the command.
-const WITHOUT_NFT: &str = r#"
-set -e
-mount --make-rprivate /
-IFS=:
-for folder in $PATH:/usr/sbin:/sbin:/usr/local/sbin; do
-    if [ -e "$folder/nft" ]; then mount --bind /dev/null "$folder/nft"; fi
-done
-unset IFS
-exec "$@"
-"#;
-
 async fn no_nft() -> TestResult {
     let lab = Lab::builder().build().await?;
     let node = lab.gateway().node();
     let failover = Failover::new(&lab, CONFIG)?;
     let before = KernelState::of(node).await?;
     for command in ["run", "clean"] {
-        let spec = without_nft(&failover, command);
+        let spec = ProgramSpec::new(failover.binary())
+            .arguments(["--quiet", command, "--config"])
+            .arguments([failover.config()]);
+        let spec = without_nft(spec);
         let output = node.output(spec).await?;
         let log = output
             .stderr
@@ -205,14 +198,6 @@ async fn no_nft() -> TestResult {
         unchanged(&before, &KernelState::of(node).await?)?;
     }
     Ok(())
-}
-
-fn without_nft(failover: &Failover, command: &str) -> ProgramSpec {
-    ProgramSpec::new("unshare")
-        .arguments(["--mount", "sh", "-c", WITHOUT_NFT, "sh"])
-        .arguments([failover.binary()])
-        .arguments(["--quiet", command, "--config"])
-        .arguments([failover.config()])
 }
 
 async fn short_path() -> TestResult {

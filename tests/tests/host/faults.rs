@@ -1,7 +1,7 @@
 //! One planted fault at a time: doctor finds it, and nothing else.
 
 use failover::family::Family;
-use failover_tests::{Failover, Lab, Node, ProgramSpec, Refusal};
+use failover_tests::{Failover, Lab, Node, ProgramSpec, Refusal, without_nft};
 use nix::errno::Errno;
 
 use crate::{CONFIG, SystemTest, TestResult, doctor};
@@ -347,27 +347,13 @@ async fn newer() -> TestResult {
     alone(&lab, &Failover::new(&lab, CONFIG)?, "marks-overlap", true).await
 }
 
-/// Hides `nft` wherever it is looked for.
-const WITHOUT_NFT: &str = r#"
-set -e
-mount --make-rprivate /
-IFS=:
-for folder in $PATH:/usr/sbin:/sbin:/usr/local/sbin; do
-    if [ -e "$folder/nft" ]; then mount --bind /dev/null "$folder/nft"; fi
-done
-unset IFS
-exec "$@"
-"#;
-
 async fn no_nft() -> TestResult {
     let lab = Lab::builder().build().await?;
     let failover = Failover::new(&lab, CONFIG)?;
-    let spec = ProgramSpec::new("unshare")
-        .arguments(["--mount", "sh", "-c", WITHOUT_NFT, "sh"])
-        .arguments([failover.binary()])
+    let spec = ProgramSpec::new(failover.binary())
         .arguments(["doctor", "--json", "--config"])
         .arguments([failover.config()]);
-    let said = crate::said(&lab, spec).await?;
+    let said = crate::said(&lab, without_nft(spec)).await?;
     assert_eq!(said.ids(), ["nft-missing"], "{said:?}");
     assert_eq!(said.output.status.code(), Some(1), "{said:?}");
     Ok(())

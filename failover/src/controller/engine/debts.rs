@@ -141,7 +141,10 @@ impl Engine {
                 continue;
             };
             let since = dead.families.get(family).silent_since();
-            if pool.tier.is_usable() && !self.is_trusted(pool, family, since) {
+            if pool.tier.is_usable()
+                && self.has_the_users(family)
+                && !self.is_trusted(pool, family, since)
+            {
                 awaited.extend(pool.members.keys().map(|member| (*member, family)));
             }
         }

@@ -43,12 +43,7 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
 fn is_offline(status: &StatusDocument) -> bool {
     let states = || {
         let uplinks = status.uplinks.iter();
-        uplinks.flat_map(|uplink| {
-            Family::ALL.map(|family| match family {
-                Family::Ipv4 => uplink.ipv4.state,
-                Family::Ipv6 => uplink.ipv6.state,
-            })
-        })
+        uplinks.flat_map(|uplink| Family::ALL.map(|family| uplink.family(family).state))
     };
     states().any(|state| state == State::Down)
         && !states().any(|state| matches!(state, State::Up | State::Degraded | State::Unknown))
