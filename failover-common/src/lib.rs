@@ -9,6 +9,7 @@
 pub mod counters;
 #[cfg(feature = "user")]
 pub mod family;
+pub mod fastpath;
 pub mod flow;
 pub mod gateway;
 pub mod interface;
@@ -19,6 +20,7 @@ pub mod traffic;
 pub mod uplink;
 
 pub use counters::{Counters, Totals, UplinkCounters};
+pub use fastpath::{Direction, Lease, Moved, NextHop, Offer, OffloadKey, Offloaded, Pair, Side};
 pub use flow::{Family, Flow, FlowKey, Phase, Reason};
 pub use gateway::{Gateway, GatewayKey};
 pub use interface::{Interface, Role};

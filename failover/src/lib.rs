@@ -14,6 +14,7 @@ pub mod discover;
 pub mod doctor;
 pub mod draft;
 pub mod explain;
+pub mod fastpath;
 pub mod flows;
 pub mod generate;
 pub mod health;
