@@ -72,6 +72,17 @@ pub struct Totals {
     pub denied: u64,
     /// Packets whose headers make no sense, or go on beyond what is looked at.
     pub unread: u64,
+    /// New flows that were not entered, since too many wait for a first answer: they are entered when
+    /// one comes.
+    pub held_off: u64,
+    /// Flows that were offered to the daemon for the fast path.
+    pub offered: u64,
+    /// Offers for which there was no room.
+    pub unheard: u64,
+    /// Packets that took the fast path, segments of an offloaded packet counted each.
+    pub fast: u64,
+    /// Packets of offloaded flows that the stack had to see.
+    pub returned: u64,
 }
 
 impl Totals {
@@ -87,6 +98,11 @@ impl Totals {
             unpicked: self.unpicked.saturating_add(other.unpicked),
             denied: self.denied.saturating_add(other.denied),
             unread: self.unread.saturating_add(other.unread),
+            held_off: self.held_off.saturating_add(other.held_off),
+            offered: self.offered.saturating_add(other.offered),
+            unheard: self.unheard.saturating_add(other.unheard),
+            fast: self.fast.saturating_add(other.fast),
+            returned: self.returned.saturating_add(other.returned),
         }
     }
 }

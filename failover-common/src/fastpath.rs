@@ -90,16 +90,16 @@ pub struct Direction {
     pub next_hop: u32,
     /// The generation of the uplink at which the flow was offloaded.
     pub generation: u32,
-    /// The source that the packets are given, as in an [`OffloadKey`].
-    pub source: [u8; 16],
-    /// The destination that they are given.
-    pub destination: [u8; 16],
+    /// The source that the packets are given: the bytes of an [`OffloadKey`]'s as words in memory.
+    pub source: [u64; 2],
+    /// The destination that they are given, likewise.
+    pub destination: [u64; 2],
     /// The port that they are given to come from.
     pub source_port: u16,
     /// The port that they are given to go to.
     pub destination_port: u16,
-    /// What is to be added to a checksum over the addresses, in one's complement and network order
-    /// (RFC 1624): the new words minus the old ones.
+    /// What is to be added to a checksum over the addresses, in one's complement (RFC 1624): the new
+    /// words minus the old ones, each as it stands in memory.
     pub address_sum: u16,
     /// Likewise for the ports.
     pub port_sum: u16,
@@ -167,21 +167,26 @@ pub struct NextHop {
     pub interface: u32,
     /// The longest packet that fits, from the IP header on, in bytes.
     pub mtu: u32,
-    /// The Ethernet addresses, destination and source, as a frame begins with them.
-    pub addresses: [u32; 3],
+    /// What a frame begins with: destination, source, and the type of what is in it, behind two bytes
+    /// that are zero.
+    pub frame: [u64; 2],
     /// Zero.
-    pub reserved: [u32; 3],
+    pub reserved: u64,
 }
 
-/// What says that the daemon is there.
+const _: () = assert!(size_of::<NextHop>() == 32);
+
+/// What says that the daemon is there. A daemon that ends without a word renews nothing, and all flows
+/// are the stack's again before connection tracking forgets any of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "user", derive(Pod, Zeroable))]
 #[repr(C, align(8))]
 pub struct Lease {
-    /// Until when the fast path may be taken, in nanoseconds of `CLOCK_MONOTONIC`. 0: there is no flow
-    /// on it. A daemon that ends without a word does not renew it, and all flows are the stack's again
-    /// before connection tracking forgets any of them.
-    pub until_ns: u64,
+    /// Until when packets may take the fast path, in nanoseconds of `CLOCK_MONOTONIC`; 0 while no flow
+    /// is on it.
+    pub packets_until_ns: u64,
+    /// Until when flows are offered for it.
+    pub offers_until_ns: u64,
     /// The last id that was given to a pair.
     pub last_id: u32,
     /// Zero.

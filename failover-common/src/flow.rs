@@ -3,6 +3,8 @@
 #[cfg(feature = "user")]
 use bytemuck::{CheckedBitPattern, NoUninit};
 
+use crate::Offloaded;
+
 /// An address family, by its IP version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[cfg_attr(feature = "user", derive(NoUninit, CheckedBitPattern))]
@@ -67,7 +69,11 @@ pub enum Phase {
     Closing = 3,
 }
 
-/// A flow.
+/// A flow, in three parts: what both directions read and nobody writes at packet rate, what is written
+/// for packets from inside, and what is written for packets from outside. In the kernel's table, where
+/// 88 bytes of its own and of the key stand before a value, and entries follow each other from the
+/// beginning of a page, each of the latter two has a cache line of 64 bytes to itself (`struct
+/// htab_elem`, kernel/bpf/hashtab.c): the processors of both directions do not disturb each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "user", derive(NoUninit, CheckedBitPattern))]
 #[repr(C)]
@@ -76,14 +82,6 @@ pub struct Flow {
     pub created_ns: u64,
     /// When a packet was last seen, likewise; refreshed once a second.
     pub seen_ns: u64,
-    /// Packets from inside to outside, segments of an offloaded packet counted each.
-    pub out_packets: u64,
-    /// Bytes of these packets, link-layer headers included where the interface has them.
-    pub out_bytes: u64,
-    /// Packets from outside to inside.
-    pub in_packets: u64,
-    /// Bytes of these packets.
-    pub in_bytes: u64,
     /// The generation of the uplink when it was given to the flow. When the uplink has another one
     /// now, the flow's next packet is given an uplink anew.
     pub generation: u32,
@@ -95,11 +93,72 @@ pub struct Flow {
     pub phase: Phase,
     /// Packets came back by this uplink: connection tracking need not be asked any more.
     pub confirmed: bool,
+    /// Where its packets from inside find out how they take the fast path; an id of 0: they do not.
+    pub offloaded: Offloaded,
+    /// Zero.
+    pub reserved: u64,
+
+    /// Packets from inside to outside, segments of an offloaded packet counted each.
+    pub out_packets: u64,
+    /// Bytes of these packets, link-layer headers included where the interface has them.
+    pub out_bytes: u64,
+    /// When the flow was last offered to the daemon for the fast path, as `seen_ns`.
+    pub offered_ns: u64,
     /// For TCP, the sequence number that follows all that was seen from inside (RFC 9293's SND.NXT);
     /// what ends at or before it is sent again.
     pub out_next: u32,
     /// Whether that is known.
     pub sequenced: bool,
+    /// After how many packets from inside it is next looked whether the flow takes the fast path.
+    pub until_offer: u8,
     /// Zero.
-    pub reserved: [u8; 3],
+    pub reserved_out: [u8; 2],
+    /// Zero.
+    pub spare_out: [u64; 4],
+
+    /// Packets from outside to inside.
+    pub in_packets: u64,
+    /// Bytes of these packets.
+    pub in_bytes: u64,
+    /// Zero.
+    pub spare_in: [u64; 6],
+}
+
+const _: () = assert!(size_of::<Flow>() == 40 + 64 + 64);
+
+/// After how many packets from inside a flow is first offered for the fast path: most flows end before.
+pub const FIRST_OFFER: u8 = 16;
+/// After how many more it is looked again.
+pub const NEXT_OFFER: u8 = 64;
+/// How long a flow is not offered again, in nanoseconds.
+pub const OFFER_AGAIN_NS: u64 = 1_000_000_000;
+
+#[cfg(feature = "user")]
+impl Flow {
+    /// A flow that begins now, on no uplink yet.
+    #[must_use]
+    pub const fn begun(now_ns: u64) -> Self {
+        Self {
+            created_ns: now_ns,
+            seen_ns: now_ns,
+            generation: 0,
+            uplink: 0,
+            reason: Reason::Hash,
+            phase: Phase::Opening,
+            confirmed: false,
+            offloaded: Offloaded { slot: 0, id: 0 },
+            reserved: 0,
+            out_packets: 0,
+            out_bytes: 0,
+            offered_ns: 0,
+            out_next: 0,
+            sequenced: false,
+            until_offer: FIRST_OFFER,
+            reserved_out: [0; 2],
+            spare_out: [0; 4],
+            in_packets: 0,
+            in_bytes: 0,
+            spare_in: [0; 6],
+        }
+    }
 }

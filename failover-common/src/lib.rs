@@ -12,6 +12,7 @@ pub mod family;
 pub mod fastpath;
 pub mod flow;
 pub mod gateway;
+pub mod guard;
 pub mod interface;
 pub mod lifetime;
 pub mod rules;
@@ -23,6 +24,7 @@ pub use counters::{Counters, Totals, UplinkCounters};
 pub use fastpath::{Direction, Lease, Moved, NextHop, Offer, OffloadKey, Offloaded, Pair, Side};
 pub use flow::{Family, Flow, FlowKey, Phase, Reason};
 pub use gateway::{Gateway, GatewayKey};
+pub use guard::Guard;
 pub use interface::{Interface, Role};
 pub use selection::{Affinity, Remembered, RememberedKey, SLOTS, Selection, SelectionKey};
 pub use traffic::{Connections, Liveness, Told, TrafficNews, UplinkConnections, UplinkLiveness};
@@ -30,7 +32,7 @@ pub use uplink::{Uplink, UplinkFamily, UplinkState};
 
 /// The version of the layout of all maps. It goes up with every change that makes a pinned map of an
 /// older daemon unreadable; aya itself takes a pinned map of another type or size in silence.
-pub const LAYOUT_VERSION: u32 = 6;
+pub const LAYOUT_VERSION: u32 = 7;
 
 /// The names of the maps, in the object and as files where they are pinned.
 pub mod maps {
@@ -57,6 +59,18 @@ pub mod maps {
     pub const CONNECTIONS: &str = "connections";
     /// A ring of [`TrafficNews`](crate::TrafficNews). Not pinned: each daemon has its own.
     pub const TRAFFIC_NEWS: &str = "traffic_news";
+    /// [`OffloadKey`](crate::OffloadKey) to [`Offloaded`](crate::Offloaded).
+    pub const OFFLOAD: &str = "offload";
+    /// Slots of [`Pair`](crate::Pair), which the daemon has in its memory too.
+    pub const PAIRS: &str = "pairs";
+    /// Slots of [`NextHop`](crate::NextHop), likewise.
+    pub const NEXT_HOPS: &str = "next_hops";
+    /// 0 to [`Lease`](crate::Lease), likewise.
+    pub const LEASE: &str = "lease";
+    /// 0 to [`Guard`](crate::Guard).
+    pub const GUARD: &str = "guard";
+    /// A ring of [`Offer`](crate::Offer). Not pinned: each daemon has its own.
+    pub const OFFERS: &str = "offers";
     /// Ids go from 1 to 127.
     pub const UPLINK_CAPACITY: u32 = 127;
     /// Two families in the pool of all flows, and in one for each rule of both generations.
@@ -79,10 +93,31 @@ pub mod maps {
     pub const fn remembered_capacity(flows: u32) -> u32 {
         flows.div_ceil(4)
     }
+    /// How many flows can take the fast path beside a flow table of so many entries: half of them.
+    #[must_use]
+    pub const fn pair_capacity(flows: u32) -> u32 {
+        flows.div_ceil(2)
+    }
+    /// How many keys lead to so many pairs: one for each direction, and one for each flow that is not
+    /// for the fast path.
+    #[must_use]
+    pub const fn offload_capacity(pairs: u32) -> u32 {
+        pairs.saturating_mul(3)
+    }
+    /// How many new flows may wait for their first answer in a flow table of so many entries: a
+    /// quarter.
+    #[must_use]
+    pub const fn unanswered_capacity(flows: u32) -> u32 {
+        flows.div_ceil(4)
+    }
+    /// Neighbours that offloaded flows may have: behind a downlink may be thousands.
+    pub const NEXT_HOP_CAPACITY: u32 = 16_384;
+    /// The length of the ring of offers, in bytes: some thousand offers.
+    pub const OFFERS_CAPACITY: u32 = 262_144;
     /// The length of the ring in bytes: a power of two, and a multiple of a page of any processor.
     pub const TRAFFIC_NEWS_CAPACITY: u32 = 65_536;
     /// All that are pinned.
-    pub const ALL: [&str; 13] = [
+    pub const ALL: [&str; 18] = [
         FLOWS,
         UPLINKS,
         SELECTION,
@@ -96,6 +131,11 @@ pub mod maps {
         RULE_SET,
         CONDITIONS,
         RULE_ACTIONS,
+        OFFLOAD,
+        PAIRS,
+        NEXT_HOPS,
+        LEASE,
+        GUARD,
     ];
 }
 
@@ -107,4 +147,6 @@ pub mod globals {
     pub const MARK_SHIFT: &str = "MARK_SHIFT";
     /// The bit of a mark that says "ask the connection first" on forwarded packets, `u32`.
     pub const MARK_ASK: &str = "MARK_ASK";
+    /// How many new flows may wait for their first answer, `u32`.
+    pub const UNANSWERED: &str = "UNANSWERED";
 }

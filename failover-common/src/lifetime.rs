@@ -47,11 +47,11 @@ pub const fn is_alive(key: &FlowKey, flow: &Flow, now_ns: u64) -> bool {
     now_ns.saturating_sub(flow.seen_ns) <= lifetime_ns(key.protocol, flow.phase)
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "user"))]
 mod tests {
     use super::protocol::{DCCP, ICMP, ICMPV6, SCTP, TCP, UDP, UDPLITE};
     use super::*;
-    use crate::{Family, Reason};
+    use crate::Family;
 
     const DAY_S: u64 = 86_400;
 
@@ -101,20 +101,8 @@ mod tests {
             reserved: [0; 2],
         };
         let flow = Flow {
-            created_ns: 0,
-            seen_ns,
-            out_packets: 1,
-            out_bytes: 1,
-            in_packets: 1,
-            in_bytes: 1,
-            generation: 1,
-            uplink: 1,
-            reason: Reason::Hash,
             phase,
-            confirmed: true,
-            out_next: 0,
-            sequenced: false,
-            reserved: [0; 3],
+            ..Flow::begun(seen_ns)
         };
         (key, flow)
     }

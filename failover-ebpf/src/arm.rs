@@ -6,16 +6,19 @@
 //! nowhere else, and what it passes on to users says by its mark which uplink it is of.
 
 use crate::packet::Packet;
-use crate::{headers, lan_in, lan_out, maps, wan_in};
+use crate::{PASS_ON, headers, lan_in, lan_out, maps, offload, wan_in};
 
 /// A packet that came in.
 #[inline(always)]
-pub(crate) fn handle_in<const HEADER: usize>(packet: &Packet<'_, HEADER>) {
+pub(crate) fn handle_in<const HEADER: usize>(packet: &Packet<'_, HEADER>) -> i32 {
     if packet.is_tagged() {
-        return;
+        return PASS_ON;
     }
     match wan_in::sender(packet) {
-        Some(gateway) => wan_in::counted(packet, gateway.uplink),
+        Some(gateway) => {
+            wan_in::counted(packet, gateway.uplink);
+            offload::from_provider(packet)
+        }
         None => lan_in::handle::<HEADER, true>(packet),
     }
 }

@@ -1,8 +1,11 @@
 //! An entry of the flow table: how it begins, what keeps it fresh, and whether its uplink still
 //! stands behind it.
 
+use aya_ebpf::btf_maps::PerCpuArray;
 use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
-use failover_common::{Family, Flow, FlowKey, Phase, Reason, UplinkFamily};
+use aya_ebpf::macros::btf_map;
+use failover_common::flow::FIRST_OFFER;
+use failover_common::{Family, Flow, FlowKey, Offloaded, Phase, Reason, UplinkFamily};
 
 use crate::maps::{FLOWS, total, uplink, zero};
 use crate::segment::Segment;
@@ -17,26 +20,30 @@ pub(crate) fn now_ns() -> u64 {
     unsafe { bpf_ktime_get_coarse_ns() }
 }
 
-/// A flow that begins now, on no uplink yet.
+/// Where a new flow is written before it is put into the table: it is too large for the stack.
+#[btf_map(name = "new_flow")]
+static NEW_FLOW: PerCpuArray<Flow, 1> = PerCpuArray::new();
+
+/// Makes of an entry a flow that begins now, on no uplink yet.
 #[inline(always)]
-pub(crate) fn begun(now_ns: u64) -> Flow {
+pub(crate) fn begin(flow: &mut Flow, now_ns: u64) {
     let none = zero();
-    Flow {
-        created_ns: now_ns,
-        seen_ns: now_ns,
-        out_packets: none,
-        out_bytes: none,
-        in_packets: none,
-        in_bytes: none,
-        generation: 0,
-        uplink: 0,
-        reason: Reason::Hash,
-        phase: Phase::Opening,
-        confirmed: false,
-        out_next: 0,
-        sequenced: false,
-        reserved: [0; 3],
-    }
+    flow.created_ns = now_ns;
+    flow.seen_ns = now_ns;
+    flow.generation = 0;
+    flow.uplink = 0;
+    flow.reason = Reason::Hash;
+    flow.phase = Phase::Opening;
+    flow.confirmed = false;
+    flow.offloaded = Offloaded::default();
+    flow.out_packets = none;
+    flow.out_bytes = none;
+    flow.offered_ns = none;
+    flow.out_next = 0;
+    flow.sequenced = false;
+    flow.until_offer = FIRST_OFFER;
+    flow.in_packets = none;
+    flow.in_bytes = none;
 }
 
 /// How far a flow has come with its first packet.
@@ -49,19 +56,23 @@ pub(crate) fn first_phase(tcp: Segment) -> Phase {
     }
 }
 
-/// Puts a flow into the table; returns whether it was taken.
+/// Puts a flow that begins now into the table, with what is said of it; returns whether it was taken.
 #[inline(always)]
-pub(crate) fn enter(key: &FlowKey, flow: Flow) -> bool {
-    match FLOWS.insert(key, flow, 0) {
-        Ok(()) => {
-            total(|totals| &mut totals.entered);
-            true
-        }
-        Err(_) => {
-            total(|totals| &mut totals.refused);
-            false
-        }
+pub(crate) fn enter(key: &FlowKey, now_ns: u64, tell: impl FnOnce(&mut Flow)) -> bool {
+    let entered = NEW_FLOW.get_ptr_mut(0).is_some_and(|new| {
+        // SAFETY: the memory is this processor's alone, and no program interrupts another one on the same
+        // processor: nobody else writes here until the table has its copy.
+        let new = unsafe { &mut *new };
+        begin(new, now_ns);
+        tell(new);
+        FLOWS.insert(key, &*new, 0).is_ok()
+    });
+    if entered {
+        total(|totals| &mut totals.entered);
+    } else {
+        total(|totals| &mut totals.refused);
     }
+    entered
 }
 
 /// Notes that a packet was seen. Not for each: other processors have the entry in their caches too.
@@ -75,6 +86,6 @@ pub(crate) fn touch(flow: &mut Flow, now_ns: u64) {
 /// The flow's uplink, if it has not forgotten its flows since it was given to this one.
 #[inline(always)]
 pub(crate) fn current(flow: &Flow, family: Family) -> Option<&'static UplinkFamily> {
-    let uplink = uplink(flow.uplink)?.family(family);
+    let uplink = uplink(flow.uplink, family)?;
     (uplink.generation == flow.generation).then_some(uplink)
 }

@@ -17,6 +17,9 @@ const EXTENSION_HEADERS: usize = 8;
 /// Where the offset of a fragment stands in the second word of an IPv4 header.
 const FRAGMENT_OFFSET: u32 = 0x1fff_u32.to_be();
 
+/// Where it stands that more fragments follow.
+const MORE_FRAGMENTS: u32 = 0x2000_u32.to_be();
+
 /// IPv6 extension headers (IANA).
 const HOP_BY_HOP: u8 = 0;
 const ROUTING: u8 = 43;
@@ -64,6 +67,14 @@ pub(crate) struct Tuple {
     pub(crate) source_port: u16,
     pub(crate) destination_port: u16,
     pub(crate) traffic_class: u8,
+    /// How many routers may still pass it on.
+    pub(crate) hops: u8,
+    /// The header of the protocol follows that of IP, without options or extension headers between
+    /// them, and the packet is whole.
+    pub(crate) plain: bool,
+    /// The length that the IP header says, itself included, in bytes; it may be 0 in an offloaded packet
+    /// of more than 64 kB.
+    pub(crate) length: u32,
     pub(crate) tcp: Segment,
 }
 
@@ -107,6 +118,8 @@ struct Upper {
     family: Family,
     protocol: u8,
     traffic_class: u8,
+    hops: u8,
+    plain: bool,
     source: Address,
     destination: Address,
     at: usize,
@@ -150,7 +163,7 @@ fn read_ipv4<const HEADER: usize>(packet: &Packet<'_, HEADER>, at: usize) -> Int
         return Internet::Unread;
     };
     let [version_and_length, traffic_class, length_high, length_low] = first.to_ne_bytes();
-    let [_, protocol, _, _] = third.to_ne_bytes();
+    let [hops, protocol, _, _] = third.to_ne_bytes();
     let length = usize::from(version_and_length & 0x0f) * 4;
     if version_and_length >> 4 != 4 || length < 20 {
         return Internet::Unread;
@@ -164,6 +177,8 @@ fn read_ipv4<const HEADER: usize>(packet: &Packet<'_, HEADER>, at: usize) -> Int
         family: Family::Ipv4,
         protocol,
         traffic_class,
+        hops,
+        plain: length == 20 && second & MORE_FRAGMENTS == 0,
         source: Address::from_ipv4(source),
         destination: Address::from_ipv4(destination),
         at: packet.any_offset(at + length),
@@ -177,7 +192,7 @@ fn read_ipv6<const HEADER: usize>(packet: &Packet<'_, HEADER>, at: usize) -> Int
     let Some([first, s0, s1, d0, d1]) = packet.words::<u64, 5>(at) else {
         return Internet::Unread;
     };
-    let [version, class, _, _, length_high, length_low, next, _] = first.to_ne_bytes();
+    let [version, class, _, _, length_high, length_low, next, hops] = first.to_ne_bytes();
     if version >> 4 != 6 {
         return Internet::Unread;
     }
@@ -188,6 +203,8 @@ fn read_ipv6<const HEADER: usize>(packet: &Packet<'_, HEADER>, at: usize) -> Int
         family: Family::Ipv6,
         protocol: next,
         traffic_class: version << 4 | class >> 4,
+        hops,
+        plain: !is_extension(next),
         source: Address::new([s0, s1]),
         destination: Address::new([d0, d1]),
         at: packet.any_offset(at + 40),
@@ -323,6 +340,9 @@ const fn by_addresses(upper: &Upper) -> Tuple {
         source_port: 0,
         destination_port: 0,
         traffic_class: upper.traffic_class,
+        hops: upper.hops,
+        plain: upper.plain,
+        length: upper.from as u32 + upper.length as u32,
         tcp: Segment::NONE,
     }
 }

@@ -1,24 +1,32 @@
 //! A packet from users: it is given the uplink of its flow.
 
+use aya_ebpf::Global;
 use failover_common::lifetime::is_alive;
-use failover_common::{Flow, FlowKey, Phase, UplinkFamily};
+use failover_common::{Flow, FlowKey, Offloaded, Phase, UplinkFamily};
 
-use crate::flow::{begun, current, enter, first_phase, now_ns, touch};
+use crate::flow::{begin, current, enter, first_phase, now_ns, touch};
 use crate::headers::{self, Headers, Tuple};
-use crate::maps::{FLOWS, add, count, total};
+use crate::maps::{FLOWS, add, count, guard, total};
 use crate::mark::{self, Certainty};
 use crate::packet::Packet;
 use crate::pick::{Picked, pick};
-use crate::{log, traffic};
+use crate::{PASS_ON, log, offload, traffic};
+
+/// How many new flows may wait for their first answer. The loader sets it.
+#[unsafe(no_mangle)]
+// SAFETY: no other symbol of this name is linked.
+static UNANSWERED: Global<u32> = Global::new(u32::MAX);
 
 /// Gives a packet from users its uplink. `ONE_SIDED`: answers may go straight to users.
 #[inline(always)]
-pub(crate) fn handle<const HEADER: usize, const ONE_SIDED: bool>(packet: &Packet<'_, HEADER>) {
+pub(crate) fn handle<const HEADER: usize, const ONE_SIDED: bool>(
+    packet: &Packet<'_, HEADER>,
+) -> i32 {
     if packet.is_tagged() || !packet.is_for_us() {
-        return;
+        return PASS_ON;
     }
     match headers::read(packet) {
-        Headers::Flow(tuple) => steer::<HEADER, ONE_SIDED>(packet, &tuple),
+        Headers::Flow(tuple) => return steer::<HEADER, ONE_SIDED>(packet, &tuple),
         Headers::Error(about) => match headers::read_about(packet, &about) {
             Some(tuple) => follow(packet, &tuple.inward()),
             None => total(|totals| &mut totals.unread),
@@ -26,6 +34,7 @@ pub(crate) fn handle<const HEADER: usize, const ONE_SIDED: bool>(packet: &Packet
         Headers::Other => {}
         Headers::Unread => total(|totals| &mut totals.unread),
     }
+    PASS_ON
 }
 
 /// What the flow table says about a flow.
@@ -57,7 +66,7 @@ fn known(key: &FlowKey, tuple: &Tuple, now_ns: u64) -> Known {
         _ => {
             if ended {
                 // What was counted is another flow's.
-                *flow = begun(now_ns);
+                begin(flow, now_ns);
             }
             Known::Stale(flow)
         }
@@ -65,11 +74,21 @@ fn known(key: &FlowKey, tuple: &Tuple, now_ns: u64) -> Known {
 }
 
 #[inline(always)]
-fn steer<const HEADER: usize, const ONE_SIDED: bool>(packet: &Packet<'_, HEADER>, tuple: &Tuple) {
+fn steer<const HEADER: usize, const ONE_SIDED: bool>(
+    packet: &Packet<'_, HEADER>,
+    tuple: &Tuple,
+) -> i32 {
     let now_ns = now_ns();
     let key = tuple.outward();
     match known(&key, tuple, now_ns) {
         Known::Here(flow, uplink) => {
+            traffic::goes_on(&key, tuple, flow, uplink.translates, now_ns);
+            if flow.offloaded.id != 0 {
+                let sent = offload::from_users(packet, tuple, flow, now_ns);
+                if sent != PASS_ON {
+                    return sent;
+                }
+            }
             let certainty = if flow.confirmed {
                 Certainty::Confirmed
             } else {
@@ -79,15 +98,18 @@ fn steer<const HEADER: usize, const ONE_SIDED: bool>(packet: &Packet<'_, HEADER>
             if ONE_SIDED && matches!(flow.phase, Phase::Opening) && tuple.tcp.answers() {
                 flow.phase = Phase::Established;
             }
-            traffic::goes_on(&key, tuple, flow, uplink.translates, now_ns);
             carry(packet, tuple, flow, now_ns, certainty);
+            if flow.until_offer == 0 {
+                offload::consider(packet, &key, flow, now_ns);
+            }
         }
         Known::Stale(flow) => {
             let Some(picked) = pick(packet, tuple, &key) else {
-                return;
+                return PASS_ON;
             };
             total(|totals| &mut totals.renewed);
             flow.confirmed = false;
+            flow.offloaded = Offloaded::default();
             flow.reason = picked.reason;
             // Until it is answered there: a reset ends it first where it cannot go on.
             flow.phase = first_phase(tuple.tcp);
@@ -101,12 +123,16 @@ fn steer<const HEADER: usize, const ONE_SIDED: bool>(packet: &Packet<'_, HEADER>
             carry(packet, tuple, flow, now_ns, Certainty::Ask);
         }
         Known::Not => {
+            if let Some(uplink) = offload::enter_again(&key, now_ns) {
+                mark::give(packet, uplink, Certainty::Confirmed);
+                return PASS_ON;
+            }
             let Some(picked) = pick(packet, tuple, &key) else {
-                return;
+                return PASS_ON;
             };
             // A reset ends a flow; it begins none.
-            if !tuple.tcp.resets() {
-                enter(&key, first(packet, tuple, picked, now_ns));
+            if !tuple.tcp.resets() && is_admitted(now_ns) {
+                enter(&key, now_ns, |flow| first(packet, tuple, picked, flow));
                 traffic::begins(&key, tuple.tcp, picked, now_ns);
                 log::new_flow(packet, &key, picked.uplink, picked.reason);
             }
@@ -119,6 +145,17 @@ fn steer<const HEADER: usize, const ONE_SIDED: bool>(packet: &Packet<'_, HEADER>
             );
         }
     }
+    PASS_ON
+}
+
+/// Whether one more flow may wait for its first answer.
+#[inline(always)]
+fn is_admitted(now_ns: u64) -> bool {
+    let admitted = guard().is_none_or(|guard| guard.admit(UNANSWERED.load(), now_ns));
+    if !admitted {
+        total(|totals| &mut totals.held_off);
+    }
+    admitted
 }
 
 /// Sends a packet with its flow.
@@ -135,6 +172,7 @@ fn carry<const HEADER: usize>(
     if tuple.tcp.closes() {
         flow.phase = Phase::Closing;
     }
+    flow.until_offer = flow.until_offer.saturating_sub(1);
     let (packets, bytes) = (packet.segments(), packet.length());
     add(&mut flow.out_packets, packets);
     add(&mut flow.out_bytes, bytes);
@@ -154,23 +192,20 @@ fn follow<const HEADER: usize>(packet: &Packet<'_, HEADER>, key: &FlowKey) {
     }
 }
 
-/// A flow as its first packet begins it.
+/// What the first packet of a flow says of it.
 #[inline(always)]
 fn first<const HEADER: usize>(
     packet: &Packet<'_, HEADER>,
     tuple: &Tuple,
     picked: Picked,
-    now_ns: u64,
-) -> Flow {
-    Flow {
-        out_packets: packet.segments(),
-        out_bytes: packet.length(),
-        generation: picked.generation,
-        uplink: picked.uplink,
-        reason: picked.reason,
-        phase: first_phase(tuple.tcp),
-        out_next: tuple.tcp.next().unwrap_or_default(),
-        sequenced: tuple.tcp.next().is_some(),
-        ..begun(now_ns)
-    }
+    flow: &mut Flow,
+) {
+    flow.out_packets = packet.segments();
+    flow.out_bytes = packet.length();
+    flow.generation = picked.generation;
+    flow.uplink = picked.uplink;
+    flow.reason = picked.reason;
+    flow.phase = first_phase(tuple.tcp);
+    flow.out_next = tuple.tcp.next().unwrap_or_default();
+    flow.sequenced = tuple.tcp.next().is_some();
 }

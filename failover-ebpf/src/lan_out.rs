@@ -2,9 +2,9 @@
 
 use failover_common::{Flow, FlowKey, Phase, Reason, Role};
 
-use crate::flow::{self, begun, first_phase, now_ns, touch};
+use crate::flow::{self, first_phase, now_ns, touch};
 use crate::headers::{self, Headers, Tuple};
-use crate::maps::{FLOWS, add, count, interface, total, uplink};
+use crate::maps::{FLOWS, add, count, guard, interface, total, uplink};
 use crate::packet::Packet;
 use crate::{log, mark, traffic};
 
@@ -21,8 +21,8 @@ struct Evidence {
 #[inline(always)]
 pub(crate) fn handle<const HEADER: usize>(packet: &Packet<'_, HEADER>) {
     let from = packet.ingress_ifindex();
-    // The host's own.
-    if from == 0 || packet.is_tagged() {
+    // The host's own, and what is counted already.
+    if from == 0 || packet.is_fast() || packet.is_tagged() {
         return;
     }
     let Some(from) = interface(from) else {
@@ -79,6 +79,9 @@ fn learn<const HEADER: usize>(packet: &Packet<'_, HEADER>, tuple: &Tuple, eviden
         flow.phase = Phase::Closing;
     } else if opening && asked {
         flow.phase = Phase::Established;
+        if let Some(guard) = guard() {
+            guard.answered();
+        }
     }
     // A reset may be anybody's. Late packets by another uplink say nothing about the flow's own.
     if asked && !tuple.tcp.resets() && flow.uplink == evidence.uplink {
@@ -97,10 +100,9 @@ fn learn<const HEADER: usize>(packet: &Packet<'_, HEADER>, tuple: &Tuple, eviden
 #[inline(always)]
 fn agree(flow: &mut Flow, key: &FlowKey, evidence: Evidence) {
     let id = evidence.uplink;
-    let Some(uplink) = uplink(id) else {
+    let Some(family) = uplink(id, key.family) else {
         return;
     };
-    let family = uplink.family(key.family);
     if !family.state.teaches() {
         return;
     }
@@ -127,10 +129,9 @@ fn enter<const HEADER: usize>(
     now_ns: u64,
 ) {
     let id = evidence.uplink;
-    let Some(uplink) = uplink(id) else {
+    let Some(family) = uplink(id, key.family) else {
         return;
     };
-    let family = uplink.family(key.family);
     let begins = mark::asks(packet);
     if !family.state.teaches() || !(begins || family.translates || evidence.connection) {
         return;
@@ -140,17 +141,16 @@ fn enter<const HEADER: usize>(
     } else {
         Reason::Restored
     };
-    let flow = Flow {
-        in_packets: packet.segments(),
-        in_bytes: packet.length(),
-        generation: family.generation,
-        uplink: id,
-        reason,
-        phase: first_phase(tuple.tcp),
-        confirmed: true,
-        ..begun(now_ns)
-    };
-    if flow::enter(key, flow) {
+    let entered = flow::enter(key, now_ns, |flow| {
+        flow.in_packets = packet.segments();
+        flow.in_bytes = packet.length();
+        flow.generation = family.generation;
+        flow.uplink = id;
+        flow.reason = reason;
+        flow.phase = first_phase(tuple.tcp);
+        flow.confirmed = true;
+    });
+    if entered {
         log::new_flow(packet, key, id, reason);
     }
 }

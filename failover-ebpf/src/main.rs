@@ -4,13 +4,15 @@
 //! | --- | --- | --- |
 //! | `fo_lan_in` | ingress of a downlink | gives a packet the uplink of its flow, by mark ([`lan_in`]), and notes what wants an answer ([`traffic`]) |
 //! | `fo_lan_out` | egress of a downlink | learns by which uplink flows come back ([`lan_out`]), and notes that they do ([`traffic`]) |
-//! | `fo_wan_in` | ingress of an uplink | counts ([`wan_in`]) |
+//! | `fo_wan_in` | ingress of an uplink | counts, and passes on what belongs to the fast path ([`wan_in`]) |
 //! | `fo_arm_in`, `fo_arm_out` | an interface that is uplink and downlink at once | one of these, by the packet's hardware address ([`arm`]) |
 //!
 //! The first three are there twice: for interfaces whose packets begin with an Ethernet header, and,
 //! with `_l3` behind its name, for those whose packets begin with the IP header.
 //!
-//! A program never drops a packet and never changes one but for our bits of its mark. Nothing it
+//! Packets of established flows that the daemon has put on the fast path are translated and sent out by
+//! these programs themselves ([`offload`]); what is not plain among them goes to the stack. Otherwise a
+//! program changes nothing of a packet but our bits of its mark, and it never drops one. Nothing it
 //! keeps is needed: without its flow, a packet is picked anew and marked as "ask", and the own
 //! nftables table lets the connection mark decide.
 #![no_std]
@@ -27,11 +29,13 @@ mod lan_out;
 mod log;
 mod maps;
 mod mark;
+mod offload;
 mod packet;
 mod pick;
 mod remembered;
 mod rules;
 mod segment;
+mod send;
 mod traffic;
 mod wan_in;
 
@@ -47,15 +51,13 @@ const PASS_ON: i32 = -1;
 /// From users, with an Ethernet header.
 #[classifier]
 fn fo_lan_in(context: TcContext) -> i32 {
-    lan_in::handle::<_, false>(&Packet::<ETHERNET_HEADER>::new(&context));
-    PASS_ON
+    lan_in::handle::<_, false>(&Packet::<ETHERNET_HEADER>::arriving(&context))
 }
 
 /// From users, without a header below IP.
 #[classifier]
 fn fo_lan_in_l3(context: TcContext) -> i32 {
-    lan_in::handle::<_, false>(&Packet::<NO_HEADER>::new(&context));
-    PASS_ON
+    lan_in::handle::<_, false>(&Packet::<NO_HEADER>::arriving(&context))
 }
 
 /// To users, with an Ethernet header.
@@ -75,22 +77,19 @@ fn fo_lan_out_l3(context: TcContext) -> i32 {
 /// From a provider, with an Ethernet header.
 #[classifier]
 fn fo_wan_in(context: TcContext) -> i32 {
-    wan_in::handle(&Packet::<ETHERNET_HEADER>::new(&context));
-    PASS_ON
+    wan_in::handle(&Packet::<ETHERNET_HEADER>::arriving(&context))
 }
 
 /// From a provider, without a header below IP.
 #[classifier]
 fn fo_wan_in_l3(context: TcContext) -> i32 {
-    wan_in::handle(&Packet::<NO_HEADER>::new(&context));
-    PASS_ON
+    wan_in::handle(&Packet::<NO_HEADER>::arriving(&context))
 }
 
 /// From users or a provider.
 #[classifier]
 fn fo_arm_in(context: TcContext) -> i32 {
-    arm::handle_in(&Packet::<ETHERNET_HEADER>::new(&context));
-    PASS_ON
+    arm::handle_in(&Packet::<ETHERNET_HEADER>::arriving(&context))
 }
 
 /// To users or a provider.

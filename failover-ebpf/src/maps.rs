@@ -2,13 +2,13 @@
 
 use core::arch::asm;
 
-use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
+use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
 use aya_ebpf::btf_maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
 use aya_ebpf::macros::btf_map;
 use failover_common::{
-    Connections, Counters, Family, Flow, FlowKey, Gateway, GatewayKey, Interface, Liveness,
-    Selection, SelectionKey, Totals, TrafficNews, Uplink, UplinkConnections, UplinkCounters,
-    UplinkLiveness, maps,
+    Connections, Counters, Family, Flow, FlowKey, Gateway, GatewayKey, Guard, Interface, Lease,
+    Liveness, NextHop, Offer, OffloadKey, Offloaded, Pair, Selection, SelectionKey, Totals,
+    TrafficNews, Uplink, UplinkConnections, UplinkCounters, UplinkFamily, UplinkLiveness, maps,
 };
 
 /// The size of the flow table where the loader sets no other.
@@ -17,8 +17,7 @@ pub(crate) const FLOW_CAPACITY: usize = 262_144;
 pub(crate) static FLOWS: LruHashMap<FlowKey, Flow, FLOW_CAPACITY> = LruHashMap::new();
 
 #[btf_map(name = "uplinks")]
-pub(crate) static UPLINKS: HashMap<u32, Uplink, { maps::UPLINK_CAPACITY as usize }> =
-    HashMap::new();
+static UPLINKS: Array<Uplink, { maps::UPLINK_CAPACITY as usize + 1 }> = Array::new();
 
 #[btf_map(name = "selection")]
 pub(crate) static SELECTION: HashMap<
@@ -49,24 +48,56 @@ static LIVENESS: Array<UplinkLiveness, { maps::UPLINK_CAPACITY as usize + 1 }> =
 static CONNECTIONS: PerCpuArray<UplinkConnections, { maps::UPLINK_CAPACITY as usize + 1 }> =
     PerCpuArray::new();
 
+/// How many flows can take the fast path where the loader sets no other number.
+const PAIR_CAPACITY: usize = maps::pair_capacity(FLOW_CAPACITY as u32) as usize;
+
+#[btf_map(name = "offload")]
+pub(crate) static OFFLOAD: HashMap<
+    OffloadKey,
+    Offloaded,
+    { maps::offload_capacity(PAIR_CAPACITY as u32) as usize },
+    { BPF_F_NO_PREALLOC as usize },
+> = HashMap::new();
+
+#[btf_map(name = "pairs")]
+pub(crate) static PAIRS: Array<Pair, PAIR_CAPACITY, { BPF_F_MMAPABLE as usize }> = Array::new();
+
+#[btf_map(name = "next_hops")]
+pub(crate) static NEXT_HOPS: Array<
+    NextHop,
+    { maps::NEXT_HOP_CAPACITY as usize },
+    { BPF_F_MMAPABLE as usize },
+> = Array::new();
+
+#[btf_map(name = "lease")]
+pub(crate) static LEASE: Array<Lease, 1, { BPF_F_MMAPABLE as usize }> = Array::new();
+
+#[btf_map(name = "offers")]
+pub(crate) static OFFERS: RingBuf<Offer, { maps::OFFERS_CAPACITY as usize }> = RingBuf::new();
+
+#[btf_map(name = "guard")]
+static GUARD: Array<Guard, 1> = Array::new();
+
 #[btf_map(name = "traffic_news")]
 pub(crate) static TRAFFIC_NEWS: RingBuf<TrafficNews, { maps::TRAFFIC_NEWS_CAPACITY as usize }> =
     RingBuf::new();
 
-/// An uplink by its id.
+/// An uplink in a family, by its id, if it is there.
 #[inline(always)]
-pub(crate) fn uplink(id: u8) -> Option<&'static Uplink> {
-    // SAFETY: the daemon replaces an entry as a whole by a new one and never writes into this; the
-    // kernel may give the old one's memory to the new one's successor while we read, so that single
-    // fields may be of either. Each field alone is valid, and a flow that is given a generation that
-    // its uplink does not have is picked anew with its next packet.
-    unsafe { UPLINKS.get(u32::from(id)) }
+pub(crate) fn uplink(id: u8, family: Family) -> Option<&'static UplinkFamily> {
+    // The daemon writes an entry while we read, so that single fields may be old or new. Each field
+    // alone is valid, and a flow that is given a generation that its uplink does not have is picked
+    // anew with its next packet.
+    let uplink = UPLINKS.get(u32::from(id))?.family(family);
+    (uplink.generation != 0).then_some(uplink)
 }
 
 /// An interface by its index.
 #[inline(always)]
 pub(crate) fn interface(index: u32) -> Option<&'static Interface> {
-    // SAFETY: as in `uplink`: replaced as a whole; a mixture of two is the role of one interface
+    // SAFETY: the daemon replaces an entry as a whole by a new one and never writes into this; the
+    // kernel may give the old one's memory to the new one's successor while we read, so that single
+    // fields may be of either. Each field alone is valid; a mixture of two is the role of one interface
     // with the uplink of another for one packet.
     unsafe { INTERFACES.get(index) }
 }
@@ -84,7 +115,7 @@ pub(crate) fn gateway(
         family,
         reserved: 0,
     };
-    // SAFETY: as in `uplink`: replaced as a whole; what was read of an old one's memory is another
+    // SAFETY: as in `interface`: replaced as a whole; what was read of an old one's memory is another
     // gateway's uplink, for one packet.
     unsafe { GATEWAYS.get(&key) }
 }
@@ -115,6 +146,16 @@ pub(crate) fn total(field: impl FnOnce(&mut Totals) -> &mut u64) {
         let totals = unsafe { &mut *totals };
         *field(totals) += 1;
     }
+}
+
+/// The guard against floods.
+#[inline(always)]
+pub(crate) fn guard() -> Option<&'static mut Guard> {
+    let guard = GUARD.get_ptr_mut(0)?;
+    // SAFETY: the hazard is another processor that writes it at the same time. Every field is a word
+    // that is written on its own, and what is lost by it is one flow of many in a number that is halved
+    // every now and then.
+    Some(unsafe { &mut *guard })
 }
 
 /// What is known of the answers to users' traffic through an uplink.

@@ -13,6 +13,9 @@ pub(crate) const NO_HEADER: usize = 0;
 const MOST_OFFSET: usize = 0x7fff;
 /// `PACKET_HOST`: it is for this host, and for no other (include/uapi/linux/if_packet.h).
 const PACKET_HOST: u32 = 0;
+/// What stands in `tc_index` of a packet that took the fast path: a field that queueing disciplines
+/// which are not in Linux any more (dsmark, tcindex) had for notes among themselves.
+const FAST: u32 = 0xfa57;
 /// The id of a VLAN within its tag; 0 is a priority without a VLAN (IEEE 802.1Q).
 const VLAN_ID: u32 = 0xfff;
 
@@ -38,6 +41,36 @@ impl<'c, const HEADER: usize> Packet<'c, HEADER> {
         Self { context }
     }
 
+    /// A packet that comes in. What another gateway on this host, in another network namespace, noted
+    /// of it is no note of ours.
+    #[inline(always)]
+    pub(crate) fn arriving(context: &'c TcContext) -> Self {
+        let packet = Self::new(context);
+        if packet.is_fast() {
+            packet.note(0);
+        }
+        packet
+    }
+
+    /// Notes that it takes the fast path, for the program that it meets on its way out.
+    #[inline(always)]
+    pub(crate) fn set_fast(&self) {
+        self.note(FAST);
+    }
+
+    /// Whether it took the fast path.
+    #[inline(always)]
+    pub(crate) fn is_fast(&self) -> bool {
+        self.tc_index() == FAST
+    }
+
+    #[inline(always)]
+    fn note(&self, note: u32) {
+        // SAFETY: the kernel gives each program a valid context; the verifier knows that this field may
+        // be written.
+        unsafe { (*self.context.skb.skb).tc_index = note };
+    }
+
     field!(
         /// The mark.
         mark
@@ -55,6 +88,11 @@ impl<'c, const HEADER: usize> Packet<'c, HEADER> {
         protocol
     );
     field!(gso_segs);
+    field!(
+        /// How much data each segment of an offloaded packet carries, in bytes; 0 for other packets.
+        gso_size
+    );
+    field!(tc_index);
     field!(vlan_present);
     field!(vlan_tci);
     field!(pkt_type);
@@ -74,6 +112,12 @@ impl<'c, const HEADER: usize> Packet<'c, HEADER> {
     #[inline(always)]
     pub(crate) fn is_tagged(&self) -> bool {
         self.vlan_present() != 0 && self.vlan_tci() & VLAN_ID != 0
+    }
+
+    /// It carries no VLAN tag at all, not even one that only says a priority.
+    #[inline(always)]
+    pub(crate) fn is_untagged(&self) -> bool {
+        self.vlan_present() == 0
     }
 
     /// It is for this host: not broadcast, not multicast, and not another's on a promiscuous

@@ -102,7 +102,7 @@ fn select(key: &FlowKey, selection: &Selection, reason: Reason) -> Option<Picked
     if selection.memory_ns != 0 {
         id = remembered::uplink(selection, key, id);
     }
-    let family = uplink(id)?.family(key.family);
+    let family = uplink(id, key.family)?;
     Some(Picked {
         uplink: id,
         generation: family.generation,
@@ -131,8 +131,8 @@ const _: () = assert!(LENGTH == size_of::<FibLookup>());
 
 /// Whether the kernel's own answer for the packet, by all rules and tables, is an uplink. What a
 /// VPN's or the user's rules send elsewhere is left alone, and so is what is for this host or
-/// another downlink.
-#[inline(always)]
+/// another downlink. A function of its own for its room on the stack.
+#[inline(never)]
 fn leaves_by_an_uplink<const HEADER: usize>(packet: &Packet<'_, HEADER>, tuple: &Tuple) -> bool {
     // Rules by port know these protocols' ports, and no others'.
     let (sport, dport) = match tuple.protocol {

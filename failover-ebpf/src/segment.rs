@@ -15,6 +15,8 @@ pub(crate) struct Segment {
     sequence: u32,
     /// Bytes of data.
     data: u32,
+    /// The length of the header in bytes.
+    header: u32,
 }
 
 impl Segment {
@@ -24,6 +26,7 @@ impl Segment {
         flags: 0,
         sequence: 0,
         data: 0,
+        header: 0,
     };
 
     /// Reads the header that begins `at`, as far as its flags, of a packet that reaches to `end`.
@@ -42,6 +45,7 @@ impl Segment {
             flags,
             sequence: u32::from_be(sequence),
             data: end.saturating_sub(at + header) as u32,
+            header: header as u32,
         })
     }
 
@@ -49,6 +53,18 @@ impl Segment {
     #[inline(always)]
     pub(crate) const fn is_one(self) -> bool {
         self.is_one
+    }
+
+    /// The length of its header, options included, in bytes.
+    #[inline(always)]
+    pub(crate) const fn header(self) -> u32 {
+        self.header
+    }
+
+    /// It begins a connection, or one of its last packets: connection tracking must see it.
+    #[inline(always)]
+    pub(crate) const fn is_for_the_stack(self) -> bool {
+        self.flags & (SYN | FIN | RST) != 0
     }
 
     /// It carries data.

@@ -1,7 +1,7 @@
 //! What users' traffic tells about its uplink: who is asked, who answers, and what is sent again.
 
 use failover_common::traffic::host_bit;
-use failover_common::{Flow, FlowKey, Liveness, Phase, Told, TrafficNews};
+use failover_common::{Family, Flow, FlowKey, Liveness, Phase, Told, TrafficNews};
 
 use crate::headers::Tuple;
 use crate::maps::{TRAFFIC_NEWS, connections, liveness};
@@ -67,11 +67,17 @@ pub(crate) fn answered(key: &FlowKey, flow: &Flow, accepted: bool, now_ns: u64) 
     if accepted {
         accept(key, flow, now_ns);
     }
-    let Some(line) = liveness(flow.uplink, key.family) else {
+    heard(key.outside, flow.uplink, key.family, now_ns);
+}
+
+/// A packet to users of a flow that they have sent packets of came from this host by that uplink.
+#[inline(always)]
+pub(crate) fn heard(outside: [u8; 16], uplink: u8, family: Family, now_ns: u64) {
+    let Some(line) = liveness(uplink, family) else {
         return;
     };
-    if line.answer(host_bit(key), now_ns) {
-        tell(key, line, flow.uplink, Told::Answered, now_ns);
+    if line.answer(host_bit(outside), now_ns) {
+        tell(family, line, uplink, Told::Answered, now_ns);
     }
 }
 
@@ -92,20 +98,20 @@ fn ask(key: &FlowKey, uplink: u8, now_ns: u64) {
     let Some(line) = liveness(uplink, key.family) else {
         return;
     };
-    if !line.is_fresh(now_ns) && line.ask(host_bit(key), now_ns) {
-        tell(key, line, uplink, Told::Silent, now_ns);
+    if !line.is_fresh(now_ns) && line.ask(host_bit(key.outside), now_ns) {
+        tell(key.family, line, uplink, Told::Silent, now_ns);
     }
 }
 
 #[inline(always)]
-fn tell(key: &FlowKey, line: &Liveness, uplink: u8, told: Told, now_ns: u64) {
+fn tell(family: Family, line: &Liveness, uplink: u8, told: Told, now_ns: u64) {
     let news = TrafficNews {
         at_ns: now_ns,
         asked_ns: line.asked_ns,
         asked: line.asked,
         questions: line.questions,
         uplink,
-        family: key.family,
+        family,
         told,
         reserved: 0,
     };

@@ -1,22 +1,23 @@
-//! A packet from a provider: it is counted.
+//! A packet from a provider: it is counted, and translated and sent to users if it belongs to the fast
+//! path.
 //!
-//! It is not marked: a mark would be obeyed by the routing of what comes in, and send the answers
+//! Otherwise it is not marked: a mark would be obeyed by the routing of what comes in, and send the answers
 //! for a VPN's or a container's peer out again. Where a packet came from is known at the downlink.
 
 use failover_common::{Gateway, Role};
 
-use crate::headers;
 use crate::maps::{count, gateway, interface};
 use crate::packet::Packet;
+use crate::{PASS_ON, headers, offload};
 
-/// Counts a packet that came in by an uplink.
+/// Counts a packet that came in by an uplink, and passes it on if it belongs to the fast path.
 #[inline(always)]
-pub(crate) fn handle<const HEADER: usize>(packet: &Packet<'_, HEADER>) {
+pub(crate) fn handle<const HEADER: usize>(packet: &Packet<'_, HEADER>) -> i32 {
     if packet.is_tagged() {
-        return;
+        return PASS_ON;
     }
     let Some(here) = interface(packet.ifindex()) else {
-        return;
+        return PASS_ON;
     };
     match here.role {
         Role::Uplink => counted(packet, here.uplink),
@@ -25,8 +26,9 @@ pub(crate) fn handle<const HEADER: usize>(packet: &Packet<'_, HEADER>) {
                 counted(packet, sender.uplink);
             }
         }
-        Role::Downlink | Role::OneArm => {}
+        Role::Downlink | Role::OneArm => return PASS_ON,
     }
+    offload::from_provider(packet)
 }
 
 /// The gateway that a packet came from. Not inlined: the verifier would follow all that comes after it

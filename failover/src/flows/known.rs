@@ -118,7 +118,7 @@ mod tests {
             confirmed: true,
             out_next: 0,
             sequenced: false,
-            reserved: [0; 3],
+            ..Flow::begun(NOW - 3600 * SECOND)
         }
     }
 

@@ -103,7 +103,7 @@ fn flow(number: u32) -> Flow {
         confirmed: false,
         out_next: 0,
         sequenced: false,
-        reserved: [0; 3],
+        ..Flow::begun(1)
     }
 }
 

@@ -1,6 +1,6 @@
 //! The object in the kernel, and its maps with their real types.
 
-use aya::maps::{HashMap, MapData, MapError, PerCpuArray};
+use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray};
 use aya::programs::SchedClassifier;
 use aya::{Ebpf, EbpfLoader};
 use bytemuck::{CheckedBitPattern, NoUninit};
@@ -105,16 +105,18 @@ impl Loaded {
     /// # Errors
     /// When the kernel refuses.
     pub fn set_uplink(&mut self, id: u8, uplink: &Uplink) -> Result<(), ProgramsError> {
-        self.put(maps::UPLINKS, &u32::from(id).to_ne_bytes(), uplink)
+        self.write_uplink(id, bytemuck::cast(*uplink))
     }
 
     /// What the programs know of an uplink.
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub fn uplink(&self, id: u8) -> Result<Option<Uplink>, ProgramsError> {
-        const LENGTH: usize = size_of::<Uplink>();
-        self.get::<4, LENGTH, _>(maps::UPLINKS, &u32::from(id).to_ne_bytes())
+    pub fn uplink(&self, id: u8) -> Result<Uplink, ProgramsError> {
+        let map: Array<&MapData, Bytes<UPLINK>> =
+            Array::try_from(self.map(maps::UPLINKS)?).map_err(failed(maps::UPLINKS))?;
+        let bytes = map.get(&id.into(), 0).map_err(failed(maps::UPLINKS))?;
+        checked(maps::UPLINKS, &bytes)
     }
 
     /// Forgets an uplink.
@@ -122,7 +124,14 @@ impl Loaded {
     /// # Errors
     /// When the kernel refuses.
     pub fn remove_uplink(&mut self, id: u8) -> Result<(), ProgramsError> {
-        self.remove::<4, { size_of::<Uplink>() }>(maps::UPLINKS, &u32::from(id).to_ne_bytes())
+        self.write_uplink(id, [0; UPLINK])
+    }
+
+    fn write_uplink(&mut self, id: u8, bytes: Bytes<UPLINK>) -> Result<(), ProgramsError> {
+        let map = self.map_mut(maps::UPLINKS)?;
+        let mut map: Array<&mut MapData, Bytes<UPLINK>> =
+            Array::try_from(map).map_err(failed(maps::UPLINKS))?;
+        map.set(id.into(), bytes, 0).map_err(failed(maps::UPLINKS))
     }
 
     /// Sets what the programs know of an interface.
@@ -285,7 +294,6 @@ impl Loaded {
         let map = self.map_mut(name)?;
         let value = bytemuck::bytes_of(value);
         match value.len() {
-            UPLINK => insert::<KEY, UPLINK>(map, key, value),
             INTERFACE => insert::<KEY, INTERFACE>(map, key, value),
             SELECTION => insert::<KEY, SELECTION>(map, key, value),
             FLOW => insert::<KEY, FLOW>(map, key, value),

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use aya::maps::{HashMap, Map, MapData};
+use aya::maps::{Array, Map, MapData};
 use failover::dataplane::ebpf::object::EMBEDDED;
 use failover::dataplane::ebpf::pins::Pins;
 use failover::family::Family;
@@ -66,8 +66,8 @@ fn map_ids(lab: &Lab) -> Result<Vec<(&'static str, u32)>, Failure> {
 /// The generations of both families of all uplinks.
 fn generations(lab: &Lab) -> Result<Vec<(u32, u32)>, Failure> {
     const LENGTH: usize = size_of::<Uplink>();
-    let map = Map::HashMap(MapData::from_pin(lab.pins().map(maps::UPLINKS))?);
-    let map = HashMap::<_, u32, [u8; LENGTH]>::try_from(map)?;
+    let map = Map::Array(MapData::from_pin(lab.pins().map(maps::UPLINKS))?);
+    let map = Array::<_, [u8; LENGTH]>::try_from(map)?;
     let mut all = Vec::new();
     for id in [1, 2] {
         let bytes = map.get(&id, 0)?;
@@ -175,7 +175,7 @@ async fn replaced(hook: Hook) -> TestResult {
     let key = "key 4 value 4 entries 256";
     for command in [
         create(maps::INTERFACES, &format!("array {key}")),
-        create(maps::UPLINKS, &format!("hash {key}")),
+        create(maps::UPLINKS, &format!("array {key}")),
     ] {
         gateway.must(ProgramSpec::line(&command)).await?;
     }

@@ -9,7 +9,7 @@ use failover::dataplane::ebpf::object::EMBEDDED;
 use failover_common::lifetime::protocol::UDP;
 use failover_common::selection::slot;
 use failover_common::{
-    Affinity, Counters, Family, Flow, FlowKey, Interface, Phase, Reason, Role, Totals, Uplink,
+    Affinity, Counters, Family, Flow, FlowKey, Interface, Phase, Reason, Role, Totals,
     UplinkCounters, UplinkFamily, UplinkState,
 };
 use failover_tests::programs::{Context, Loaded, ProgramsError, Settings, Stand, Wiring};
@@ -292,10 +292,7 @@ impl Gateway<'_> {
         id: u8,
         change: impl FnOnce(&mut UplinkFamily),
     ) -> Outcome {
-        let mut uplink: Uplink = self
-            .programs
-            .uplink(id)?
-            .ok_or("the programs do not know the uplink")?;
+        let mut uplink = self.programs.uplink(id)?;
         change(match self.family {
             Family::Ipv4 => &mut uplink.ipv4,
             Family::Ipv6 => &mut uplink.ipv6,
@@ -355,7 +352,7 @@ impl Gateway<'_> {
             confirmed: false,
             out_next: like.out_next,
             sequenced: like.sequenced,
-            reserved: [0; 3],
+            ..Flow::begun(like.created_ns)
         }
     }
 }

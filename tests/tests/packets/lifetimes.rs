@@ -76,7 +76,7 @@ fn silent(now_ns: u64, silence_ns: u64, phase: Phase) -> Flow {
         confirmed: true,
         out_next: 0,
         sequenced: false,
-        reserved: [0; 3],
+        ..Flow::begun(seen_ns)
     }
 }
 

@@ -248,7 +248,7 @@ fn silence(gateway: &mut Gateway<'_>) -> Outcome {
     let mut bits = 0;
     for ends in &servers {
         let key = ends.key(TCP, CLIENT, SERVER);
-        bits |= failover_common::traffic::host_bit(&key);
+        bits |= failover_common::traffic::host_bit(key.outside);
     }
     let begun = gateway.now_ns()?;
     let mut sequence = 0;

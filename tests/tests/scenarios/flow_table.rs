@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use aya::maps::{HashMap, Map, MapData, MapError};
+use aya::maps::{Array, HashMap, Map, MapData, MapError};
 use failover::family::Family;
 use failover_common::{Flow, Interface, Selection, SelectionKey, Uplink, maps};
 use failover_tests::Pinning as _;
@@ -136,7 +136,7 @@ fn delete_all(scene: &Scene, map: &str) -> Result<usize, MapError> {
     const KEY: usize = size_of::<u32>();
     match map {
         maps::FLOWS => empty(flow_map(&scene.lab.pins())?),
-        maps::UPLINKS => empty(hash::<KEY, { size_of::<Uplink>() }>(scene, map)?),
+        maps::UPLINKS => forget_uplinks(scene),
         maps::INTERFACES => empty(hash::<KEY, { size_of::<Interface>() }>(scene, map)?),
         _ => empty(hash::<
             { size_of::<SelectionKey>() },
@@ -146,15 +146,41 @@ fn delete_all(scene: &Scene, map: &str) -> Result<usize, MapError> {
 }
 
 fn count(scene: &Scene, map: &str) -> usize {
-    const KEY: usize = size_of::<u32>();
     let keys = match map {
-        maps::UPLINKS => {
-            hash::<KEY, { size_of::<Uplink>() }>(scene, map).map(|map| map.keys().count())
-        }
+        maps::UPLINKS => known_uplinks(scene).map(|known| known.len()),
         _ => hash::<{ size_of::<SelectionKey>() }, { size_of::<Selection>() }>(scene, map)
             .map(|map| map.keys().count()),
     };
     keys.unwrap_or(0)
+}
+
+const UPLINK: usize = size_of::<Uplink>();
+
+fn uplinks(scene: &Scene) -> Result<Array<MapData, [u8; UPLINK]>, MapError> {
+    let path = scene.lab.pins().map(maps::UPLINKS);
+    Array::try_from(Map::Array(MapData::from_pin(path)?))
+}
+
+/// The ids of the uplinks that the programs know.
+fn known_uplinks(scene: &Scene) -> Result<Vec<u32>, MapError> {
+    let array = uplinks(scene)?;
+    let mut known = Vec::new();
+    for id in 1..=maps::UPLINK_CAPACITY {
+        if array.get(&id, 0)? != [0; UPLINK] {
+            known.push(id);
+        }
+    }
+    Ok(known)
+}
+
+/// Forgets all uplinks; returns how many there were.
+fn forget_uplinks(scene: &Scene) -> Result<usize, MapError> {
+    let known = known_uplinks(scene)?;
+    let mut array = uplinks(scene)?;
+    for id in &known {
+        array.set(*id, [0; UPLINK], 0)?;
+    }
+    Ok(known.len())
 }
 
 fn hash<const KEY: usize, const VALUE: usize>(

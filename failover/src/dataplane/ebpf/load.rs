@@ -142,6 +142,8 @@ impl Programs {
         } else {
             0
         };
+        let pairs = maps::pair_capacity(settings.flow_capacity);
+        let unanswered = maps::unanswered_capacity(settings.flow_capacity);
         let mut loader = EbpfLoader::new();
         loader
             .override_global(globals::MARK_MASK, &bits, true)
@@ -149,6 +151,9 @@ impl Programs {
             .override_global(globals::MARK_ASK, &ask, true)
             .override_global(aya_log::LEVEL, &level, true)
             .map_max_entries(maps::FLOWS, settings.flow_capacity)
+            .override_global(globals::UNANSWERED, &unanswered, true)
+            .map_max_entries(maps::PAIRS, pairs)
+            .map_max_entries(maps::OFFLOAD, maps::offload_capacity(pairs))
             .map_max_entries(
                 maps::REMEMBERED,
                 maps::remembered_capacity(settings.flow_capacity),

@@ -10,6 +10,7 @@
 //! | [`pins`] | knows where maps and links are pinned, and which of them can be used again |
 //! | [`load`] | loads the programs |
 //! | [`maps`] | reads and writes the maps |
+//! | `uplinks` | reads and writes the uplinks among them |
 //! | [`publish`] | brings them into the wanted state |
 //! | [`conditions`] | makes lookups of the user's rules |
 //! | [`rules`] | brings these into the maps |
@@ -41,5 +42,6 @@ pub mod steering;
 pub mod support;
 pub mod table;
 pub mod traffic;
+mod uplinks;
 
 pub use steering::{Ebpf, EbpfError};

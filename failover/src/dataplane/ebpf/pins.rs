@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use aya::maps::{MapData, MapInfo, MapType};
 use failover_common::rules::{Action, GENERATIONS, RuleSet};
 use failover_common::{
-    Flow, FlowKey, Gateway, GatewayKey, Interface, LAYOUT_VERSION, Remembered, RememberedKey,
-    Selection, SelectionKey, Totals, Uplink, UplinkConnections, UplinkCounters, UplinkLiveness,
-    maps,
+    Flow, FlowKey, Gateway, GatewayKey, Guard, Interface, LAYOUT_VERSION, Lease, NextHop,
+    OffloadKey, Offloaded, Pair, Remembered, RememberedKey, Selection, SelectionKey, Totals,
+    Uplink, UplinkConnections, UplinkCounters, UplinkLiveness, maps,
 };
 use thiserror::Error;
 use tracing::info;
@@ -185,7 +185,7 @@ struct Shape {
     entries: u32,
 }
 
-fn shapes(flow_capacity: u32) -> [Shape; 13] {
+fn shapes(flow_capacity: u32) -> [Shape; 18] {
     let shape = |name, kind, key, value, entries| Shape {
         name,
         kind,
@@ -204,10 +204,10 @@ fn shapes(flow_capacity: u32) -> [Shape; 13] {
         ),
         shape(
             maps::UPLINKS,
-            MapType::Hash,
+            MapType::Array,
             INDEX,
             size_of::<Uplink>(),
-            maps::UPLINK_CAPACITY,
+            maps::UPLINK_CAPACITY + 1,
         ),
         shape(
             maps::SELECTION,
@@ -286,6 +286,29 @@ fn shapes(flow_capacity: u32) -> [Shape; 13] {
             size_of::<Action>(),
             maps::ACTION_CAPACITY,
         ),
+        shape(
+            maps::OFFLOAD,
+            MapType::Hash,
+            size_of::<OffloadKey>(),
+            size_of::<Offloaded>(),
+            maps::offload_capacity(maps::pair_capacity(flow_capacity)),
+        ),
+        shape(
+            maps::PAIRS,
+            MapType::Array,
+            INDEX,
+            size_of::<Pair>(),
+            maps::pair_capacity(flow_capacity),
+        ),
+        shape(
+            maps::NEXT_HOPS,
+            MapType::Array,
+            INDEX,
+            size_of::<NextHop>(),
+            maps::NEXT_HOP_CAPACITY,
+        ),
+        shape(maps::LEASE, MapType::Array, INDEX, size_of::<Lease>(), 1),
+        shape(maps::GUARD, MapType::Array, INDEX, size_of::<Guard>(), 1),
     ]
 }
 

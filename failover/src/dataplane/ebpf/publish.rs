@@ -12,6 +12,7 @@ use thiserror::Error;
 use super::load::{LoadError, Programs};
 use super::maps::{MapAccessError, Table};
 use super::rules::Written;
+use super::uplinks::UplinkTable;
 use crate::config;
 use crate::family::Family;
 use crate::status::State;
@@ -29,7 +30,6 @@ pub enum PublishError {
     Map(#[from] MapAccessError),
 }
 
-type Uplinks<'m> = Table<'m, u32, Uplink, 4, { size_of::<Uplink>() }>;
 type Interfaces<'m> = Table<'m, u32, Interface, 4, { size_of::<Interface>() }>;
 type Gateways<'m> =
     Table<'m, GatewayKey, Gateway, { size_of::<GatewayKey>() }, { size_of::<Gateway>() }>;
@@ -47,14 +47,14 @@ impl Programs {
         wanted: &DataPlane,
         written: &mut Written,
     ) -> Result<(), PublishError> {
-        let mut table = Uplinks::new(maps::UPLINKS, self.map_mut(maps::UPLINKS)?)?;
+        let mut table = UplinkTable::new(self.map_mut(maps::UPLINKS)?)?;
         let found = table.entries()?;
         let uplinks: BTreeMap<u32, Uplink> = wanted
             .uplinks
             .iter()
             .map(|(id, entry)| {
                 let key = u32::from(id.get());
-                let known = found.get(&key).copied().flatten();
+                let known = found.get(&key);
                 let family = |family: Family| {
                     let former = known.map(|known| *known.family(layout_family(family)));
                     uplink_family(entry.families.get(family), former)
@@ -112,28 +112,35 @@ impl Programs {
     /// # Errors
     /// When the kernel refuses.
     pub fn forget(&mut self, id: UplinkId, family: Family) -> Result<(), PublishError> {
-        let mut table = Uplinks::new(maps::UPLINKS, self.map_mut(maps::UPLINKS)?)?;
-        let mut uplinks: BTreeMap<u32, Uplink> = table
-            .entries()?
-            .into_iter()
-            .filter_map(|(key, uplink)| Some((key, uplink?)))
-            .collect();
-        if let Some(uplink) = uplinks.get_mut(&u32::from(id.get())) {
+        let mut table = UplinkTable::new(self.map_mut(maps::UPLINKS)?)?;
+        let key = u32::from(id.get());
+        if let Some(mut uplink) = table.get(key)? {
             let entry = match family {
                 Family::Ipv4 => &mut uplink.ipv4,
                 Family::Ipv6 => &mut uplink.ipv6,
             };
-            entry.generation = entry.generation.wrapping_add(1);
+            entry.generation = after(entry.generation);
+            table.put(key, &uplink)?;
         }
-        table.set(&uplinks)?;
         Ok(())
+    }
+}
+
+/// The generation after this one. 0 is that of an uplink that is not there.
+const fn after(generation: u32) -> u32 {
+    match generation.wrapping_add(1) {
+        0 => 1,
+        next => next,
     }
 }
 
 /// A generation that is known keeps: flows rely on it. A new one is any: flows that an uplink of
 /// this id had before its entry was lost must not be taken for its flows of today.
 fn uplink_family(entry: &FamilyEntry, former: Option<UplinkFamily>) -> UplinkFamily {
-    let generation = former.map_or_else(any_generation, |former| former.generation);
+    let generation = match former {
+        Some(former) if former.generation != 0 => former.generation,
+        _ => after(any_generation()),
+    };
     UplinkFamily {
         generation,
         state: match entry.state {

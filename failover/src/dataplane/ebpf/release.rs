@@ -5,15 +5,15 @@
 //! packet leaves by the old uplink all the same, and the answer to it would take the flow back: so the
 //! uplink teaches nothing meanwhile.
 
-use failover_common::{Flow, FlowKey, Uplink, UplinkState, maps};
+use failover_common::{Flow, FlowKey, UplinkState, maps};
 
 use super::load::Programs;
 use super::maps::Table;
 use super::publish::{PublishError, layout_family};
+use super::uplinks::UplinkTable;
 use crate::family::Family;
 use crate::uplink::UplinkId;
 
-type Uplinks<'m> = Table<'m, u32, Uplink, 4, { size_of::<Uplink>() }>;
 type Flows<'m> = Table<'m, FlowKey, Flow, { size_of::<FlowKey>() }, { size_of::<Flow>() }>;
 
 impl Programs {
@@ -28,9 +28,9 @@ impl Programs {
         family: Family,
         state: UplinkState,
     ) -> Result<Option<UplinkState>, PublishError> {
-        let mut table = Uplinks::new(maps::UPLINKS, self.map_mut(maps::UPLINKS)?)?;
+        let mut table = UplinkTable::new(self.map_mut(maps::UPLINKS)?)?;
         let key = u32::from(id.get());
-        let Some(mut uplink) = table.get(&key)? else {
+        let Some(mut uplink) = table.get(key)? else {
             return Ok(None);
         };
         let entry = match family {
@@ -38,7 +38,7 @@ impl Programs {
             Family::Ipv6 => &mut uplink.ipv6,
         };
         let former = std::mem::replace(&mut entry.state, state);
-        table.replace(&key, &uplink)?;
+        table.put(key, &uplink)?;
         Ok(Some(former))
     }
 
@@ -53,8 +53,8 @@ impl Programs {
         family: Family,
         flows: impl Iterator<Item = FlowKey>,
     ) -> Result<(), PublishError> {
-        let uplinks = Uplinks::new(maps::UPLINKS, self.map_mut(maps::UPLINKS)?)?;
-        let Some(uplink) = uplinks.get(&u32::from(id.get()))? else {
+        let uplinks = UplinkTable::new(self.map_mut(maps::UPLINKS)?)?;
+        let Some(uplink) = uplinks.get(id.get().into())? else {
             return Ok(());
         };
         let past = uplink

@@ -8,7 +8,7 @@ use std::io;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use aya::maps::{HashMap, Map, MapData, MapError, PerCpuArray};
+use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray};
 use bytemuck::checked::{CheckedBitPattern, try_pod_read_unaligned};
 use failover_common::{
     Flow, FlowKey, Remembered, RememberedKey, Totals, Uplink, UplinkConnections, maps,
@@ -17,6 +17,7 @@ use nix::time::ClockId;
 use thiserror::Error;
 
 use super::pins::Pins;
+use super::uplinks;
 use crate::flows::Lives;
 use crate::sys::read_batch;
 use crate::uplink::UplinkId;
@@ -176,17 +177,20 @@ impl FlowTable {
 
     /// The uplinks as the programs know them, by id.
     fn uplinks(&self) -> Result<BTreeMap<u32, Uplink>, TableError> {
+        const LENGTH: usize = size_of::<Uplink>();
         let path = self.pins.map(maps::UPLINKS);
-        let map = open::<u32, Uplink>(&path)?;
-        let mut uplinks = BTreeMap::new();
-        let read = walk(&map, |id: &u32, uplink: &Uplink| {
-            uplinks.insert(*id, *uplink);
-            ControlFlow::Continue(())
-        });
-        match read {
-            Ok(_) => Ok(uplinks),
-            Err(source) => Err(TableError::Read { path, source }),
+        let failed = |source| TableError::Open {
+            path: path.clone(),
+            source,
+        };
+        let map = MapData::from_pin(&path).and_then(Map::from_map_data);
+        let array = Array::<_, [u8; LENGTH]>::try_from(map.map_err(failed)?).map_err(failed)?;
+        let mut found = BTreeMap::new();
+        for id in 1..=maps::UPLINK_CAPACITY {
+            let bytes = array.get(&id, 0).map_err(failed)?;
+            found.extend(uplinks::read(&bytes).map(|uplink| (id, uplink)));
         }
+        Ok(found)
     }
 
     /// What became of packets that no known flow decided, on all processors together.
