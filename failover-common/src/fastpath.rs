@@ -12,7 +12,7 @@ use bytemuck::{CheckedBitPattern, NoUninit, Pod, Zeroable};
 use crate::{Family, FlowKey};
 
 /// From which side a packet comes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "user", derive(NoUninit, CheckedBitPattern))]
 #[repr(u8)]
 pub enum Side {
@@ -23,7 +23,7 @@ pub enum Side {
 }
 
 /// Packets of one direction of a flow, by their addresses and ports as they come in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "user", derive(NoUninit, CheckedBitPattern))]
 #[repr(C, align(8))]
 pub struct OffloadKey {

@@ -6,7 +6,7 @@ use bytemuck::{CheckedBitPattern, NoUninit};
 use crate::Offloaded;
 
 /// An address family, by its IP version.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "user", derive(NoUninit, CheckedBitPattern))]
 #[repr(u8)]
 pub enum Family {
@@ -19,7 +19,7 @@ pub enum Family {
 /// What makes a flow: addresses and ports as packets carry them on a downlink, where sources are not
 /// translated yet and port forwards are resolved already. Aligned, so that the programs write and
 /// hash addresses by words.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "user", derive(NoUninit, CheckedBitPattern))]
 #[repr(C, align(8))]
 pub struct FlowKey {

@@ -1,16 +1,22 @@
 //! What libraries have no safe form for: two promises about descriptors, the address of a packet
-//! socket, the width of a terminal, and reading a map of the kernel in batches. The only module of the daemon with unsafe code.
+//! socket, the width of a terminal, reading a map of the kernel in batches, arrays of the kernel in this
+//! process's memory, and the wait for all processors. The only module of the daemon with unsafe code.
 #![expect(
     unsafe_code,
     reason = "tokio and surge-ping have no safe form of their calls, socket2 and aya have none at all of the others"
 )]
 
 use std::io;
+use std::num::NonZeroUsize;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
+use std::ptr::NonNull;
+use std::slice;
+use std::sync::atomic::AtomicU64;
 
 use aya::maps::{MapData, MapType};
 use nix::errno::Errno;
 use nix::libc;
+use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 use socket2::{SockAddr, SockAddrStorage};
 use surge_ping::AsyncSocket;
 use tokio::io::unix::AsyncFd;
@@ -77,6 +83,90 @@ pub(crate) fn terminal_columns(terminal: BorrowedFd<'_>) -> Option<usize> {
     let result = unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCGWINSZ, &raw mut size) };
     Errno::result(result).ok()?;
     Some(usize::from(size.ws_col)).filter(|columns| *columns > 0)
+}
+
+/// Waits until all that runs in the kernel right now without being able to sleep, such as every TC
+/// program on any processor, has ended (`MEMBARRIER_CMD_GLOBAL`, membarrier(2), which is a
+/// `synchronize_rcu` in kernel/sched/membarrier.c).
+///
+/// # Errors
+/// What the kernel says; `EINVAL` where processors run without a timer tick (`nohz_full`).
+pub(crate) fn wait_for_processors() -> io::Result<()> {
+    const MEMBARRIER_CMD_GLOBAL: libc::c_int = 1;
+    // SAFETY: the call takes numbers alone, and touches no memory of this process.
+    let result = unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) };
+    Ok(Errno::result(result).map(|_| ())?)
+}
+
+/// An array of the kernel (`BPF_MAP_TYPE_ARRAY` with `BPF_F_MMAPABLE`) in this process's memory, as
+/// words of 64 bits. Programs read and write it at any time.
+#[derive(Debug)]
+pub(crate) struct MappedArray {
+    words: NonNull<AtomicU64>,
+    count: usize,
+    per_entry: usize,
+}
+
+// SAFETY: the hazard is memory that only one thread may touch. It is shared with programs on all
+// processors anyway, and is read and written by atomic operations alone.
+unsafe impl Send for MappedArray {}
+// SAFETY: likewise.
+unsafe impl Sync for MappedArray {}
+
+impl MappedArray {
+    /// Maps an array whose values have this length in bytes.
+    ///
+    /// # Errors
+    /// When it has another length, is another kind of map, or the kernel refuses.
+    pub(crate) fn new(map: &MapData, value: usize) -> io::Result<Self> {
+        let info = map.info().map_err(io::Error::other)?;
+        let found = usize::try_from(info.value_size()).map_err(io::Error::other)?;
+        let entries = usize::try_from(info.max_entries()).map_err(io::Error::other)?;
+        if found != value
+            || !value.is_multiple_of(size_of::<u64>())
+            || !matches!(info.map_type(), Ok(MapType::Array))
+        {
+            return Err(Errno::EINVAL.into());
+        }
+        let length = NonZeroUsize::new(value.saturating_mul(entries)).ok_or(Errno::EINVAL)?;
+        let access = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        // SAFETY: the hazard is a mapping over memory that is in use. No place is asked for, so that the
+        // kernel takes one that is free.
+        let words = unsafe { mmap(None, length, access, MapFlags::MAP_SHARED, map.fd(), 0) };
+        Ok(Self {
+            words: words?.cast(),
+            count: length.get() / size_of::<u64>(),
+            per_entry: value / size_of::<u64>(),
+        })
+    }
+
+    /// The words of an entry; none beyond the end.
+    pub(crate) fn entry(&self, index: u32) -> &[AtomicU64] {
+        // SAFETY: the hazard is memory that is not mapped, or is written by others than atomically. The
+        // kernel mapped exactly so many words, at the beginning of a page, until this is dropped, and it
+        // does not shorten an array. Programs write aligned words of at most 64 bits, which the kernel
+        // compiles to single instructions.
+        let words = unsafe { slice::from_raw_parts(self.words.as_ptr(), self.count) };
+        usize::try_from(index)
+            .ok()
+            .and_then(|index| index.checked_mul(self.per_entry))
+            .and_then(|first| words.get(first..first.checked_add(self.per_entry)?))
+            .unwrap_or_default()
+    }
+
+    /// How many entries there are.
+    pub(crate) const fn entries(&self) -> usize {
+        self.count / self.per_entry
+    }
+}
+
+impl Drop for MappedArray {
+    fn drop(&mut self) {
+        // SAFETY: the hazard is memory that is still in use. References to it live no longer than this.
+        let unmapped = unsafe { munmap(self.words.cast(), self.count * size_of::<u64>()) };
+        // It cannot fail for what was mapped so.
+        let _unmapped = unmapped;
+    }
 }
 
 /// `BPF_MAP_LOOKUP_BATCH` of `enum bpf_cmd` (`include/uapi/linux/bpf.h`).

@@ -1,11 +1,32 @@
 //! The fast path: established flows bypass routing and netfilter.
 //!
+//! The TC programs offer flows that last; a worker asks the kernel about them and puts those that may
+//! into the programs' maps, keeps connection tracking from forgetting them, and takes them out again.
+//!
 //! | file | what it does |
 //! | --- | --- |
 //! | [`standing`] | says how flows stand to it |
+//! | [`settings`] | knows what the configuration and the network allow |
 //! | [`facts`] | what the kernel says of a flow |
+//! | [`judging`] | decides by these whether it may take the fast path |
+//! | [`translation`] | says what is done with its packets |
+//! | [`hops`] | knows next hops and their hardware addresses |
+//! | [`slots`] | knows which places in the maps are free |
+//! | [`upkeep`] | knows when connection tracking is to be told that a flow lives |
+//! | [`offloads`] | joins these: the flows on the fast path |
 //! | [`edge`] | what is asked of the kernel |
+//! | [`plane`] | what is done to the maps |
+//! | [`worker`] | the thread that does it |
 
 pub mod edge;
 pub mod facts;
+pub mod hops;
+pub mod judging;
+pub mod offloads;
+pub mod plane;
+pub mod settings;
+pub mod slots;
 pub mod standing;
+pub mod translation;
+pub mod upkeep;
+pub mod worker;

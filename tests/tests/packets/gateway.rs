@@ -352,6 +352,7 @@ impl Gateway<'_> {
             confirmed: false,
             out_next: like.out_next,
             sequenced: like.sequenced,
+            until_offer: like.until_offer,
             ..Flow::begun(like.created_ns)
         }
     }

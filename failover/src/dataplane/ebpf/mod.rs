@@ -33,6 +33,7 @@ pub mod made;
 pub mod maps;
 pub mod mount;
 pub mod object;
+pub mod offload;
 pub mod pins;
 pub mod program;
 pub mod publish;

@@ -1,0 +1,324 @@
+//! The fast path's maps, as the daemon has them: the arrays in its own memory.
+
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use aya::maps::{HashMap, Map, MapData, MapError, RingBuf};
+use bytemuck::checked::try_pod_read_unaligned;
+use failover_common::{Lease, Moved, NextHop, Offer, OffloadKey, Offloaded, Pair, Uplink, maps};
+use nix::errno::Errno;
+use thiserror::Error;
+use tracing::warn;
+
+use super::load::{LoadError, Programs};
+use super::pins::Pins;
+use super::publish::layout_family;
+use super::uplinks;
+use crate::family::Family;
+use crate::fastpath::plane::{Plane, Wait};
+use crate::sys::{self, MappedArray};
+use crate::uplink::UplinkId;
+
+/// Why the fast path's maps cannot be used.
+#[derive(Debug, Error)]
+pub enum OffloadError {
+    /// The object lacks a map.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// A map cannot be used.
+    #[error("cannot use the eBPF map {map}: {source}")]
+    Map {
+        /// The map.
+        map: &'static str,
+        /// Why.
+        source: MapError,
+    },
+    /// A map cannot be had in memory.
+    #[error("cannot map the eBPF map {map} into memory: {source}")]
+    Memory {
+        /// The map.
+        map: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+    /// There is no thread.
+    #[error("cannot start a thread of the fast path: {0}")]
+    Thread(#[source] io::Error),
+}
+
+const KEY: usize = size_of::<OffloadKey>();
+const VALUE: usize = size_of::<Offloaded>();
+
+/// The maps.
+pub(super) struct OffloadMaps {
+    keys: HashMap<MapData, [u8; KEY], [u8; VALUE]>,
+    pairs: MappedArray,
+    next_hops: MappedArray,
+    lease: MappedArray,
+    uplinks: aya::maps::Array<MapData, [u8; size_of::<Uplink>()]>,
+    offers: RingBuf<MapData>,
+    waits: Arc<Waits>,
+    begin: mpsc::Sender<()>,
+}
+
+impl fmt::Debug for OffloadMaps {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OffloadMaps").finish_non_exhaustive()
+    }
+}
+
+/// Waits for programs, by number: those that were asked for, began, and are over.
+#[derive(Debug, Default)]
+struct Waits {
+    asked: AtomicU64,
+    begun: AtomicU64,
+    over: AtomicU64,
+}
+
+/// How long it is waited where the kernel does not tell when all programs have ended: none runs for a
+/// thousandth of that.
+const LONG: Duration = Duration::from_secs(10);
+
+impl Waits {
+    /// Waits whenever that is asked for, until nobody can ask any more.
+    fn serve(&self, begin: &mpsc::Receiver<()>) {
+        let mut refused = false;
+        while begin.recv().is_ok() {
+            let asked = self.asked.load(Ordering::SeqCst);
+            let next = self.begun.load(Ordering::SeqCst) + 1;
+            if asked < next {
+                continue;
+            }
+            self.begun.store(next, Ordering::SeqCst);
+            if let Err(error) = sys::wait_for_processors() {
+                if !refused {
+                    warn!(%error, "the kernel does not tell when programs have ended: places of the fast path are free again 10 s after they were left");
+                    refused = true;
+                }
+                std::thread::sleep(LONG);
+            }
+            self.over.store(next, Ordering::SeqCst);
+        }
+    }
+}
+
+impl Programs {
+    /// Opens the fast path's maps; to be called once.
+    pub(super) fn offload_maps(&mut self, pins: &Pins) -> Result<OffloadMaps, OffloadError> {
+        let open = |map: &'static str| {
+            MapData::from_pin(pins.map(map)).map_err(|source| OffloadError::Map { map, source })
+        };
+        let mapped = |map: &'static str, value| {
+            MappedArray::new(&open(map)?, value)
+                .map_err(|source| OffloadError::Memory { map, source })
+        };
+        let failed = |map| move |source| OffloadError::Map { map, source };
+        let keys = Map::from_map_data(open(maps::OFFLOAD)?)
+            .and_then(HashMap::try_from)
+            .map_err(failed(maps::OFFLOAD))?;
+        let uplinks = Map::from_map_data(open(maps::UPLINKS)?)
+            .and_then(aya::maps::Array::try_from)
+            .map_err(failed(maps::UPLINKS))?;
+        let ring = self
+            .ebpf
+            .take_map(maps::OFFERS)
+            .ok_or_else(|| LoadError::Missing {
+                name: format!("map {}", maps::OFFERS),
+            })?;
+        let offers = RingBuf::try_from(ring).map_err(failed(maps::OFFERS))?;
+        let waits = Arc::new(Waits::default());
+        let (begin, begun) = mpsc::channel();
+        let serving = Arc::clone(&waits);
+        std::thread::Builder::new()
+            .name("fast path wait".to_owned())
+            .spawn(move || serving.serve(&begun))
+            .map_err(OffloadError::Thread)?;
+        Ok(OffloadMaps {
+            keys,
+            pairs: mapped(maps::PAIRS, size_of::<Pair>())?,
+            next_hops: mapped(maps::NEXT_HOPS, size_of::<NextHop>())?,
+            lease: mapped(maps::LEASE, size_of::<Lease>())?,
+            uplinks,
+            offers,
+            waits,
+            begin,
+        })
+    }
+}
+
+/// Where the ids of both directions stand in a pair, each with the ingress interface in the other half
+/// of its word; and where it stands that a packet ended the flow, as the byte of a word.
+const IDS: [usize; 2] = [0, 8];
+const LEFT: [usize; 2] = [7, 15];
+/// `left` is the third byte of its word: after `changes` and `uplink`.
+const LEFT_SHIFT: u32 = 8 * ((std::mem::offset_of!(failover_common::Direction, left) % 8) as u32);
+const _: () = assert!(std::mem::offset_of!(failover_common::Direction, left) / 8 == 7);
+const _: () = assert!(std::mem::offset_of!(Pair, moved) == 128);
+/// The half of a word that the id is in; that the interface of a next hop is in.
+const FIRST_HALF: u64 = 0xffff_ffff;
+
+/// Writes all but the first half of some words, and that at last.
+fn store(words: &[AtomicU64], values: &[u64], firsts: &[usize]) {
+    for (index, (word, value)) in words.iter().zip(values).enumerate() {
+        let value = if firsts.contains(&index) {
+            *value & !FIRST_HALF
+        } else {
+            *value
+        };
+        word.store(value, Ordering::Relaxed);
+    }
+    for index in firsts {
+        if let (Some(word), Some(value)) = (words.get(*index), values.get(*index)) {
+            word.store(*value, Ordering::Release);
+        }
+    }
+}
+
+/// Takes the first half of a word away.
+fn take_first(words: &[AtomicU64], index: usize) {
+    if let Some(word) = words.get(index) {
+        word.fetch_and(!FIRST_HALF, Ordering::SeqCst);
+    }
+}
+
+impl Plane for OffloadMaps {
+    type Error = MapError;
+
+    fn capacity(&self) -> u32 {
+        u32::try_from(self.pairs.entries()).unwrap_or(u32::MAX)
+    }
+
+    fn write(&mut self, slot: u32, pair: &Pair) {
+        let values: [u64; size_of::<Pair>() / 8] = bytemuck::cast(*pair);
+        store(self.pairs.entry(slot), &values, &IDS);
+    }
+
+    fn give_up(&mut self, slot: u32) {
+        for index in IDS {
+            take_first(self.pairs.entry(slot), index);
+        }
+    }
+
+    fn read(&self, slot: u32) -> (bool, Moved) {
+        let words = self.pairs.entry(slot);
+        let word = |index: usize| {
+            let word = words.get(index);
+            word.map_or(0, |word| word.load(Ordering::Relaxed))
+        };
+        let left = LEFT
+            .iter()
+            .any(|index| word(*index) >> LEFT_SHIFT & 0xff != 0);
+        const MOVED: usize = std::mem::offset_of!(Pair, moved) / 8;
+        let moved = Moved {
+            out_seen_ns: word(MOVED),
+            back_seen_ns: word(MOVED + 1),
+            back_packets: word(MOVED + 2),
+            back_bytes: word(MOVED + 3),
+            reserved: [0; 4],
+        };
+        (left, moved)
+    }
+
+    fn lead(&mut self, key: &OffloadKey, to: Offloaded) -> Result<(), MapError> {
+        let key: [u8; KEY] = bytemuck::cast(*key);
+        let to: [u8; VALUE] = bytemuck::cast(to);
+        self.keys.insert(key, to, 0)
+    }
+
+    fn leave(&mut self, key: &OffloadKey) -> Result<(), MapError> {
+        let key: [u8; KEY] = bytemuck::cast(*key);
+        match self.keys.remove(&key) {
+            Err(MapError::KeyNotFound) => Ok(()),
+            Err(MapError::SyscallError(error))
+                if error.io_error.raw_os_error() == Some(Errno::ENOENT as i32) =>
+            {
+                Ok(())
+            }
+            done => done,
+        }
+    }
+
+    fn clear(&mut self) -> Result<(), MapError> {
+        for slot in 0..self.capacity() {
+            self.give_up(slot);
+        }
+        let keys: Vec<[u8; KEY]> = self.keys.keys().collect::<Result<_, _>>()?;
+        for key in keys {
+            match self.keys.remove(&key) {
+                Ok(()) | Err(MapError::KeyNotFound) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        for index in 0..maps::NEXT_HOP_CAPACITY {
+            self.close_hop(index);
+        }
+        // What is written next may be what a program still looks at.
+        if let Err(error) = sys::wait_for_processors() {
+            warn!(%error, "the kernel does not tell when programs have ended");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        Ok(())
+    }
+
+    fn open_hop(&mut self, index: u32, hop: &NextHop) {
+        let values: [u64; size_of::<NextHop>() / 8] = bytemuck::cast(*hop);
+        store(self.next_hops.entry(index), &values, &[0]);
+    }
+
+    fn close_hop(&mut self, index: u32) {
+        take_first(self.next_hops.entry(index), 0);
+    }
+
+    fn lease(&self) -> Lease {
+        let mut values = [0; size_of::<Lease>() / 8];
+        for (value, word) in values.iter_mut().zip(self.lease.entry(0)) {
+            *value = word.load(Ordering::Relaxed);
+        }
+        bytemuck::cast(values)
+    }
+
+    fn set_lease(&mut self, lease: Lease) {
+        let values: [u64; size_of::<Lease>() / 8] = bytemuck::cast(lease);
+        for (word, value) in self.lease.entry(0).iter().zip(values) {
+            word.store(value, Ordering::Release);
+        }
+    }
+
+    fn generation(&self, uplink: UplinkId, family: Family) -> Option<u32> {
+        let bytes = self.uplinks.get(&uplink.get().into(), 0).ok()?;
+        let uplink = uplinks::read(&bytes)?;
+        Some(uplink.family(layout_family(family)).generation)
+    }
+
+    fn offers(&mut self, most: usize) -> Vec<Offer> {
+        let mut offers = Vec::new();
+        while offers.len() < most
+            && let Some(bytes) = self.offers.next()
+        {
+            offers.extend(try_pod_read_unaligned::<Offer>(&bytes).ok());
+        }
+        offers
+    }
+
+    fn offered(&self) -> BorrowedFd<'_> {
+        self.offers.as_fd()
+    }
+
+    fn wait_for_programs(&mut self) -> Wait {
+        let next = self.waits.begun.load(Ordering::SeqCst) + 1;
+        if self.waits.asked.fetch_max(next, Ordering::SeqCst) < next {
+            // Its thread ends with the process alone.
+            let _ended = self.begin.send(());
+        }
+        Wait(next)
+    }
+
+    fn waited(&self) -> Wait {
+        Wait(self.waits.over.load(Ordering::SeqCst))
+    }
+}

@@ -1,0 +1,200 @@
+//! The next hops of offloaded flows: where they are, as far as that is known.
+//!
+//! One whose addresses change is closed first, and opened with the new ones when all programs have ended
+//! that may have read the old ones: no frame is ever sent half to one host and half to another.
+
+use std::collections::BTreeMap;
+
+use failover_common::{NextHop, maps};
+
+use super::facts::{Neighbour, Port, Way};
+use super::plane::{Plane, Wait};
+use super::slots::Slots;
+use crate::family::Family;
+use crate::interface::InterfaceIndex;
+use crate::network::MacAddress;
+
+/// The types of what is in an Ethernet frame (IEEE 802).
+const IPV4: u16 = 0x0800;
+const IPV6: u16 = 0x86dd;
+
+/// A next hop.
+#[derive(Debug)]
+struct Hop {
+    way: Way,
+    /// How many directions of flows go there.
+    flows: u32,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Its packets are the stack's, and no program looks at it.
+    Closed,
+    /// Its packets are the stack's, once this wait is over no program looks at it any more.
+    Closing(Wait),
+    /// It is told so.
+    Open(NextHop),
+}
+
+/// All next hops.
+#[derive(Debug)]
+pub struct Hops {
+    by_way: BTreeMap<Way, u32>,
+    hops: BTreeMap<u32, Hop>,
+    free: Slots,
+}
+
+impl Default for Hops {
+    fn default() -> Self {
+        Self {
+            by_way: BTreeMap::new(),
+            hops: BTreeMap::new(),
+            free: Slots::new(maps::NEXT_HOP_CAPACITY),
+        }
+    }
+}
+
+/// What the kernel knows of who is where.
+#[derive(Debug, Default)]
+pub struct Around {
+    /// The interfaces.
+    pub ports: BTreeMap<InterfaceIndex, Port>,
+    /// The neighbours.
+    pub neighbours: BTreeMap<(InterfaceIndex, std::net::IpAddr), Neighbour>,
+}
+
+impl Around {
+    /// What a frame to a next hop begins with, and how long it may be; `None` if that is not known, or
+    /// the interface is down.
+    #[must_use]
+    pub fn frame(&self, way: &Way) -> Option<NextHop> {
+        let port = self.ports.get(&way.interface).filter(|port| port.is_up)?;
+        let MacAddress(source) = port.mac?;
+        let neighbour = self.neighbours.get(&(way.interface, way.address))?;
+        let MacAddress(destination) = neighbour.mac?;
+        let kind = match Family::of(way.address) {
+            Family::Ipv4 => IPV4,
+            Family::Ipv6 => IPV6,
+        };
+        let mut frame = [0; 16];
+        let parts = destination
+            .into_iter()
+            .chain(source)
+            .chain(kind.to_be_bytes());
+        for (place, byte) in frame.iter_mut().skip(2).zip(parts) {
+            *place = byte;
+        }
+        Some(NextHop {
+            interface: way.interface.0,
+            mtu: way.mtu.map_or(port.mtu, |mtu| mtu.min(port.mtu)),
+            frame: bytemuck::cast(frame),
+            reserved: 0,
+        })
+    }
+}
+
+impl Hops {
+    /// One more direction of a flow goes that way: the index of its next hop, or `None` if there is no
+    /// room for now.
+    pub fn take<P: Plane>(&mut self, way: Way, around: &Around, plane: &mut P) -> Option<u32> {
+        if let Some(index) = self.by_way.get(&way) {
+            if let Some(hop) = self.hops.get_mut(index) {
+                hop.flows += 1;
+            }
+            return Some(*index);
+        }
+        let Some(index) = self.free.take() else {
+            for (index, hop) in self.hops.iter_mut().filter(|(_, hop)| hop.flows == 0) {
+                close(*index, hop, plane);
+            }
+            return None;
+        };
+        let mut hop = Hop {
+            way,
+            flows: 1,
+            state: State::Closed,
+        };
+        bring(index, &mut hop, around, plane);
+        self.hops.insert(index, hop);
+        self.by_way.insert(way, index);
+        Some(index)
+    }
+
+    /// One fewer does. A next hop that nobody uses stays as long as there is room: the next flow may
+    /// use it.
+    pub fn give_up(&mut self, index: u32) {
+        if let Some(hop) = self.hops.get_mut(&index) {
+            hop.flows = hop.flows.saturating_sub(1);
+        }
+    }
+
+    /// The way to a next hop.
+    #[must_use]
+    pub fn way(&self, index: u32) -> Option<Way> {
+        self.hops.get(&index).map(|hop| hop.way)
+    }
+
+    /// Brings all next hops, or those behind one interface, to what is known; forgets those that nobody
+    /// uses any more.
+    pub fn follow<P: Plane>(
+        &mut self,
+        around: &Around,
+        behind: Option<InterfaceIndex>,
+        plane: &mut P,
+    ) {
+        let waited = plane.waited();
+        self.free.waited(waited);
+        let (by_way, free) = (&mut self.by_way, &mut self.free);
+        self.hops.retain(|index, hop| {
+            if let State::Closing(wait) = hop.state
+                && wait <= waited
+            {
+                hop.state = State::Closed;
+            }
+            if behind.is_none_or(|interface| interface == hop.way.interface) {
+                bring(*index, hop, around, plane);
+            }
+            let keep = hop.flows > 0 || hop.state != State::Closed;
+            if !keep {
+                by_way.remove(&hop.way);
+                free.give_up(*index, waited);
+            }
+            keep
+        });
+    }
+
+    /// The ways that flows take.
+    pub fn used(&self) -> impl Iterator<Item = &Way> {
+        let used = self.hops.values().filter(|hop| hop.flows > 0);
+        used.map(|hop| &hop.way)
+    }
+
+    /// Whether some wait to be opened or forgotten.
+    #[must_use]
+    pub fn are_waiting(&self) -> bool {
+        self.hops
+            .values()
+            .any(|hop| matches!(hop.state, State::Closing(_)))
+    }
+}
+
+/// Brings a next hop to what is known.
+fn bring<P: Plane>(index: u32, hop: &mut Hop, around: &Around, plane: &mut P) {
+    match (hop.state, around.frame(&hop.way)) {
+        (State::Open(known), Some(wanted)) if known == wanted => {}
+        (State::Open(_), _) => close(index, hop, plane),
+        (State::Closed, Some(wanted)) if hop.flows > 0 => {
+            plane.open_hop(index, &wanted);
+            hop.state = State::Open(wanted);
+        }
+        (State::Closed, _) | (State::Closing(_), _) => {}
+    }
+}
+
+fn close<P: Plane>(index: u32, hop: &mut Hop, plane: &mut P) {
+    if matches!(hop.state, State::Open(_)) {
+        plane.close_hop(index);
+        hop.state = State::Closing(plane.wait_for_programs());
+    }
+}

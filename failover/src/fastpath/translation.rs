@@ -1,0 +1,151 @@
+//! From an entry of connection tracking to what the programs do with its packets.
+
+use std::net::IpAddr;
+
+use failover_common::fastpath::change;
+use failover_common::flow::Family as LayoutFamily;
+use failover_common::{Direction, FlowKey, OffloadKey, Pair, Side};
+
+use crate::flows::{TrackedFlow, Tuple};
+
+/// Both directions of a flow as their packets come in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sides {
+    /// As users' packets look.
+    pub users: Tuple,
+    /// As the provider's packets look.
+    pub provider: Tuple,
+}
+
+impl Sides {
+    /// Those of a flow of the flow table, if the entry is that flow's: begun inside or outside.
+    #[must_use]
+    pub fn of(key: &FlowKey, entry: &TrackedFlow) -> Option<Self> {
+        let is_users = |tuple: &Tuple| {
+            address(key.inside, key.family) == tuple.source
+                && address(key.outside, key.family) == tuple.destination
+                && (key.inside_port, key.outside_port)
+                    == (tuple.source_port, tuple.destination_port)
+        };
+        let (users, provider) = match (is_users(&entry.original), is_users(&entry.reply)) {
+            (true, _) => (entry.original, entry.reply),
+            (false, true) => (entry.reply, entry.original),
+            (false, false) => return None,
+        };
+        Some(Self { users, provider })
+    }
+
+    /// The key of users' packets.
+    #[must_use]
+    pub fn from_users(&self, flow: &FlowKey) -> OffloadKey {
+        OffloadKey::from_users(flow)
+    }
+
+    /// The key of the provider's packets.
+    #[must_use]
+    pub fn from_provider(&self, flow: &FlowKey) -> OffloadKey {
+        OffloadKey {
+            source: bytes(self.provider.source),
+            destination: bytes(self.provider.destination),
+            source_port: self.provider.source_port,
+            destination_port: self.provider.destination_port,
+            protocol: flow.protocol,
+            family: flow.family,
+            side: Side::Provider,
+            reserved: 0,
+        }
+    }
+
+    /// What the programs do with both directions; what is not about addresses and ports is left to be
+    /// filled in.
+    #[must_use]
+    pub fn pair(&self) -> Pair {
+        Pair {
+            out: direction(&self.users, &answered(&self.provider)),
+            back: direction(&self.provider, &answered(&self.users)),
+            ..Pair::default()
+        }
+    }
+}
+
+/// A tuple the other way round.
+const fn answered(tuple: &Tuple) -> Tuple {
+    Tuple {
+        source: tuple.destination,
+        destination: tuple.source,
+        source_port: tuple.destination_port,
+        destination_port: tuple.source_port,
+        identifier: tuple.identifier,
+    }
+}
+
+fn direction(from: &Tuple, to: &Tuple) -> Direction {
+    let (source, destination) = (bytes(to.source), bytes(to.destination));
+    let source_changes = from.source != to.source || from.source_port != to.source_port;
+    let destination_changes =
+        from.destination != to.destination || from.destination_port != to.destination_port;
+    let old = [bytes(from.source), bytes(from.destination)];
+    let ports = |tuple: &Tuple| sum([tuple.source_port, tuple.destination_port].map(u16::to_be));
+    let addresses = |addresses: [[u8; 16]; 2]| sum(addresses.iter().flat_map(|bytes| words(bytes)));
+    Direction {
+        source: bytemuck::cast(source),
+        destination: bytemuck::cast(destination),
+        source_port: to.source_port,
+        destination_port: to.destination_port,
+        address_sum: minus(addresses([source, destination]), addresses(old)),
+        port_sum: minus(ports(to), ports(from)),
+        changes: if source_changes { change::SOURCE } else { 0 }
+            | if destination_changes {
+                change::DESTINATION
+            } else {
+                0
+            },
+        ..Direction::default()
+    }
+}
+
+/// An address as it stands in keys.
+pub(super) fn bytes(address: IpAddr) -> [u8; 16] {
+    match address {
+        IpAddr::V4(address) => {
+            let [a, b, c, d] = address.octets();
+            [a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
+        }
+        IpAddr::V6(address) => address.octets(),
+    }
+}
+
+/// An address from a key.
+pub(super) fn address(bytes: [u8; 16], family: LayoutFamily) -> IpAddr {
+    match family {
+        LayoutFamily::Ipv4 => {
+            let [a, b, c, d, ..] = bytes;
+            IpAddr::from([a, b, c, d])
+        }
+        LayoutFamily::Ipv6 => IpAddr::from(bytes),
+    }
+}
+
+fn words(bytes: &[u8; 16]) -> impl Iterator<Item = u16> {
+    let pairs = bytes.as_chunks::<2>().0;
+    pairs.iter().map(|pair| u16::from_ne_bytes(*pair))
+}
+
+/// A sum in one's complement (RFC 1071) of words as they stand in memory.
+fn sum(words: impl IntoIterator<Item = u16>) -> u16 {
+    words.into_iter().fold(0, plus)
+}
+
+const fn plus(a: u16, b: u16) -> u16 {
+    let (sum, carry) = a.overflowing_add(b);
+    // Where there is a carry there is room for it.
+    sum.wrapping_add(carry as u16)
+}
+
+/// A difference in one's complement; 0 where there is none.
+const fn minus(a: u16, b: u16) -> u16 {
+    match plus(a, !b) {
+        u16::MAX => 0,
+        difference => difference,
+    }
+}

@@ -1,0 +1,103 @@
+//! When connection tracking is told that a flow lives whose packets it does not see.
+
+use std::time::Duration;
+
+/// A flow that is silent for so long is the stack's again: what is left to it is what it would be left
+/// anyway.
+pub const IDLE: Duration = Duration::from_secs(15);
+
+/// How a flow stands to connection tracking. Moments are nanoseconds of `CLOCK_MONOTONIC`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Life {
+    /// How long it lives without a packet.
+    pub timeout: Duration,
+    /// When its last packet was seen, as far as that is known.
+    pub seen_ns: u64,
+    /// When connection tracking forgets it.
+    pub until_ns: u64,
+}
+
+/// What is to be done about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Due {
+    /// Nothing.
+    Nothing,
+    /// It lives so long from now on.
+    Renew(Duration),
+    /// It is silent: it lives so long from now on, and is the stack's again.
+    Release(Duration),
+}
+
+impl Life {
+    /// A packet was seen just now.
+    #[must_use]
+    pub fn new(timeout: Duration, now_ns: u64) -> Self {
+        Self {
+            timeout,
+            seen_ns: now_ns,
+            until_ns: after(now_ns, timeout),
+        }
+    }
+
+    /// Notes when packets were seen, and says what is due. A flow that moves always has half of its
+    /// timeout left.
+    pub fn due(&mut self, seen_ns: u64, now_ns: u64) -> Due {
+        self.seen_ns = self.seen_ns.max(seen_ns);
+        let silent = Duration::from_nanos(now_ns.saturating_sub(self.seen_ns));
+        let left = self.timeout.saturating_sub(silent);
+        if silent >= IDLE {
+            return Due::Release(left);
+        }
+        let known = Duration::from_nanos(self.until_ns.saturating_sub(now_ns));
+        if known >= self.timeout / 2 {
+            return Due::Nothing;
+        }
+        self.until_ns = after(now_ns, left);
+        Due::Renew(left)
+    }
+}
+
+fn after(now_ns: u64, time: Duration) -> u64 {
+    now_ns.saturating_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    fn life(timeout_s: u64) -> Life {
+        Life::new(Duration::from_secs(timeout_s), 100 * SECOND)
+    }
+
+    #[test]
+    fn a_flow_that_moves_is_renewed_when_half_is_left() {
+        let mut life = life(120);
+        for second in 101..=160 {
+            assert_eq!(
+                life.due(second * SECOND, second * SECOND),
+                Due::Nothing,
+                "{second}"
+            );
+        }
+        let renewed = life.due(160 * SECOND, 161 * SECOND);
+        assert_eq!(renewed, Due::Renew(Duration::from_secs(119)));
+        assert_eq!(life.until_ns, 280 * SECOND);
+    }
+
+    #[test]
+    fn a_silent_flow_is_released_with_what_is_left() {
+        let mut life = life(120);
+        assert_eq!(life.due(110 * SECOND, 124 * SECOND), Due::Nothing);
+        let due = life.due(110 * SECOND, 126 * SECOND);
+        assert_eq!(due, Due::Release(Duration::from_secs(104)));
+    }
+
+    #[test]
+    fn a_connection_of_days_need_not_be_renewed_for_hours() {
+        let mut life = life(432_000);
+        let later = (100 + 200_000) * SECOND;
+        assert_eq!(life.due(later, later), Due::Nothing);
+    }
+}
