@@ -68,6 +68,10 @@ pub struct Filter {
     pub priority: u16,
     /// Its number within the priority.
     pub handle: u32,
+    /// Its kind, such as `u32` or `bpf`.
+    pub kind: String,
+    /// Its chain. Others than the first are only reached from filters that lead there.
+    pub chain: u32,
     /// What it runs; `None` where it is no BPF filter.
     pub program: Option<Program>,
 }
@@ -138,13 +142,8 @@ impl TrafficFilters {
         interface: InterfaceIndex,
         side: Side,
     ) -> Result<Vec<Filter>, FilterError> {
-        let mut request = TcMessage::default();
-        request.header.index = index(interface);
-        request.header.parent = side.parent();
-        let listed = self
-            .netlink
-            .dump(RouteNetlinkMessage::GetTrafficFilter(request))
-            .await;
+        let request = RouteNetlinkMessage::GetTrafficFilter(question(interface, side));
+        let listed = self.netlink.dump(request).await;
         let messages = match listed {
             // A kernel without traffic control has no filters; an interface that is gone neither.
             Err(error) if errno_is(&error, &[Errno::EOPNOTSUPP, Errno::ENODEV]) => Vec::new(),
@@ -155,13 +154,10 @@ impl TrafficFilters {
             })?,
         };
         let filters = messages.into_iter().filter_map(|message| match message {
-            RouteNetlinkMessage::NewTrafficFilter(message) => {
-                Some(filter(interface, side, &message))
-            }
+            RouteNetlinkMessage::NewTrafficFilter(message) => filter(interface, side, &message),
             _ => None,
         });
-        // Without a number it is the head of its priority, not a filter.
-        Ok(filters.filter(|filter| filter.handle != 0).collect())
+        Ok(filters.collect())
     }
 
     /// What filters can hang on at an interface; `None` where there is nothing yet.
@@ -259,12 +255,36 @@ fn kind(attribute: TcAttribute) -> Option<Qdisc> {
     }
 }
 
-fn filter(interface: InterfaceIndex, side: Side, message: &TcMessage) -> Filter {
+/// Asks for the filters on a side of an interface.
+pub(super) fn question(interface: InterfaceIndex, side: Side) -> TcMessage {
+    let mut request = TcMessage::default();
+    request.header.index = index(interface);
+    request.header.parent = side.parent();
+    request
+}
+
+/// What an answer says. Without a number it is the head of its priority, not a filter.
+pub(super) fn filter(interface: InterfaceIndex, side: Side, message: &TcMessage) -> Option<Filter> {
+    let handle = u32::from(message.header.handle);
+    if handle == 0 {
+        return None;
+    }
+    let mut kind = String::new();
+    let mut chain = 0;
     let mut name = None;
     let mut id = None;
     for attribute in &message.attributes {
-        let TcAttribute::Options(options) = attribute else {
-            continue;
+        let options = match attribute {
+            TcAttribute::Options(options) => options,
+            TcAttribute::Kind(found) => {
+                kind.clone_from(found);
+                continue;
+            }
+            TcAttribute::Chain(found) => {
+                chain = *found;
+                continue;
+            }
+            _ => continue,
         };
         for option in options {
             match option {
@@ -275,11 +295,13 @@ fn filter(interface: InterfaceIndex, side: Side, message: &TcMessage) -> Filter 
         }
     }
     let [high, low, _, _] = message.header.info.to_be_bytes();
-    Filter {
+    Some(Filter {
         interface,
         side,
         priority: u16::from_be_bytes([high, low]),
-        handle: message.header.handle.into(),
+        handle,
+        kind,
+        chain,
         program: name.map(|name| Program { name, id }),
-    }
+    })
 }

@@ -12,11 +12,13 @@ mod netlink;
 pub mod network;
 pub mod next_hop;
 pub mod nftables;
+mod questions;
 pub mod recording;
 mod remembered;
 mod replacement;
 pub mod routing;
 mod rtnetlink;
+pub mod surroundings;
 pub mod sysctl;
 pub mod watch;
 

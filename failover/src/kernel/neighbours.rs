@@ -23,7 +23,7 @@ use crate::interface::InterfaceIndex;
 use crate::network::{MacAddress, Neighbours};
 
 /// The group of rtnetlink that tells of neighbours (`include/uapi/linux/rtnetlink.h`).
-const RTNLGRP_NEIGH: u32 = 3;
+pub(super) const RTNLGRP_NEIGH: u32 = 3;
 
 /// Offset of `ndm_ifindex` in a message: after `struct nlmsghdr`, `ndm_family` and padding.
 const NDM_IFINDEX: u32 = 20;
@@ -54,6 +54,14 @@ pub(super) async fn read(
 
 /// A neighbour whose hardware address is known.
 fn neighbour(message: &NeighbourMessage) -> Option<((InterfaceIndex, IpAddr), MacAddress)> {
+    let (who, mac) = who(message)?;
+    Some((who, mac?))
+}
+
+/// A neighbour, and its hardware address if one is known.
+pub(super) fn who(
+    message: &NeighbourMessage,
+) -> Option<((InterfaceIndex, IpAddr), Option<MacAddress>)> {
     let mut address = None;
     let mut mac = None;
     for attribute in &message.attributes {
@@ -69,7 +77,7 @@ fn neighbour(message: &NeighbourMessage) -> Option<((InterfaceIndex, IpAddr), Ma
         }
     }
     let index = InterfaceIndex(message.header.ifindex);
-    Some(((index, address?), MacAddress(mac?)))
+    Some(((index, address?), mac.map(MacAddress)))
 }
 
 /// Says of which interfaces neighbours are told. Of no others they even wake us up: behind a downlink
@@ -137,7 +145,7 @@ pub(super) struct Told {
 
 /// How many neighbours are remembered; the kernel itself keeps about as many
 /// (`net.ipv4.neigh.default.gc_thresh3`).
-const MEMORY: usize = 4096;
+pub(super) const MEMORY: usize = 4096;
 
 impl Reader for Told {
     /// What was said meanwhile is not known when messages were lost.

@@ -3,7 +3,10 @@
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 
-use netlink_packet_core::NetlinkBuffer;
+use netlink_packet_core::{
+    NetlinkBuffer, NetlinkHeader, NetlinkMessage, NetlinkPayload, NetlinkSerializable,
+};
+use netlink_packet_route::RouteNetlinkMessage;
 use nix::errno::Errno;
 use nix::sys::socket::{
     AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, getsockname,
@@ -13,6 +16,10 @@ use nix::sys::socket::{
 /// The largest datagram that the kernel makes (`NLMSG_GOODSIZE` and `netlink_dump` in
 /// `net/netlink/af_netlink.c` stay at 32 kB), with room.
 pub(super) const DATAGRAM: usize = 64 * 1024;
+
+// Message types of netlink itself (`include/uapi/linux/netlink.h`).
+pub(super) const NLMSG_ERROR: u16 = 2;
+pub(super) const NLMSG_DONE: u16 = 3;
 
 /// Opens a socket that is a member of `groups`, a mask of the groups 1 to 32.
 pub(super) fn open(
@@ -76,4 +83,40 @@ pub(super) fn messages(mut datagram: &[u8]) -> impl Iterator<Item = NetlinkBuffe
         datagram = datagram.get(length.next_multiple_of(4)..).unwrap_or(&[]);
         Some(message)
     })
+}
+
+/// Appends a message to those that are sent at once.
+pub(super) fn append<M: NetlinkSerializable>(
+    batch: &mut Vec<u8>,
+    message: M,
+    flags: u16,
+    sequence: u32,
+) {
+    let mut header = NetlinkHeader::default();
+    header.flags = flags;
+    header.sequence_number = sequence;
+    let mut message = NetlinkMessage::new(header, NetlinkPayload::InnerMessage(message));
+    message.finalize();
+    let begin = batch.len();
+    batch.resize(begin + message.buffer_len(), 0);
+    if let Some(place) = batch.get_mut(begin..) {
+        message.serialize(place);
+    }
+}
+
+/// What a message of rtnetlink says; `None` for one of netlink itself.
+pub(super) fn rtnetlink(message: NetlinkBuffer<&[u8]>) -> io::Result<Option<RouteNetlinkMessage>> {
+    let message = NetlinkMessage::deserialize(message.into_inner()).map_err(io::Error::other)?;
+    Ok(match message.payload {
+        NetlinkPayload::InnerMessage(message) => Some(message),
+        _ => None,
+    })
+}
+
+/// The number in an error message or at the end of a listing; nought is success.
+pub(super) fn error_code(payload: &[u8]) -> io::Error {
+    let code = payload
+        .first_chunk()
+        .map_or(Errno::EBADMSG as i32, |code| i32::from_ne_bytes(*code));
+    io::Error::from_raw_os_error(code.saturating_abs())
 }

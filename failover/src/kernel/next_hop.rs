@@ -92,12 +92,7 @@ impl NextHops {
     /// # Errors
     /// When the kernel would not route it, which says why, or does not answer.
     pub async fn through(&mut self, packet: &PassingPacket) -> Result<Option<Hop>, RtnetlinkError> {
-        let mut question = question_about(packet.destination);
-        from(&mut question, packet.source);
-        service(&mut question, packet.protocol, packet.ports);
-        question
-            .attributes
-            .push(RouteAttribute::Iif(packet.interface.0));
+        let question = question_through(packet);
         self.found(question, packet.destination).await
     }
 
@@ -146,6 +141,17 @@ fn question_about(destination: IpAddr) -> RouteMessage {
     question
 }
 
+/// Asks where a packet would go that comes in without a mark.
+pub(super) fn question_through(packet: &PassingPacket) -> RouteMessage {
+    let mut question = question_about(packet.destination);
+    from(&mut question, packet.source);
+    service(&mut question, packet.protocol, packet.ports);
+    question
+        .attributes
+        .push(RouteAttribute::Iif(packet.interface.0));
+    question
+}
+
 fn from(question: &mut RouteMessage, source: IpAddr) {
     let (whole, source) = whole(source);
     question.header.source_prefix_length = whole;
@@ -172,7 +178,8 @@ const fn whole(address: IpAddr) -> (u8, RouteAddress) {
     }
 }
 
-fn hop(route: &RouteMessage, destination: IpAddr) -> Option<Hop> {
+/// What an answer says. `None`: to this host itself, or nowhere.
+pub(super) fn hop(route: &RouteMessage, destination: IpAddr) -> Option<Hop> {
     if route.header.kind != RouteType::Unicast {
         return None;
     }

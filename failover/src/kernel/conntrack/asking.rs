@@ -51,7 +51,8 @@ pub fn entry_of(packet: &FirstPacket) -> Result<Option<TrackedFlow>, ConntrackEr
         })
 }
 
-fn tuple(packet: &FirstPacket) -> ConntrackAttribute {
+/// Its addresses, and what its protocol tells flows apart by.
+pub(in crate::kernel) fn tuple(packet: &FirstPacket) -> ConntrackAttribute {
     let addresses = vec![
         IPTuple::SourceAddress(packet.source),
         IPTuple::DestinationAddress(packet.destination),

@@ -5,14 +5,13 @@
 
 use std::net::IpAddr;
 
-use netlink_packet_core::{
-    DefaultNla, NetlinkHeader, NetlinkMessage, NetlinkPayload, NlaBuffer, NlasIterator,
-};
+use netlink_packet_core::{DefaultNla, NlaBuffer, NlasIterator};
 use netlink_packet_netfilter::conntrack::{ConntrackAttribute, ConntrackMessage};
 use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterProtoFamily};
 
 use crate::family::Family;
 use crate::kernel::former_address::EntryAddresses;
+use crate::kernel::netlink;
 use crate::mark::{Mark, MarkMask};
 
 // Attributes (`include/uapi/linux/netfilter/nfnetlink_conntrack.h`).
@@ -37,27 +36,20 @@ const NFNETLINK_V1: u8 = 1;
 const NFGENMSG_LEN: usize = 4;
 
 /// Appends a message to a batch.
-pub(super) fn append(
+pub(in crate::kernel) fn append(
     batch: &mut Vec<u8>,
     message: ConntrackMessage,
     family: NetfilterProtoFamily,
     flags: u16,
     sequence: u32,
 ) {
-    let mut header = NetlinkHeader::default();
-    header.flags = flags;
-    header.sequence_number = sequence;
-    let mut message = NetlinkMessage::new(
-        header,
-        NetlinkPayload::from(NetfilterMessage::new(
-            NetfilterHeader::new(family, NFNETLINK_V1, 0),
-            message,
-        )),
+    let header = NetfilterHeader::new(family, NFNETLINK_V1, 0);
+    netlink::append(
+        batch,
+        NetfilterMessage::new(header, message),
+        flags,
+        sequence,
     );
-    message.finalize();
-    let mut bytes = vec![0; message.buffer_len()];
-    message.serialize(&mut bytes);
-    batch.extend_from_slice(&bytes);
 }
 
 /// "Whose mark is `mark` under `mask`", or "set our bits to `mark`".
@@ -73,7 +65,7 @@ pub(super) fn mark(mark: Mark, mask: MarkMask) -> Vec<ConntrackAttribute> {
 }
 
 /// The family of netfilter.
-pub(super) const fn family(family: Family) -> NetfilterProtoFamily {
+pub(in crate::kernel) const fn family(family: Family) -> NetfilterProtoFamily {
     match family {
         Family::Ipv4 => NetfilterProtoFamily::IPv4,
         Family::Ipv6 => NetfilterProtoFamily::IPv6,
@@ -81,14 +73,14 @@ pub(super) const fn family(family: Family) -> NetfilterProtoFamily {
 }
 
 /// An entry as it was listed.
-pub(super) struct Entry<'a> {
+pub(in crate::kernel) struct Entry<'a> {
     family: u8,
     attributes: &'a [u8],
 }
 
 impl<'a> Entry<'a> {
     /// Takes a message's payload.
-    pub(super) fn parse(payload: &'a [u8]) -> Option<Self> {
+    pub(in crate::kernel) fn parse(payload: &'a [u8]) -> Option<Self> {
         Some(Self {
             family: *payload.first()?,
             attributes: payload.get(NFGENMSG_LEN..)?,
@@ -130,7 +122,7 @@ impl<'a> Entry<'a> {
     }
 
     /// Its attributes, for those who read many of them.
-    pub(super) const fn attributes(&self) -> &'a [u8] {
+    pub(in crate::kernel) const fn attributes(&self) -> &'a [u8] {
         self.attributes
     }
 
@@ -181,10 +173,10 @@ fn ip_address(addresses: &[u8], kinds: [u16; 2]) -> Option<IpAddr> {
         .ok()
 }
 
-pub(super) fn attributes(bytes: &[u8]) -> impl Iterator<Item = NlaBuffer<&[u8]>> {
+pub(in crate::kernel) fn attributes(bytes: &[u8]) -> impl Iterator<Item = NlaBuffer<&[u8]>> {
     NlasIterator::new(bytes).filter_map(Result::ok)
 }
 
-pub(super) fn find(bytes: &[u8], kind: u16) -> Option<NlaBuffer<&[u8]>> {
+pub(in crate::kernel) fn find(bytes: &[u8], kind: u16) -> Option<NlaBuffer<&[u8]>> {
     attributes(bytes).find(|attribute| attribute.kind() == kind)
 }

@@ -4,11 +4,11 @@
 //! and the daemon has other things to notice meanwhile. `CTA_FILTER` is never used: with IPv6
 //! addresses the kernel's comparison is inverted, and everyone else's entries are deleted.
 
-mod asking;
+pub(super) mod asking;
 mod leaving;
-mod message;
+pub(super) mod message;
 mod session;
-mod tracked;
+pub(super) mod tracked;
 
 pub use asking::{FirstPacket, entry_of};
 

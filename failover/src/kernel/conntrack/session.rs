@@ -13,11 +13,9 @@ use nix::sys::socket::{SockFlag, SockProtocol, setsockopt, sockopt};
 use nix::sys::time::TimeVal;
 
 use super::message::{Entry, append};
-use crate::kernel::netlink::{DATAGRAM, messages, open, receive, send_all};
-
-// Message types of netlink itself (`include/uapi/linux/netlink.h`).
-const NLMSG_ERROR: u16 = 2;
-const NLMSG_DONE: u16 = 3;
+use crate::kernel::netlink::{
+    DATAGRAM, NLMSG_DONE, NLMSG_ERROR, error_code, messages, open, receive, send_all,
+};
 
 /// How long the kernel may take for one message, in seconds: a deletion by mark walks the whole
 /// table, 165 ms for half a million entries.
@@ -227,12 +225,4 @@ impl Batch {
             place.copy_from_slice(&flags);
         }
     }
-}
-
-/// The number in an error message or at the end of a listing; nought is success.
-fn error_code(payload: &[u8]) -> io::Error {
-    let code = payload
-        .first_chunk()
-        .map_or(Errno::EBADMSG as i32, |code| i32::from_ne_bytes(*code));
-    io::Error::from_raw_os_error(code.saturating_abs())
 }

@@ -8,8 +8,8 @@ use super::message::{
 use crate::flows::{Packets, Protocol, TrackedFlow, Tuple};
 
 // Attributes (`include/uapi/linux/netfilter/nfnetlink_conntrack.h`). Numbers are big-endian.
-const CTA_STATUS: u16 = 3;
-const CTA_PROTOINFO: u16 = 4;
+pub(in crate::kernel) const CTA_STATUS: u16 = 3;
+pub(in crate::kernel) const CTA_PROTOINFO: u16 = 4;
 const CTA_TIMEOUT: u16 = 7;
 const CTA_COUNTERS_ORIG: u16 = 9;
 const CTA_COUNTERS_REPLY: u16 = 10;
@@ -21,7 +21,7 @@ const CTA_PROTO_SRC_PORT: u16 = 2;
 const CTA_PROTO_DST_PORT: u16 = 3;
 const CTA_PROTO_ICMP_ID: u16 = 4;
 const CTA_PROTO_ICMPV6_ID: u16 = 7;
-const CTA_PROTOINFO_TCP: u16 = 1;
+pub(in crate::kernel) const CTA_PROTOINFO_TCP: u16 = 1;
 const CTA_PROTOINFO_TCP_STATE: u16 = 1;
 const CTA_COUNTERS_PACKETS: u16 = 1;
 const CTA_COUNTERS_BYTES: u16 = 2;
@@ -29,7 +29,7 @@ const CTA_COUNTERS_BYTES: u16 = 2;
 const CTA_TIMESTAMP_START: u16 = 1;
 
 /// Reads an entry; `None` if it lacks what every entry has.
-pub(super) fn read(entry: &Entry<'_>) -> Option<TrackedFlow> {
+pub(in crate::kernel) fn read(entry: &Entry<'_>) -> Option<TrackedFlow> {
     let mut original = None;
     let mut reply = None;
     let mut status = 0;
