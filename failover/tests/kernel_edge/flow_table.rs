@@ -44,7 +44,7 @@ pub(crate) fn trials() -> Vec<Trial> {
 }
 
 /// Where maps are pinned, for this test alone.
-fn bpffs() -> &'static Path {
+pub(crate) fn bpffs() -> &'static Path {
     let nothing: Option<&str> = None;
     unshare(CloneFlags::CLONE_NEWNS).unwrap();
     let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;

@@ -16,6 +16,7 @@
 )]
 
 mod conntrack;
+mod fastpath;
 mod firewall;
 mod flow_table;
 mod namespace;
@@ -40,5 +41,6 @@ fn main() -> std::process::ExitCode {
     trials.extend(conntrack::trials());
     trials.extend(settings::trials());
     trials.extend(flow_table::trials());
+    trials.extend(fastpath::trials());
     libtest_mimic::run(&arguments, trials).exit_code()
 }
