@@ -139,7 +139,7 @@ impl Listeners {
         let mut routes = false;
         let known = &mut self.known_ports;
         let whole = self.links.drain(&mut self.buffer, |message| {
-            let Some((interface, port)) = ports::parse(message)? else {
+            let Some((interface, port)) = ports::parse(&message) else {
                 return Ok(());
             };
             let before = match port {

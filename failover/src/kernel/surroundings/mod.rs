@@ -6,12 +6,14 @@
 //! | [`ways`] | asks for routes |
 //! | [`neighbours`] | reads neighbours, and has stale ones asked |
 //! | [`ports`] | reads interfaces |
-//! | [`obstacles`] | finds programs and filters of others |
+//! | [`obstacles`] | finds programs and filters of others on an interface |
+//! | [`chains`] | finds firewalls of others there |
 //! | [`policies`] | counts IPsec policies |
 //! | [`listening`] | is told of what changes |
 //!
 //! All of it blocks, on a thread of its own, for no longer than the kernel takes to answer.
 
+mod chains;
 mod connections;
 mod listening;
 mod neighbours;
@@ -40,7 +42,7 @@ use crate::interface::InterfaceIndex;
 /// namespace alone: names of interfaces are those of the thread's.
 #[derive(Debug)]
 pub struct FastPathKernel {
-    conntrack: Questions,
+    netfilter: Questions,
     routing: Questions,
     policies: Policies,
     listeners: Listeners,
@@ -93,7 +95,8 @@ impl SurroundingsError {
 
 impl FastPathKernel {
     /// Opens its sockets in the present network namespace. From now on news of neighbours, interfaces
-    /// and routes wait to be read.
+    /// and routes wait to be read, and entries of connection tracking are made so that their end can be
+    /// told: of older ones it may never be (`nf_conntrack_events`).
     ///
     /// # Errors
     /// When the kernel gives none, as without `CAP_NET_ADMIN` or without `nf_conntrack_netlink`.
@@ -102,7 +105,7 @@ impl FastPathKernel {
             Questions::open(protocol).map_err(|source| SurroundingsError::Open { what, source })
         };
         Ok(Self {
-            conntrack: open("connection tracking", SockProtocol::NetlinkNetFilter)?,
+            netfilter: open("connection tracking", SockProtocol::NetlinkNetFilter)?,
             routing: open("routes", SockProtocol::NetlinkRoute)?,
             policies: Policies::default(),
             listeners: Listeners::open()?,
@@ -117,13 +120,13 @@ impl Surroundings for FastPathKernel {
         &mut self,
         packets: &[PassingPacket],
     ) -> Result<Vec<Option<Connection>>, SurroundingsError> {
-        connections::ask(&mut self.conntrack, packets).map_err(SurroundingsError::refused(
+        connections::ask(&mut self.netfilter, packets).map_err(SurroundingsError::refused(
             "look for connection tracking entries",
         ))
     }
 
     fn keep(&mut self, upkeep: &[Upkeep]) -> Result<Vec<Kept>, SurroundingsError> {
-        connections::keep(&mut self.conntrack, upkeep).map_err(SurroundingsError::refused(
+        connections::keep(&mut self.netfilter, upkeep).map_err(SurroundingsError::refused(
             "keep connection tracking entries alive",
         ))
     }
@@ -156,7 +159,7 @@ impl Surroundings for FastPathKernel {
         interface: InterfaceIndex,
         own: &[u32],
     ) -> Result<Option<String>, SurroundingsError> {
-        obstacles::find(&mut self.routing, interface, own)
+        obstacles::find(&mut self.routing, &mut self.netfilter, interface, own)
     }
 
     fn has_ipsec_policies(&mut self) -> Result<bool, SurroundingsError> {

@@ -1,7 +1,8 @@
 //! Programs and filters of others that packets of the fast path would not pass.
 //!
-//! What ours redirects is not seen by what comes behind it: neither by TCX programs and filters later
-//! in the order, nor, where ours hangs by TCX, by any filter. What comes before has seen the packet.
+//! What ours redirects is not seen by what comes behind it: TCX programs and filters later in the order,
+//! where ours hangs by TCX all filters, and chains of nftables that hang on the interface. What comes
+//! before has seen the packet.
 
 use std::io;
 
@@ -11,7 +12,7 @@ use netlink_packet_route::RouteNetlinkMessage;
 use nix::errno::Errno;
 use nix::net::if_::if_indextoname;
 
-use super::SurroundingsError;
+use super::{SurroundingsError, chains};
 use crate::interface::InterfaceIndex;
 use crate::kernel::filters::{self, Filter, Side};
 use crate::kernel::netlink::rtnetlink;
@@ -31,13 +32,13 @@ type Read = Option<Filter>;
 
 /// Looks at what comes in by an interface.
 pub(super) fn find(
-    questions: &mut Questions,
+    routing: &mut Questions,
+    netfilter: &mut Questions,
     interface: InterfaceIndex,
     own: &[u32],
 ) -> Result<Option<String>, SurroundingsError> {
-    let Some(name) =
-        name_of(interface).map_err(|source| SurroundingsError::Look { interface, source })?
-    else {
+    let failed = |source| SurroundingsError::Look { interface, source };
+    let Some(name) = name_of(interface).map_err(failed)? else {
         // Nothing comes in any more.
         return Ok(None);
     };
@@ -45,9 +46,12 @@ pub(super) fn find(
         interface,
         source: Box::new(source),
     })?;
-    let filters = list_filters(questions, interface)
-        .map_err(|source| SurroundingsError::Look { interface, source })?;
-    Ok(behind_ours(&programs, &filters, own).map(|what| format!("{what} on {name}")))
+    let filters = list_filters(routing, interface).map_err(failed)?;
+    if let Some(what) = behind_ours(&programs, &filters, own) {
+        return Ok(Some(format!("{what} on {name}")));
+    }
+    let chain = chains::find(netfilter, &name).map_err(failed)?;
+    Ok(chain.map(|chain| format!("an nftables chain of others on {name} ({chain})")))
 }
 
 /// The name of an interface; `None` where it is gone.

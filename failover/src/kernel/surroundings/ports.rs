@@ -1,19 +1,32 @@
 //! Interfaces, as the fast path sends by them.
+//!
+//! Their messages are read in place: the fast path is not to depend on whether all that drivers say of
+//! themselves can be read.
 
 use std::collections::BTreeMap;
 use std::io;
 
-use netlink_packet_core::NetlinkBuffer;
-use netlink_packet_route::link::{
-    LinkAttribute, LinkExtentMask, LinkFlags, LinkLayerType, LinkMessage,
-};
-use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use netlink_packet_core::{NetlinkBuffer, NlasIterator};
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::link::{LinkAttribute, LinkExtentMask, LinkMessage};
 
 use crate::fastpath::facts::Port;
 use crate::interface::InterfaceIndex;
-use crate::kernel::netlink::rtnetlink;
 use crate::kernel::questions::Questions;
 use crate::network::{MacAddress, Mtu};
+
+// `include/uapi/linux/rtnetlink.h`, `if_link.h`, `if_arp.h` and `if.h`.
+const RTM_NEWLINK: u16 = 16;
+const RTM_DELLINK: u16 = 17;
+const IFLA_ADDRESS: u16 = 1;
+const IFLA_MTU: u16 = 4;
+const AF_UNSPEC: u8 = 0;
+const ARPHRD_ETHER: u16 = 1;
+const IFF_UP: u32 = 1;
+const IFF_LOWER_UP: u32 = 1 << 16;
+
+/// Length of `struct ifinfomsg`.
+const IFINFOMSG_LEN: usize = 16;
 
 /// Reads all interfaces.
 pub(super) fn read(questions: &mut Questions) -> io::Result<BTreeMap<InterfaceIndex, Port>> {
@@ -23,51 +36,60 @@ pub(super) fn read(questions: &mut Questions) -> io::Result<BTreeMap<InterfaceIn
         .attributes
         .push(LinkAttribute::ExtMask(without_counters));
     let found = questions.list(&RouteNetlinkMessage::GetLink(question), |message| {
-        let told = parse(message)?;
-        Ok(told.and_then(|(interface, port)| Some((interface, port?))))
+        Ok(parse(&message).and_then(|(interface, port)| Some((interface, port?))))
     })?;
     Ok(found.into_iter().collect())
 }
 
 /// What a message says of an interface: what it is, or that it is gone; `None` for one that says nothing
 /// of an interface itself.
-pub(super) fn parse(
-    message: NetlinkBuffer<&[u8]>,
-) -> io::Result<Option<(InterfaceIndex, Option<Port>)>> {
-    Ok(match rtnetlink(message)? {
-        Some(RouteNetlinkMessage::NewLink(message)) if is_whole(&message) => {
-            Some((index(&message), Some(port(&message))))
+pub(super) fn parse(message: &NetlinkBuffer<&[u8]>) -> Option<(InterfaceIndex, Option<Port>)> {
+    let (header, attributes) = message.payload().split_first_chunk::<IFINFOMSG_LEN>()?;
+    let [
+        family,
+        _,
+        type_0,
+        type_1,
+        index @ ..,
+        f0,
+        f1,
+        f2,
+        f3,
+        _,
+        _,
+        _,
+        _,
+    ] = *header;
+    // A port of a bridge is told in the bridge's family, too, also when it leaves the bridge.
+    if family != AF_UNSPEC {
+        return None;
+    }
+    let interface = InterfaceIndex(u32::from_ne_bytes(index));
+    match message.message_type() {
+        RTM_NEWLINK => {
+            let flags = u32::from_ne_bytes([f0, f1, f2, f3]);
+            let layer = u16::from_ne_bytes([type_0, type_1]);
+            Some((interface, Some(port(layer, flags, attributes))))
         }
-        Some(RouteNetlinkMessage::DelLink(message)) if is_whole(&message) => {
-            Some((index(&message), None))
-        }
+        RTM_DELLINK => Some((interface, None)),
         _ => None,
-    })
+    }
 }
 
-/// A port of a bridge is told in the bridge's family, too, also when it leaves the bridge.
-fn is_whole(message: &LinkMessage) -> bool {
-    message.header.interface_family == AddressFamily::Unspec
-}
-
-const fn index(message: &LinkMessage) -> InterfaceIndex {
-    InterfaceIndex(message.header.index)
-}
-
-fn port(message: &LinkMessage) -> Port {
-    let header = &message.header;
+fn port(layer: u16, flags: u32, attributes: &[u8]) -> Port {
     let mut mac = None;
     let mut mtu = Mtu::ETHERNET.0;
-    for attribute in &message.attributes {
-        match attribute {
-            LinkAttribute::Address(bytes) => mac = bytes.as_slice().try_into().ok().map(MacAddress),
-            LinkAttribute::Mtu(found) => mtu = *found,
+    for attribute in NlasIterator::new(attributes).filter_map(Result::ok) {
+        let value = attribute.value();
+        match attribute.kind() {
+            IFLA_ADDRESS if layer == ARPHRD_ETHER => mac = value.try_into().ok().map(MacAddress),
+            IFLA_MTU => mtu = value.try_into().map_or(mtu, u32::from_ne_bytes),
             _ => {}
         }
     }
     Port {
-        mac: mac.filter(|_| header.link_layer_type == LinkLayerType::Ether),
+        mac,
         mtu,
-        is_up: header.flags.contains(LinkFlags::Up | LinkFlags::LowerUp),
+        is_up: flags & (IFF_UP | IFF_LOWER_UP) == IFF_UP | IFF_LOWER_UP,
     }
 }

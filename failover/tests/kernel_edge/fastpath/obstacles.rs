@@ -19,6 +19,10 @@ pub(crate) fn trials() -> Vec<Trial> {
             "fast path: filters and programs of others behind ours are in the way",
             in_the_way,
         ),
+        trial(
+            "fast path: nftables chains on the interface itself are in the way",
+            chains,
+        ),
         trial("fast path: IPsec policies are seen", policies),
     ]
 }
@@ -113,6 +117,33 @@ async fn in_the_way() {
         Some("tc filters of others (u32) on wan2".to_owned())
     );
     assert_eq!(kernel.obstacle(InterfaceIndex(9999), &own).unwrap(), None);
+}
+
+async fn chains() {
+    uplinks();
+    let mut kernel = kernel();
+    let mut obstacle = || kernel.obstacle(index("wan1"), &[]).unwrap();
+    // Those of other hooks and other interfaces see what they always see.
+    for chain in [
+        "inet routed { chain seen { type filter hook forward priority 0; }; chain plain { }; }",
+        "netdev other { chain seen { type filter hook ingress device wan2 priority 0; }; }",
+    ] {
+        run(&format!("nft 'table {chain}'"));
+        assert_eq!(obstacle(), None, "{chain}");
+    }
+    for (family, devices) in [
+        ("netdev", "device wan1"),
+        ("netdev", "devices = { wan2, wan1 }"),
+        ("inet", "device wan1"),
+    ] {
+        run(&format!(
+            "nft 'table {family} early {{ chain seen {{ type filter hook ingress {devices} priority 0; }}; }}'"
+        ));
+        let wanted = "an nftables chain of others on wan1 (early seen)".to_owned();
+        assert_eq!(obstacle(), Some(wanted), "{family} {devices}");
+        run(&format!("nft delete table {family} early"));
+        assert_eq!(obstacle(), None);
+    }
 }
 
 async fn policies() {
