@@ -28,8 +28,8 @@ mod written;
 
 pub use load::{MAX_FILE_BYTES, load};
 pub use model::{
-    Affinity, Band, Budget, Config, LogFile, LogTo, ModeSetting, Mss, Nat, OnDown, OnUp, Passive,
-    Percent, ProbeConfig, QualityLimits, UplinkConfig,
+    Affinity, Band, Budget, Config, FastPathSetting, LogFile, LogTo, ModeSetting, Mss, Nat, OnDown,
+    OnUp, Passive, Percent, ProbeConfig, QualityLimits, UplinkConfig,
 };
 pub use problem::{ConfigError, Problem, Rejected};
 pub use rule::{Addresses, MatchConfig, RuleConfig};

@@ -38,6 +38,8 @@ pub struct Config {
     pub affinity: Affinity,
     /// Whether TCP segments are kept as small as the uplinks that they pass.
     pub mss: Mss,
+    /// Whether established flows may bypass routing and netfilter, in eBPF mode.
+    pub fast_path: FastPathSetting,
     /// Entries of the flow table in eBPF mode, 1024 to 16777216.
     pub flow_capacity: u32,
     /// Who is told what happens.
@@ -240,6 +242,16 @@ pub enum Mss {
     /// Where an uplink's MTU is smaller than that of other interfaces.
     Auto,
     /// Never.
+    Off,
+}
+
+/// Whether flows may take the fast path.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum FastPathSetting {
+    /// Those that can.
+    #[default]
+    Auto,
+    /// None: routing and netfilter see each of their packets.
     Off,
 }
 

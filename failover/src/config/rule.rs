@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::model::FastPathSetting;
 use super::tree::Place;
 use crate::policy::{AddressSet, Matching, Otherwise, Rule, SetName, Sets, Via};
 
@@ -19,6 +20,8 @@ pub struct RuleConfig {
     pub via: Via,
     /// What becomes of them when none of these is usable.
     pub otherwise: Otherwise,
+    /// Whether its flows may take the fast path.
+    pub fast_path: FastPathSetting,
 }
 
 /// Which packets a rule is for, as the configuration says it.
@@ -43,8 +46,12 @@ impl RuleConfig {
             matching,
             via,
             otherwise,
+            fast_path,
         } = self;
-        *matching == other.matching && *via == other.via && *otherwise == other.otherwise
+        *matching == other.matching
+            && *via == other.via
+            && *otherwise == other.otherwise
+            && *fast_path == other.fast_path
     }
 
     /// The rule with the addresses of these sets. One that is not among them has no address.
@@ -56,6 +63,7 @@ impl RuleConfig {
             matching: matching.with_addresses(|addresses| addresses.resolve(sets)),
             via: self.via.clone(),
             otherwise: self.otherwise,
+            fast_path: self.fast_path,
         }
     }
 }

@@ -6,9 +6,11 @@ use std::sync::Arc;
 
 use super::affinity::affinity;
 use super::matching::{Known, matching};
+use super::model::FastPathSetting;
 use super::problem::{Problem, shown};
 use super::rule::RuleConfig;
 use super::section::{Keys, Problems, Read, Section, Value, did_you_mean};
+use super::settings::FAST_PATH;
 use super::strategy::{strategy, without_capacity};
 use super::tree::Content;
 use super::value::{integer, line_of_text, path, word};
@@ -19,7 +21,15 @@ use crate::select::Strategy;
 use crate::uplink::UplinkName;
 
 const KEYS: Keys = Keys {
-    known: &["name", "match", "via", "strategy", "affinity", "otherwise"],
+    known: &[
+        "name",
+        "match",
+        "via",
+        "strategy",
+        "affinity",
+        "otherwise",
+        "fastpath",
+    ],
     later: &[],
 };
 const OTHERWISE: [(&str, Otherwise); 2] = [("any", Otherwise::Any), ("drop", Otherwise::Drop)];
@@ -150,6 +160,9 @@ fn rule(value: &Value<'_>, position: usize, known: &Known<'_>) -> Read<RuleConfi
     let otherwise = section
         .read("otherwise", |v| word(v, &OTHERWISE))
         .or(Otherwise::Any);
+    let fast_path = section
+        .read("fastpath", |v| word(v, &FAST_PATH))
+        .or(FastPathSetting::Auto);
     let rule = groups.ok().map(|groups| RuleConfig {
         name: name.ok().unwrap_or_else(|| format!("rule {position}")),
         place: value.place(),
@@ -160,6 +173,7 @@ fn rule(value: &Value<'_>, position: usize, known: &Known<'_>) -> Read<RuleConfi
             strategy: strategy.or(Strategy::Weight),
         },
         otherwise,
+        fast_path,
     });
     section.finish(rule)
 }

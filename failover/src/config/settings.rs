@@ -7,7 +7,9 @@ use std::path::PathBuf;
 use super::affinity::affinity;
 use super::log::log;
 use super::matching::Known;
-use super::model::{Affinity, Config, LogTo, ModeSetting, Mss, Nat, OnDown, OnUp, ProbeConfig};
+use super::model::{
+    Affinity, Config, FastPathSetting, LogTo, ModeSetting, Mss, Nat, OnDown, OnUp, ProbeConfig,
+};
 use super::notify;
 use super::on_up::on_up;
 use super::probe::probe;
@@ -33,6 +35,7 @@ const KEYS: Keys = Keys {
         "nat",
         "probe",
         "flows",
+        "fastpath",
         "notify",
         "marks",
         "tables",
@@ -73,6 +76,10 @@ const MODE: [(&str, ModeSetting); 3] = [
     ("classic", ModeSetting::Classic),
 ];
 pub(super) const NAT: [(&str, Nat); 2] = [("masquerade", Nat::Masquerade), ("none", Nat::None)];
+pub(super) const FAST_PATH: [(&str, FastPathSetting); 2] = [
+    ("auto", FastPathSetting::Auto),
+    ("off", FastPathSetting::Off),
+];
 const MSS: [(&str, Mss); 2] = [("auto", Mss::Auto), ("off", Mss::Off)];
 const ON_DOWN: [(&str, OnDown); 2] = [("reset", OnDown::Reset), ("keep", OnDown::Keep)];
 
@@ -107,6 +114,9 @@ pub(super) fn config(root: &Value<'_>) -> Read<Config> {
         .read("mode", |v| word(v, &MODE))
         .or(ModeSetting::Auto);
     let nat = section.read("nat", |v| word(v, &NAT)).or(Nat::Masquerade);
+    let fast_path = section
+        .read("fastpath", |v| word(v, &FAST_PATH))
+        .or(FastPathSetting::Auto);
     let default_probe = ProbeConfig::default();
     let probe = section.read("probe", |v| probe(v, Some(&default_probe)));
     let flows = section.read("flows", flows).or(FlowSettings::default());
@@ -210,6 +220,7 @@ pub(super) fn config(root: &Value<'_>) -> Read<Config> {
         strategies: strategy::resolved(said.ok().unwrap_or_default()),
         affinity: flows.affinity.unwrap_or(Affinity::Flow),
         mss: flows.mss.unwrap_or(Mss::Auto),
+        fast_path,
         flow_capacity: flows.capacity.unwrap_or(FLOW_CAPACITY),
         notify: notify.ok().unwrap_or_default(),
         marks,

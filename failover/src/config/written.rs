@@ -4,7 +4,8 @@ use std::fmt;
 use std::time::Duration;
 
 use super::model::{
-    Affinity, Budget, LogFile, LogTo, ModeSetting, Mss, Nat, OnDown, OnUp, Passive, Percent,
+    Affinity, Budget, FastPathSetting, LogFile, LogTo, ModeSetting, Mss, Nat, OnDown, OnUp,
+    Passive, Percent,
 };
 
 impl fmt::Display for ModeSetting {
@@ -39,6 +40,15 @@ impl fmt::Display for Affinity {
 }
 
 impl fmt::Display for Mss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::Off => "off",
+        })
+    }
+}
+
+impl fmt::Display for FastPathSetting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Auto => "auto",

@@ -33,6 +33,39 @@ pub struct Facts {
     pub mac: Option<MacAddress>,
 }
 
+/// What is left of that when a flow is known and its first packet is gone: what all packets have in
+/// common that its host inside sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlowFacts<'f> {
+    /// The interface that they come in by; none for the router's own.
+    pub interface: Option<&'f InterfaceName>,
+    /// Where they come from.
+    pub source: IpAddr,
+    /// Where they go; of the same family.
+    pub destination: IpAddr,
+    /// What they speak.
+    pub protocol: Protocol,
+    /// The port that they come from; 0 without ports.
+    pub source_port: u16,
+    /// The port that they go to; 0 without ports.
+    pub port: u16,
+}
+
+impl Facts {
+    /// What tells the flow.
+    #[must_use]
+    pub const fn flow(&self) -> FlowFacts<'_> {
+        FlowFacts {
+            interface: self.interface.as_ref(),
+            source: self.source,
+            destination: self.destination,
+            protocol: self.protocol,
+            source_port: self.source_port,
+            port: self.port,
+        }
+    }
+}
+
 /// The position of the first rule that a packet matches.
 #[must_use]
 pub fn first_match(rules: &[Rule], packet: &Facts) -> Option<usize> {
@@ -43,19 +76,7 @@ impl Matching {
     /// Whether all of it holds of a packet.
     #[must_use]
     pub fn holds(&self, packet: &Facts) -> bool {
-        let ports = packet.protocol.has_ports();
-        let came_by = |names: &BTreeSet<InterfaceName>| {
-            let name = packet.interface.as_ref();
-            name.is_some_and(|name| names.contains(name))
-        };
-        is(&self.interfaces, came_by)
-            && is(&self.source, |set| set.contains(packet.source))
-            && is(&self.destination, |set| set.contains(packet.destination))
-            && is(&self.protocols, |set| set.contains(&packet.protocol))
-            && is(&self.source_ports, |set| {
-                ports && set.contains(packet.source_port)
-            })
-            && is(&self.ports, |set| ports && set.contains(packet.port))
+        self.may_hold(&packet.flow())
             && is(&self.dscp, |set| set.contains(&packet.dscp))
             && is(&self.marks, |set| {
                 set.iter().any(|mark| mark.holds(packet.mark))
@@ -63,6 +84,30 @@ impl Matching {
             && is(&self.macs, |set| {
                 packet.mac.is_some_and(|mac| set.contains(&mac))
             })
+    }
+
+    /// Whether all of it that can be told of a flow holds of it.
+    #[must_use]
+    pub fn may_hold(&self, flow: &FlowFacts<'_>) -> bool {
+        let ports = flow.protocol.has_ports();
+        let came_by = |names: &BTreeSet<InterfaceName>| {
+            let name = flow.interface;
+            name.is_some_and(|name| names.contains(name))
+        };
+        is(&self.interfaces, came_by)
+            && is(&self.source, |set| set.contains(flow.source))
+            && is(&self.destination, |set| set.contains(flow.destination))
+            && is(&self.protocols, |set| set.contains(&flow.protocol))
+            && is(&self.source_ports, |set| {
+                ports && set.contains(flow.source_port)
+            })
+            && is(&self.ports, |set| ports && set.contains(flow.port))
+    }
+
+    /// Whether all of it can be told of a flow.
+    #[must_use]
+    pub const fn is_told_by_flow(&self) -> bool {
+        self.dscp.is_none() && self.marks.is_none() && self.macs.is_none()
     }
 }
 

@@ -267,6 +267,7 @@ impl RulePool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::FastPathSetting;
     use crate::health::Health;
     use crate::select::Strategy;
 
@@ -328,6 +329,7 @@ mod tests {
             matching: crate::policy::Matching::default(),
             via,
             otherwise,
+            fast_path: FastPathSetting::Auto,
         };
         let (one, two) = (via(&[&[("a", 1)]]), via(&[&[("b", 1)]]));
         let policy = Policy::new(vec![

@@ -10,7 +10,7 @@ use thiserror::Error;
 
 use super::addresses::AddressSet;
 use super::ports::PortSet;
-use crate::config::Affinity;
+use crate::config::{Affinity, FastPathSetting};
 use crate::flows::Protocol;
 use crate::interface::InterfaceName;
 use crate::network::MacAddress;
@@ -28,6 +28,8 @@ pub struct Rule {
     pub via: Via,
     /// What becomes of them when none of these is usable.
     pub otherwise: Otherwise,
+    /// Whether its flows may take the fast path.
+    pub fast_path: FastPathSetting,
 }
 
 /// Which packets a rule is for: those of which everything that is said holds. `None` holds of all.

@@ -264,6 +264,7 @@ fn settings(old: &Config, new: &Config) -> impl Iterator<Item = Change> {
         strategies,
         affinity,
         mss,
+        fast_path,
         flow_capacity,
         notify,
         marks,
@@ -297,6 +298,7 @@ fn settings(old: &Config, new: &Config) -> impl Iterator<Item = Change> {
     keys.compare("strategy", &old.strategies, strategies);
     keys.compare("flows.affinity", &old.affinity, affinity);
     keys.compare("flows.mss", &old.mss, mss);
+    keys.compare("fastpath", &old.fast_path, fast_path);
     keys.compare("flows.capacity", &old.flow_capacity, flow_capacity);
     keys.compare("marks.mask", &old.marks, marks);
     keys.compare("tables.base", &old.base_table, base_table);

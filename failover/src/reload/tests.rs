@@ -119,6 +119,7 @@ uplinks:
   fiber: {interface: wan1, weight: 3}
 downlinks: [lan1]
 flows: {affinity: source}
+fastpath: off
 tables: {base: 1000}
 rule_priority: 2000
 ";
@@ -130,10 +131,19 @@ rule_priority: 2000
             "downlink lan1 added",
             "downlink lan0 removed",
             "flows.affinity flow -> source",
+            "fastpath auto -> off",
             "tables.base 300 -> 1000",
             "rule_priority 1000 -> 2000",
         ]
     );
+}
+
+#[test]
+fn a_rule_that_forbids_the_fast_path_is_another_rule() {
+    let rule = |more: &str| format!("{YAML}rules:\n  - {{name: voice, via: fiber{more}}}\n");
+    let forbids = rule(", fastpath: off");
+    assert_eq!(changes(&rule(""), &forbids), ["rule voice changed"]);
+    assert_eq!(changes(&rule(", fastpath: auto"), &rule("")), [""; 0]);
 }
 
 #[test]

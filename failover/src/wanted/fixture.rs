@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
-use crate::config::{Affinity, Nat};
+use crate::config::{Affinity, FastPathSetting, Nat};
 use crate::discover::Path;
 use crate::family::{Family, PerFamily};
 use crate::health::Health;
@@ -189,6 +189,7 @@ pub(crate) fn rule(matching: Matching, uplinks: &[&str], otherwise: Otherwise) -
             strategy: crate::select::Strategy::Weight,
         },
         otherwise,
+        fast_path: FastPathSetting::Auto,
     }
 }
 

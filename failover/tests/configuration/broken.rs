@@ -45,21 +45,21 @@ pub(crate) const TABLE: &[Row] = &[
         "empty-file",
         "",
         &[
-            "1:1: found nothing, allowed: a map with the keys uplinks, downlinks, sets, rules, strategy, mode, nat, probe, flows, notify, marks, tables, rule_priority, control, state_dir, bpffs, log, track_file",
+            "1:1: found nothing, allowed: a map with the keys uplinks, downlinks, sets, rules, strategy, mode, nat, probe, flows, fastpath, notify, marks, tables, rule_priority, control, state_dir, bpffs, log, track_file",
         ],
     ),
     row(
         "only-comments",
         "# uplinks:\n",
         &[
-            "2:1: found nothing, allowed: a map with the keys uplinks, downlinks, sets, rules, strategy, mode, nat, probe, flows, notify, marks, tables, rule_priority, control, state_dir, bpffs, log, track_file",
+            "2:1: found nothing, allowed: a map with the keys uplinks, downlinks, sets, rules, strategy, mode, nat, probe, flows, fastpath, notify, marks, tables, rule_priority, control, state_dir, bpffs, log, track_file",
         ],
     ),
     row(
         "a-word",
         "uplinks\n",
         &[
-            "1:1: found `uplinks`, allowed: a map with the keys uplinks, downlinks, sets, rules, strategy, mode, nat, probe, flows, notify, marks, tables, rule_priority, control, state_dir, bpffs, log, track_file",
+            "1:1: found `uplinks`, allowed: a map with the keys uplinks, downlinks, sets, rules, strategy, mode, nat, probe, flows, fastpath, notify, marks, tables, rule_priority, control, state_dir, bpffs, log, track_file",
         ],
     ),
     row(
@@ -108,7 +108,7 @@ pub(crate) const TABLE: &[Row] = &[
         "unknown-key-at-the-top",
         "uplinks:\n  fiber: {interface: eth1}\ndownlink: [eth0]\n",
         &[
-            "3:1: key `downlink`: found an unknown key, allowed: the keys uplinks, downlinks, sets, rules, strategy, mode, nat, probe, flows, notify, marks, tables, rule_priority, control, state_dir, bpffs, log, track_file; did you mean `downlinks`?",
+            "3:1: key `downlink`: found an unknown key, allowed: the keys uplinks, downlinks, sets, rules, strategy, mode, nat, probe, flows, fastpath, notify, marks, tables, rule_priority, control, state_dir, bpffs, log, track_file; did you mean `downlinks`?",
         ],
     ),
     row(
@@ -233,7 +233,7 @@ pub(crate) const TABLE: &[Row] = &[
         "rule-with-unknown-key",
         "uplinks:\n  fiber: {interface: eth1}\n  lte: {interface: wwan0}\ndownlinks: [lan0]\nrules:\n  - {vai: [fiber], via: [fiber], match: {port: 25}}\n",
         &[
-            "6:6: key `rules[0].vai`: found an unknown key, allowed: the keys name, match, via, strategy, affinity, otherwise; did you mean `via`?",
+            "6:6: key `rules[0].vai`: found an unknown key, allowed: the keys name, match, via, strategy, affinity, otherwise, fastpath; did you mean `via`?",
             "6:42: key `rules[0].match.port`: found an unknown key, allowed: the keys interface, source, destination, protocol, ports, source_ports, dscp, mark, mac; did you mean `ports`?",
         ],
     ),
@@ -275,6 +275,14 @@ pub(crate) const TABLE: &[Row] = &[
         "uplinks:\n  fiber: {interface: eth1}\n  lte: {interface: wwan0}\ndownlinks: [lan0]\nrules:\n  - {via: fiber, otherwise: dorp}\n",
         &[
             "6:29: key `rules[0].otherwise`: found `dorp`, allowed: any or drop; did you mean `drop`?",
+        ],
+    ),
+    row(
+        "fastpath",
+        "uplinks:\n  fiber: {interface: eth1}\nfastpath: always\nrules:\n  - {via: fiber, fastpath: of}\n",
+        &[
+            "3:11: key `fastpath`: found `always`, allowed: auto or off",
+            "5:28: key `rules[0].fastpath`: found `of`, allowed: auto or off; did you mean `off`?",
         ],
     ),
     row(

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use failover::config::{
-    Affinity, Band, Budget, Config, LogFile, LogTo, ModeSetting, Mss, Nat, OnDown, OnUp, Passive,
-    Percent, ProbeConfig, QualityLimits, Target, UplinkConfig, parse,
+    Affinity, Band, Budget, Config, FastPathSetting, LogFile, LogTo, ModeSetting, Mss, Nat, OnDown,
+    OnUp, Passive, Percent, ProbeConfig, QualityLimits, Target, UplinkConfig, parse,
 };
 use failover::load::{Capacity, Rate};
 use failover::mark::MarkMask;
@@ -93,6 +93,7 @@ fn the_smallest_useful_file_has_every_default() {
         strategies: Strategies::default(),
         affinity: Affinity::Flow,
         mss: Mss::Auto,
+        fast_path: FastPathSetting::Auto,
         flow_capacity: 262_144,
         notify: BTreeMap::new(),
         marks: MarkMask::DEFAULT,
@@ -152,6 +153,7 @@ probe:
   passive: off
   budget: 5MB
 flows: {affinity: pair, mss: off, capacity: 1024, on_down: keep, on_up: stay}
+fastpath: off
 marks: {mask: 0x0000ff00}
 tables: {base: 1000}
 rule_priority: 2000
@@ -226,6 +228,7 @@ track_file: /run/f/track
         strategies: Strategies::default(),
         affinity: Affinity::Pair(None),
         mss: Mss::Off,
+        fast_path: FastPathSetting::Off,
         flow_capacity: 1024,
         notify: BTreeMap::new(),
         marks: MarkMask::new(0xff00).unwrap(),

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
+use failover::config::FastPathSetting;
 use failover::family::Family;
 use failover::flows::Protocol;
 use failover::policy::{
@@ -151,6 +152,7 @@ fn rule(number: usize, matching: Matching) -> Result<Rule, LabError> {
             strategy: failover::select::Strategy::Weight,
         },
         otherwise: Otherwise::Any,
+        fast_path: FastPathSetting::Auto,
     })
 }
 
