@@ -93,6 +93,9 @@ pub enum Command {
     /// `inbound` (the connection came in by this uplink) or `restored` (the flow is older than its
     /// entry and stays where it was). JSON is one array, a flow per line, in no order.
     ///
+    /// PATH, where there is a fast path, is `fast` for flows that take it, and for others the reason;
+    /// docs/fastpath.md lists these. In JSON `offloaded` says it, and `fastpath` the reason.
+    ///
     /// In eBPF mode these are the flows between downlinks and uplinks that the TC programs know; the
     /// router's own are not among them. In classic mode connection tracking tells all flows of the
     /// uplinks, the router's own too, and every one of them that did not come in is called `hash`.
@@ -164,6 +167,18 @@ pub enum Command {
     /// Ends `disable` and `drain`: the uplink takes part again, as its probes say.
     #[command(after_help = "Example:\n  failover enable fiber")]
     Enable(UplinkArgs),
+
+    /// Sends all flows of the fast path back to the stack.
+    ///
+    /// In eBPF mode established flows bypass routing and netfilter. After a change of the firewall that is
+    /// to hold for open flows too, this has it see their next packets. None is lost or moved, and flows
+    /// that go on are taken again after a while; `fastpath: off` and `failover reload` end that, for all
+    /// or for those of a rule. It says how many flows there were. In classic mode there are none: exit
+    /// code 1.
+    #[command(
+        after_help = "Example:\n  nft -f /etc/nftables.conf && failover flush\n  failover flush --json | jq .flows"
+    )]
+    Flush(FlushArgs),
 
     /// Writes down all that an uplink is judged by, for `failover replay`.
     ///
@@ -424,6 +439,18 @@ pub struct EventsArgs {
 /// How to answer, and which daemon is meant.
 #[derive(Debug, Args)]
 pub struct ReloadArgs {
+    /// Prints JSON, for scripts.
+    #[arg(long)]
+    pub json: bool,
+
+    /// Which daemon is meant.
+    #[command(flatten)]
+    pub daemon: ControlArgs,
+}
+
+/// How to answer, and which daemon is meant.
+#[derive(Debug, Args)]
+pub struct FlushArgs {
     /// Prints JSON, for scripts.
     #[arg(long)]
     pub json: bool,

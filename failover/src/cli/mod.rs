@@ -11,6 +11,7 @@ mod events;
 mod exit;
 mod explain;
 mod flows;
+mod flush;
 mod generate;
 mod import;
 mod init;
@@ -49,6 +50,7 @@ pub fn main() -> ExitCode {
         Command::Disable(args) => by_hand::disable(args),
         Command::Drain(args) => by_hand::drain(args),
         Command::Enable(args) => by_hand::enable(args),
+        Command::Flush(args) => flush::flush(args),
         Command::Trace(args) => trace::trace(args),
         Command::Replay(args) => replay::replay(args),
         Command::Notify(command) => notify::notify(command),

@@ -49,6 +49,8 @@ pub enum Request {
         /// What is to be done about it.
         order: Order,
     },
+    /// To send all flows of the fast path back to the stack.
+    Flush,
     /// To write down all that an uplink is judged by, or to end that.
     Trace {
         /// The uplink.
@@ -99,6 +101,11 @@ pub enum Answer {
     },
     /// To [`Request::ByHand`].
     ByHand(Obeyed),
+    /// To [`Request::Flush`].
+    Flushed {
+        /// How many flows took the fast path.
+        flows: u64,
+    },
     /// To [`Request::Trace`].
     Traced {
         /// Where the trace is, or would be.

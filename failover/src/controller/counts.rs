@@ -13,6 +13,7 @@ use tracing::warn;
 use crate::causes::in_one_line;
 use crate::controller::metering::Reader;
 use crate::dataplane::ebpf::table::{FlowTable, TableError};
+use crate::fastpath::access::Access;
 use crate::kernel::conntrack::count_by_uplink;
 use crate::kernel::network::NetworkObserver;
 use crate::mark::MarkMask;
@@ -27,12 +28,14 @@ pub(super) struct Counts {
     pub(super) marks: MarkMask,
     /// Where the flow table is pinned, if there is one.
     pub(super) table: Option<PathBuf>,
+    /// Who knows how the fast path stands.
+    pub(super) fast_path: Access,
     /// What counts probes, and what is known of them.
     pub(super) probes: Option<(Reader, BTreeMap<UplinkId, Meter>)>,
 }
 
 impl Counts {
-    /// Fills in flows, the flow table and the interfaces' counters.
+    /// Fills in flows, the flow table, the fast path and the interfaces' counters.
     pub(super) async fn fill_in(self, document: &mut StatusDocument) {
         let ids: Vec<UplinkId> = document.uplinks.iter().map(|uplink| uplink.id).collect();
         match count_by_uplink(&ids, self.marks).await {
@@ -58,6 +61,11 @@ impl Counts {
                 }
                 Err(error) => warn!(%error, "cannot count the flow table"),
             }
+        }
+        let fast_path = self.fast_path;
+        match tokio::task::spawn_blocking(move || fast_path.status()).await {
+            Ok(status) => document.fastpath = status,
+            Err(error) => warn!(%error, "cannot ask how the fast path stands"),
         }
         if let Some((reader, mut meters)) = self.probes {
             match reader.read().await {

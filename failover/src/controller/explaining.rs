@@ -19,6 +19,7 @@ use crate::dataplane::ebpf::publish::layout_affinity;
 use crate::dataplane::ebpf::table::{FlowTable, TableError};
 use crate::explain::{Decider, Explanation, Fate, Question, Remembered, RouteAnswer, TrackedAs};
 use crate::family::Family;
+use crate::fastpath::access::Access;
 use crate::flows::{FlowEntry, Uplinks, entry_of, key_of};
 use crate::interface::{InterfaceIndex, InterfaceName};
 use crate::kernel::conntrack::{FirstPacket, entry_of as entry_of_connection};
@@ -44,6 +45,7 @@ pub(super) struct Explaining {
     uplinks: Uplinks,
     marks: MarkMask,
     table: Option<PathBuf>,
+    fast_path: Access,
     /// The downlink.
     downlink: Option<InterfaceIndex>,
     /// The usable uplink to whose address the host's own socket is bound.
@@ -55,7 +57,8 @@ pub(super) struct Explaining {
 }
 
 impl Engine {
-    /// Chooses as for the first packet of such a flow. `table` is where the flow table is pinned.
+    /// Chooses as for the first packet of such a flow. `table` is where the flow table is pinned, and
+    /// `fast_path` knows which flows take it.
     ///
     /// # Errors
     /// When nothing says by which downlink it comes in, in words.
@@ -63,6 +66,7 @@ impl Engine {
         &self,
         mut question: Question,
         table: Option<PathBuf>,
+        fast_path: Access,
     ) -> Result<Explaining, String> {
         let downlink = match question.own {
             true => None,
@@ -107,6 +111,7 @@ impl Engine {
             uplinks: self.names(),
             marks: self.config.marks,
             table,
+            fast_path,
             downlink: downlink
                 .and_then(|name| links.get(&name))
                 .map(|link| link.index),
@@ -325,7 +330,10 @@ impl Explaining {
             let table = FlowTable::open(bpffs)?;
             let lives = table.lives()?;
             let flow = table.flow(&key)?.filter(|flow| lives.lives(&key, flow));
-            Ok(flow.and_then(|flow| entry_of(&key, &flow, &self.uplinks, lives.now_ns)))
+            Ok(flow.and_then(|flow| {
+                let entry = entry_of(&key, &flow, &self.uplinks, lives.now_ns)?;
+                Some(entry.standing(&self.fast_path.standing(&key, &flow)))
+            }))
         };
         look()
             .inspect_err(

@@ -14,6 +14,7 @@ use crate::causes::in_one_line;
 use crate::control::{Answer, HungUp, Reply};
 use crate::controller::asked::NoSuchUplink;
 use crate::dataplane::ebpf::table::{FlowTable, TableError};
+use crate::fastpath::access::Access;
 use crate::flows::{FlowEntry, Surroundings, Timeouts, Uplinks, entry_of};
 use crate::kernel::Sysctls as _;
 use crate::kernel::conntrack::{ConntrackError, each_marked};
@@ -41,6 +42,8 @@ pub(super) struct Listing {
     pub(super) marks: MarkMask,
     /// Where the flow table is pinned, if there is one.
     pub(super) table: Option<PathBuf>,
+    /// Who knows which flows take the fast path.
+    pub(super) fast_path: Access,
 }
 
 /// Why flows are not listed.
@@ -112,7 +115,7 @@ impl Listing {
                 return ControlFlow::Continue(());
             }
             match entry_of(key, flow, &self.uplinks, lives.now_ns) {
-                Some(entry) => pieces.add(entry),
+                Some(entry) => pieces.add(entry.standing(&self.fast_path.standing(key, flow))),
                 None => ControlFlow::Continue(()),
             }
         })?;

@@ -12,6 +12,7 @@ mod counts;
 pub mod engine;
 mod explaining;
 mod family_state;
+mod flushing;
 mod held_addresses;
 mod listing;
 pub mod metering;

@@ -45,6 +45,7 @@ use crate::controller::set_files::{SetFiles, SetNews};
 use crate::controller::timers::{Timers, due};
 use crate::dataplane::{Steering, TrafficReport};
 use crate::family::Family;
+use crate::fastpath::standing::FastPath;
 use crate::health::Traffic;
 use crate::journal::{Event, Journal};
 use crate::kernel::network::NetworkObserver;
@@ -105,6 +106,8 @@ pub struct Daemon<K, S> {
     track_file: TrackFile,
     /// Who can be asked whether users are answered.
     witness: Option<Arc<dyn Witness>>,
+    /// Who knows which flows bypass the stack, if any can.
+    fast_path: Option<Arc<dyn FastPath>>,
     timers: Timers,
     /// What was last decided, and whether the kernel may be in another state.
     wanted: Wanted,
@@ -156,6 +159,7 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
             offline: false,
             untold: false,
             witness: None,
+            fast_path: None,
             timers: Timers::new(Instant::now() + AUDIT, Instant::now() + READ),
             wanted: Wanted::default(),
             forget: BTreeSet::new(),
@@ -207,6 +211,13 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
     #[must_use]
     pub fn asking(mut self, witness: Option<Arc<dyn Witness>>) -> Self {
         self.witness = witness;
+        self
+    }
+
+    /// Has that one asked about the fast path.
+    #[must_use]
+    pub fn with_fast_path(mut self, fast_path: Arc<dyn FastPath>) -> Self {
+        self.fast_path = Some(fast_path);
         self
     }
 

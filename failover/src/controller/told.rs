@@ -7,6 +7,7 @@ use jiff::Timestamp;
 
 use crate::controller::uplink::Uplink;
 use crate::family::{Family, PerFamily};
+use crate::fastpath::standing::FastPathStatus;
 use crate::health::{Blame, Health};
 use crate::network::{NetworkView, Traffic};
 use crate::select::Pool;
@@ -32,6 +33,7 @@ pub(super) fn document(
         broken_sets: Vec::new(),
         notify: Vec::new(),
         flow_table: None,
+        fastpath: FastPathStatus::default(),
         uplinks: uplinks
             .iter()
             .map(|(&id, uplink)| {

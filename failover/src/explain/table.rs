@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{Choice, ChosenPool, Decider, Explanation, Fate, Question};
+use crate::flows::FlowEntry;
 use crate::uplink::UplinkName;
 
 /// The slots of a pool.
@@ -53,6 +54,9 @@ pub fn table(explanation: &Explanation) -> String {
             },
         );
         line(format!("  flow table  {words}"));
+        if let Some(entry) = flow_table.as_ref().filter(|entry| entry.has_fast_path()) {
+            line(format!("  fast path   {}", fast_path(entry)));
+        }
     }
     let words = conntrack.as_ref().map_or_else(
         || "nothing".to_owned(),
@@ -144,6 +148,18 @@ pub fn table(explanation: &Explanation) -> String {
         }
     }
     text
+}
+
+/// Whether a flow takes the fast path, or why not.
+fn fast_path(entry: &FlowEntry) -> String {
+    if entry.offloaded {
+        return "taken".to_owned();
+    }
+    let why = entry.path();
+    match &entry.fastpath_detail {
+        Some(detail) => format!("not taken: {why}, {detail}"),
+        None => format!("not taken: {why}"),
+    }
 }
 
 fn asked(question: &Question) -> String {

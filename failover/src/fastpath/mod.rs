@@ -7,6 +7,8 @@
 //! | --- | --- |
 //! | [`standing`] | says how flows stand to it |
 //! | [`settings`] | knows what the configuration and the network allow |
+//! | `words` | the word for each reason |
+//! | [`access`] | the fast path as those reach it who ask about it |
 //! | [`facts`] | what the kernel says of a flow |
 //! | [`judging`] | decides by these whether it may take the fast path |
 //! | [`translation`] | says what is done with its packets |
@@ -18,8 +20,11 @@
 //! | [`plane`] | what is done to the maps |
 //! | [`worker`] | the thread that does it |
 
+pub mod access;
 pub mod edge;
 pub mod facts;
+#[cfg(test)]
+pub(crate) mod fake;
 pub mod hops;
 pub mod judging;
 pub mod offloads;
@@ -27,6 +32,8 @@ pub mod plane;
 pub mod settings;
 pub mod slots;
 pub mod standing;
+pub mod standing;
 pub mod translation;
 pub mod upkeep;
+mod words;
 pub mod worker;

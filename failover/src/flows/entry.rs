@@ -1,12 +1,17 @@
 //! A flow as it is told. Fields may be added, never renamed.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
 use crate::family::Family;
+use crate::fastpath::standing::{self, Returned, Standing};
 use crate::flows::Protocol;
 use crate::uplink::{UplinkId, UplinkName};
+
+/// What is said of flows where there is no fast path.
+pub(super) const NO_FAST_PATH: &str = standing::Why::Off.word();
 
 /// One element of what `failover flows --json` prints. Addresses and ports are those of packets on
 /// the downlink's side: sources are not translated yet, port forwards are resolved already.
@@ -47,9 +52,57 @@ pub struct FlowEntry {
     pub in_packets: Option<u64>,
     /// Their bytes, likewise.
     pub in_bytes: Option<u64>,
+    /// Its packets take the fast path.
+    pub offloaded: bool,
+    /// Why they do not ([`standing::Why::word`]); null where they do.
+    pub fastpath: Option<Cow<'static, str>>,
+    /// What is in the way, where that word leaves it open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fastpath_detail: Option<String>,
 }
 
 impl FlowEntry {
+    /// The same flow, which stands so to the fast path.
+    #[must_use]
+    pub fn standing(self, standing: &Standing) -> Self {
+        match standing {
+            Standing::Offloaded(Returned { packets, bytes }) => {
+                let more = |seen: Option<u64>, more: &u64| Some(seen?.saturating_add(*more));
+                Self {
+                    in_packets: more(self.in_packets, packets),
+                    in_bytes: more(self.in_bytes, bytes),
+                    offloaded: true,
+                    fastpath: None,
+                    fastpath_detail: None,
+                    ..self
+                }
+            }
+            Standing::Stack(why) => Self {
+                offloaded: false,
+                fastpath: Some(Cow::Borrowed(why.word())),
+                fastpath_detail: why.detail().map(str::to_owned),
+                ..self
+            },
+        }
+    }
+
+    /// Where its packets go, in a word or two.
+    #[must_use]
+    pub fn path(&self) -> Cow<'_, str> {
+        match &self.fastpath {
+            _ if self.offloaded => Cow::Borrowed("fast"),
+            Some(word) if word.contains('_') => Cow::Owned(word.replace('_', " ")),
+            Some(word) => Cow::Borrowed(word),
+            None => Cow::Borrowed(NO_FAST_PATH),
+        }
+    }
+
+    /// Whether there is a fast path that it could take.
+    #[must_use]
+    pub fn has_fast_path(&self) -> bool {
+        self.offloaded || self.path() != NO_FAST_PATH
+    }
+
     /// Bytes of both directions; `None` where they are not counted.
     #[must_use]
     pub fn bytes(&self) -> Option<u64> {

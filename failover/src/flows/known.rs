@@ -8,6 +8,7 @@ use failover_common::lifetime::is_alive;
 use failover_common::{Flow, FlowKey, Uplink};
 
 use crate::family::Family;
+use crate::flows::entry::NO_FAST_PATH;
 use crate::flows::{FlowEntry, Protocol, Uplinks};
 use crate::uplink::UplinkId;
 
@@ -33,7 +34,8 @@ impl Lives {
     }
 }
 
-/// An entry of the flow table as it is told; `None` if it is of none of these uplinks.
+/// An entry of the flow table as it is told, where there is no fast path; `None` if it is of none of
+/// these uplinks.
 #[must_use]
 pub fn entry_of(key: &FlowKey, flow: &Flow, uplinks: &Uplinks, now_ns: u64) -> Option<FlowEntry> {
     let uplink_id = UplinkId::try_from(flow.uplink).ok()?;
@@ -65,6 +67,9 @@ pub fn entry_of(key: &FlowKey, flow: &Flow, uplinks: &Uplinks, now_ns: u64) -> O
         out_bytes: Some(flow.out_bytes),
         in_packets: Some(flow.in_packets),
         in_bytes: Some(flow.in_bytes),
+        offloaded: false,
+        fastpath: Some(NO_FAST_PATH.into()),
+        fastpath_detail: None,
     })
 }
 
@@ -83,6 +88,7 @@ mod tests {
     use failover_common::{Phase, Reason, UplinkFamily, UplinkState};
 
     use super::*;
+    use crate::fastpath::standing::{self, Returned, Standing};
     use crate::flows::Why;
 
     const NOW: u64 = 1_000_000 * SECOND;
@@ -184,10 +190,69 @@ mod tests {
                 "why": "rule", "phase": "established", "confirmed": true,
                 "age_ms": 3_600_000, "idle_ms": 5_000,
                 "out_packets": 3, "out_bytes": 180, "in_packets": 2, "in_bytes": 3_000,
+                "offloaded": false, "fastpath": "off",
             })
         );
         let others = Uplinks::from([(1.try_into().unwrap(), "fiber".parse().unwrap())]);
         assert_eq!(entry_of(&key(6), &flow, &others, NOW), None);
+    }
+
+    #[test]
+    fn an_entry_says_how_the_flow_stands_to_the_fast_path() {
+        let uplinks = Uplinks::from([(2.try_into().unwrap(), "lte".parse().unwrap())]);
+        let flow = flow(Phase::Established, 5);
+        let told = |standing| {
+            let entry = entry_of(&key(6), &flow, &uplinks, NOW).unwrap();
+            let entry = entry.standing(&standing);
+            let json = serde_json::to_value(&entry).unwrap();
+            let fields = [
+                "offloaded",
+                "fastpath",
+                "fastpath_detail",
+                "in_packets",
+                "in_bytes",
+            ];
+            let fields = fields.map(|field| json.get(field).cloned());
+            (entry.path().into_owned(), fields)
+        };
+        let returned = Returned {
+            packets: 5,
+            bytes: 7_000,
+        };
+        let unit = |json: serde_json::Value| Some(json);
+        assert_eq!(
+            told(Standing::Offloaded(returned)),
+            (
+                "fast".to_owned(),
+                [
+                    unit(true.into()),
+                    unit(serde_json::Value::Null),
+                    None,
+                    unit(7.into()),
+                    unit(10_000.into())
+                ]
+            )
+        );
+        assert_eq!(
+            told(Standing::Stack(standing::Why::ShortLived)),
+            (
+                "short lived".to_owned(),
+                [
+                    unit(false.into()),
+                    unit("short_lived".into()),
+                    None,
+                    unit(2.into()),
+                    unit(3_000.into())
+                ]
+            )
+        );
+        let what = "a tc filter on lan0";
+        let (path, [_, word, detail, ..]) =
+            told(Standing::Stack(standing::Why::Filtered(what.to_owned())));
+        assert_eq!(
+            (path.as_str(), word, detail),
+            ("filtered", unit("filtered".into()), unit(what.into()))
+        );
     }
 
     #[test]

@@ -6,17 +6,20 @@ use std::net::IpAddr;
 use crate::flows::{FlowEntry, Phase};
 
 /// How many cells a line has.
-pub(super) const COLUMNS: usize = 12;
+pub(super) const COLUMNS: usize = 13;
 
 pub(super) const HEADINGS: [&str; COLUMNS] = [
-    "PROTOCOL", "INSIDE", "OUTSIDE", "UPLINK", "WHY", "PHASE", "AGE", "IDLE", "SENT", "PACKETS",
-    "RECEIVED", "PACKETS",
+    "PROTOCOL", "INSIDE", "OUTSIDE", "UPLINK", "WHY", "PHASE", "PATH", "AGE", "IDLE", "SENT",
+    "PACKETS", "RECEIVED", "PACKETS",
 ];
 
 /// From this column on cells are numbers.
-pub(super) const NUMBERS: usize = 6;
+pub(super) const NUMBERS: usize = 7;
 
 pub(super) const PHASE_COLUMN: usize = 5;
+
+/// Left out where there is no fast path.
+pub(super) const PATH_COLUMN: usize = 6;
 
 /// What stands for a number that the kernel does not know.
 const UNKNOWN: &str = "-";
@@ -65,13 +68,14 @@ fn write_cell(text: &mut String, column: usize, entry: &FlowEntry) -> fmt::Resul
                 text.write_str(", unconfirmed")
             }
         }
-        6 => write_known(text, entry.age_ms, write_duration),
-        7 => write_known(text, entry.idle_ms, write_duration),
-        8 => write_known(text, entry.out_bytes, write_bytes),
-        9 => write_known(text, entry.out_packets, |text, count| {
+        PATH_COLUMN => text.write_str(&entry.path()),
+        7 => write_known(text, entry.age_ms, write_duration),
+        8 => write_known(text, entry.idle_ms, write_duration),
+        9 => write_known(text, entry.out_bytes, write_bytes),
+        10 => write_known(text, entry.out_packets, |text, count| {
             write!(text, "{count}")
         }),
-        10 => write_known(text, entry.in_bytes, write_bytes),
+        11 => write_known(text, entry.in_bytes, write_bytes),
         _ => write_known(text, entry.in_packets, |text, count| {
             write!(text, "{count}")
         }),

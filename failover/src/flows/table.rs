@@ -1,12 +1,16 @@
 //! The flows as a table that a person reads at a glance: a line per flow, the largest first.
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 
-use super::row::{COLUMNS, HEADINGS, NUMBERS, PHASE_COLUMN, Row};
+use super::row::{COLUMNS, HEADINGS, NUMBERS, PATH_COLUMN, PHASE_COLUMN, Row};
 use crate::flows::{FlowEntry, Phase};
 
 /// As many as the widest cell may need: an IPv6 address with its port has 47 characters.
 const SPACES: &str = "                                                                        ";
+
+/// How many things that are in the way of the fast path are told.
+const DETAILS: usize = 5;
 
 /// Puts the flows with the most bytes first; of those whose bytes nobody counts, the ones that were
 /// active last.
@@ -42,11 +46,14 @@ pub fn render(
     // Twice over the entries and by one row, so that a table of hundreds of thousands needs no text
     // of all of it.
     let mut row = Row::default();
-    let mut widths = HEADINGS.map(str::len);
+    let mut widths = HEADINGS.map(|heading| Some(heading.len()));
+    if !entries.iter().any(FlowEntry::has_fast_path) {
+        widths[PATH_COLUMN] = None;
+    }
     for entry in entries {
         row.fill(entry);
         for (width, cell) in widths.iter_mut().zip(row.cells()) {
-            *width = (*width).max(cell.len());
+            *width = width.map(|width| width.max(cell.len()));
         }
     }
     line(out, HEADINGS.into_iter(), &widths, None)?;
@@ -54,6 +61,18 @@ pub fn render(
         row.fill(entry);
         let colour = coloured.then(|| colour(entry.phase));
         line(out, row.cells(), &widths, colour)?;
+    }
+    let details: BTreeSet<(&str, &str)> = entries
+        .iter()
+        .filter_map(|entry| {
+            Some((
+                entry.fastpath.as_deref()?,
+                entry.fastpath_detail.as_deref()?,
+            ))
+        })
+        .collect();
+    for (word, detail) in details.into_iter().take(DETAILS) {
+        writeln!(out, "\n{word}: {detail}")?;
     }
     let lacks = |known: fn(&FlowEntry) -> bool| !entries.iter().any(known);
     if lacks(|entry| entry.out_packets.is_some()) {
@@ -71,14 +90,15 @@ pub fn render(
     Ok(())
 }
 
-/// One line. All cells are ASCII.
+/// One line. All cells are ASCII; columns without a width are left out.
 fn line<'a>(
     out: &mut impl Write,
     cells: impl Iterator<Item = &'a str>,
-    widths: &[usize; COLUMNS],
+    widths: &[Option<usize>; COLUMNS],
     colour: Option<&str>,
 ) -> io::Result<()> {
     for (column, (cell, width)) in cells.zip(widths).enumerate() {
+        let Some(width) = width else { continue };
         let padding = SPACES
             .get(..width.saturating_sub(cell.len()))
             .unwrap_or(SPACES);
@@ -115,6 +135,7 @@ const fn colour(phase: Phase) -> &'static str {
 mod tests {
     use super::*;
     use crate::family::Family;
+    use crate::fastpath::standing::{Returned, Standing, Why as Stays};
     use crate::flows::{Protocol, Why};
 
     fn entry(inside: &str, sizes: Option<(u64, u64)>) -> FlowEntry {
@@ -136,6 +157,9 @@ mod tests {
             out_bytes: sizes.map(|(out, _)| out),
             in_packets: sizes.map(|_| 3_400),
             in_bytes: sizes.map(|(_, back)| back),
+            offloaded: false,
+            fastpath: Some("off".into()),
+            fastpath_detail: None,
         }
     }
 
@@ -165,6 +189,36 @@ mod tests {
              PROTOCOL  INSIDE             OUTSIDE          UPLINK  WHY   PHASE              AGE  IDLE    SENT  PACKETS  RECEIVED  PACKETS\n\
              tcp       198.18.0.10:40000  203.0.113.1:443  fiber   hash  established  1 h 2 min   0 s  8.3 kB       12    5.4 MB     3400\n\
              icmpv6    fd00::2 id 77      fd00:203::1      fiber   hash  opening      1 h 2 min   0 s   104 B       12       0 B        0\n"
+        );
+    }
+
+    #[test]
+    fn a_person_sees_which_flows_take_the_fast_path_and_why_others_do_not() {
+        let stands = |standing: Standing| entry("198.18.0.10", Some((1, 1))).standing(&standing);
+        let entries = [
+            stands(Standing::Offloaded(Returned {
+                packets: 100,
+                bytes: 99_999,
+            })),
+            stands(Standing::Stack(Stays::NoNeighbour)),
+            stands(Standing::Stack(Stays::Filtered(
+                "a tc filter on lan0".to_owned(),
+            ))),
+            stands(Standing::Stack(Stays::Filtered(
+                "a tc filter on lan0".to_owned(),
+            ))),
+        ];
+        assert_eq!(
+            rendered(&entries, false),
+            "mode ebpf, 4 flows\n\
+             \n\
+             PROTOCOL  INSIDE             OUTSIDE          UPLINK  WHY   PHASE        PATH                AGE  IDLE  SENT  PACKETS  RECEIVED  PACKETS\n\
+             tcp       198.18.0.10:40000  203.0.113.1:443  fiber   hash  established  fast          1 h 2 min   0 s   1 B       12    100 kB     3500\n\
+             tcp       198.18.0.10:40000  203.0.113.1:443  fiber   hash  established  no neighbour  1 h 2 min   0 s   1 B       12       1 B     3400\n\
+             tcp       198.18.0.10:40000  203.0.113.1:443  fiber   hash  established  filtered      1 h 2 min   0 s   1 B       12       1 B     3400\n\
+             tcp       198.18.0.10:40000  203.0.113.1:443  fiber   hash  established  filtered      1 h 2 min   0 s   1 B       12       1 B     3400\n\
+             \n\
+             filtered: a tc filter on lan0\n"
         );
     }
 

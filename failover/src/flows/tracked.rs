@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::family::Family;
+use crate::flows::entry::NO_FAST_PATH;
 use crate::flows::idle::Silence;
 use crate::flows::{Direction, FlowEntry, Phase, Protocol, Surroundings, Timeouts, Why};
 use crate::mark::Mark;
@@ -137,6 +138,9 @@ impl TrackedFlow {
             out_bytes: out.map(|out| out.bytes),
             in_packets: back.map(|back| back.packets),
             in_bytes: back.map(|back| back.bytes),
+            offloaded: false,
+            fastpath: Some(NO_FAST_PATH.into()),
+            fastpath_detail: None,
         }
     }
 }

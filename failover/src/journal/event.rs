@@ -112,6 +112,11 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         until: Option<Timestamp>,
     },
+    /// Somebody sent all flows of the fast path back to the stack.
+    Flushed {
+        /// How many took it.
+        flows: u64,
+    },
     /// What the probes of an uplink may take in a day is used up.
     Budget {
         /// The uplink.

@@ -69,6 +69,7 @@ fn every_kind_is_read_as_it_was_written() {
             uplink: "lte".parse().unwrap(),
             families: vec![Family::Ipv4],
         },
+        Event::Flushed { flows: 12 },
         Event::ByHand {
             uplink: "lte".parse().unwrap(),
             step: Step::Draining,

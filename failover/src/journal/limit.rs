@@ -124,6 +124,7 @@ fn sort(event: &Event) -> Option<Sort> {
         Event::Target { .. } => "target",
         Event::Trusted { .. } => "trusted",
         Event::ByHand { .. } => "by_hand",
+        Event::Flushed { .. } => "flushed",
         Event::Budget { .. } => "budget",
         Event::Reloaded { .. } => "reloaded",
         Event::ReloadRefused { .. } => "reload_refused",

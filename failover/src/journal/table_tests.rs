@@ -185,6 +185,17 @@ fn who_trusts_an_uplink_by_hand_is_told() {
 }
 
 #[test]
+fn who_flushes_the_fast_path_is_told() {
+    let records = [1, 12_345].map(|flows| record("02:13:04", Event::Flushed { flows }));
+    assert_eq!(
+        shown(&records, None),
+        "WHEN                 EVENT    WHY\n\
+         2026-11-21 03:13:04  flushed  by hand: 1 flow of the fast path went back to the stack\n\
+         2026-11-21 03:13:04  flushed  by hand: 12345 flows of the fast path went back to the stack\n"
+    );
+}
+
+#[test]
 fn what_is_done_by_hand_is_told() {
     let done = |step, until: Option<&str>| Event::ByHand {
         uplink: "lte".parse().unwrap(),

@@ -58,6 +58,7 @@ pub(super) fn words(event: &Event, zone: &TimeZone) -> (String, String, Option<S
         },
         Event::Trusted { families, .. } => plain("trusted", trusted(families)),
         Event::ByHand { step, until, .. } => by_hand(*step, *until, zone),
+        Event::Flushed { flows } => plain("flushed", flushed(*flows)),
         Event::Budget { bytes, budget, .. } => plain(
             "budget used up",
             format!(
@@ -195,6 +196,11 @@ fn by_hand(
         (Step::Enabled, _) => ("enabled", "by hand".to_owned()),
     };
     (what.to_owned(), why, None)
+}
+
+fn flushed(flows: u64) -> String {
+    let noun = if flows == 1 { "flow" } else { "flows" };
+    format!("by hand: {flows} {noun} of the fast path went back to the stack")
 }
 
 fn reloaded(changes: &[Change], omitted: usize) -> String {

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::by_hand::ByHand;
 use crate::family::Family;
+use crate::fastpath::standing::FastPathStatus;
 use crate::interface::InterfaceName;
 use crate::load::Capacity;
 use crate::network::Traffic;
@@ -26,6 +27,9 @@ pub struct StatusDocument {
     pub problem: Option<String>,
     /// How full the flow table is; null in classic mode, and where it could not be read.
     pub flow_table: Option<FlowTableStatus>,
+    /// How the fast path stands.
+    #[serde(default)]
+    pub fastpath: FastPathStatus,
     /// The uplinks, by ascending id.
     pub uplinks: Vec<UplinkStatus>,
     /// What is wrong with the files of sets: these are as they were when their files were good.

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use jiff::{Timestamp, Zoned};
 
 use crate::family::Family;
+use crate::fastpath::standing::FastPathStatus;
 use crate::status::document::{FamilyStatus, State, StatusDocument, UplinkStatus};
 
 const HEADINGS: [&str; 10] = [
@@ -91,6 +92,7 @@ pub fn render(document: &StatusDocument, clock: &Zoned, coloured: bool) -> Strin
             table.entries, table.capacity, table.live, table.evicted
         );
     }
+    text.push_str(&fast_path(document));
     for broken in &document.broken_sets {
         // Writing to a String cannot fail.
         let _infallible = write!(
@@ -114,6 +116,21 @@ pub fn render(document: &StatusDocument, clock: &Zoned, coloured: bool) -> Strin
         let _infallible = write!(text, "\nPROBLEM: {problem}\n");
     }
     text
+}
+
+/// How the fast path stands, where there could be one.
+fn fast_path(document: &StatusDocument) -> String {
+    let FastPathStatus {
+        on,
+        reason,
+        flows,
+        capacity,
+    } = &document.fastpath;
+    match reason {
+        _ if *on => format!("\nFast path: {flows} of {capacity} flows.\n"),
+        Some(reason) if document.flow_table.is_some() => format!("\nFast path: off: {reason}.\n"),
+        _ => String::new(),
+    }
 }
 
 /// What somebody did by hand, and what ends it.

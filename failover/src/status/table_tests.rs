@@ -33,6 +33,7 @@ fn document() -> StatusDocument {
         broken_sets: Vec::new(),
         notify: Vec::new(),
         flow_table: None,
+        fastpath: FastPathStatus::default(),
         uplinks: vec![UplinkStatus {
             name: "fiber".parse().unwrap(),
             id: 1.try_into().unwrap(),
@@ -191,6 +192,31 @@ fn a_person_sees_how_full_the_flow_table_is() {
     assert!(render(&document, &now, false).ends_with(
         "\nFlow table: 261900 of 262144 entries in use, 200000 alive; 738100 evicted so far.\n"
     ));
+}
+
+#[test]
+fn a_person_sees_how_the_fast_path_stands() {
+    let mut document = document();
+    let mut shown = |on, reason: Option<&str>, table| {
+        document.flow_table = table;
+        document.fastpath = FastPathStatus {
+            on,
+            reason: reason.map(str::to_owned),
+            flows: 12_345,
+            capacity: 131_072,
+        };
+        render(&document, &now(), false)
+    };
+    let table = Some(FlowTableStatus::counted(262_144, 20_000, 20_000, 19_000));
+    assert!(shown(true, None, table).ends_with("\n\nFast path: 12345 of 131072 flows.\n"));
+    let off = shown(false, Some("there are IPsec policies"), table);
+    assert!(
+        off.ends_with("\n\nFast path: off: there are IPsec policies.\n"),
+        "{off}"
+    );
+    // In classic mode there is nothing to say.
+    let classic = shown(false, Some("classic mode has no fast path"), None);
+    assert!(!classic.contains("ast path"), "{classic}");
 }
 
 #[test]

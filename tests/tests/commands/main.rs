@@ -10,6 +10,7 @@ mod demo;
 mod events;
 mod events_access;
 mod explain;
+mod fastpath;
 mod flow_log;
 mod flows;
 mod log_file;
@@ -74,6 +75,7 @@ fn main() -> ExitCode {
             events::tests(),
             events_access::tests(),
             explain::tests(),
+            fastpath::tests(),
             flow_log::tests(),
             flows::tests(),
             log_file::tests(),

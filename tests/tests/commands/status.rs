@@ -105,6 +105,7 @@ const DAEMON: &[(&str, Kind)] = &[
     ("mode", Kind::Text),
     ("since", Kind::Moment),
     ("flow_table", Kind::MapOrNull),
+    ("fastpath", Kind::Map),
 ];
 const UPLINK: &[(&str, Kind)] = &[
     ("name", Kind::Text),

@@ -1,18 +1,24 @@
 //! What the loop says to those who ask at the control socket.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Instant;
 
 use tracing::info;
 
 use super::{Daemon, moment};
+use crate::config::FastPathSetting;
 use crate::control::server::Question;
 use crate::control::{Answer, Request};
 use crate::controller::apply::Kernel;
 use crate::controller::asked::NoSuchUplink;
 use crate::controller::counts::Counts;
+use crate::controller::explaining::Explaining;
+use crate::controller::flushing::Flushing;
 use crate::controller::listing::Listing;
 use crate::dataplane::Steering;
+use crate::explain;
+use crate::fastpath::access::{Absence, Access};
 use crate::journal::Event;
 use crate::wanted::PickedBy;
 
@@ -28,6 +34,7 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
                 let counts = Counts {
                     marks: self.engine.config().marks,
                     table: self.flow_table(),
+                    fast_path: self.fast_path(),
                     probes: self
                         .metering
                         .reader()
@@ -44,10 +51,11 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
                     surroundings: self.engine.surroundings(),
                     marks: self.engine.config().marks,
                     table: self.flow_table(),
+                    fast_path: self.fast_path(),
                 };
                 tokio::spawn(listing.send(uplink, question.reply));
             }
-            Request::Explain(asked) => match self.engine.explain(asked, self.flow_table()) {
+            Request::Explain(asked) => match self.explain(asked) {
                 Ok(explaining) => {
                     tokio::spawn(explaining.send(question.reply));
                 }
@@ -77,8 +85,32 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
                 let answer = self.obey(&uplink, order).await;
                 tokio::spawn(async move { question.reply.finish(&answer).await });
             }
+            Request::Flush => {
+                let flushing = Flushing {
+                    fast_path: self.fast_path(),
+                    journal: self.journal.clone(),
+                };
+                tokio::spawn(flushing.send(question.reply));
+            }
             Request::Trace { uplink, step } => self.answer_trace(&uplink, step, question.reply),
             Request::Reload => self.begin_reload(Some(question.reply)),
+        }
+    }
+
+    fn explain(&self, asked: explain::Question) -> Result<Explaining, String> {
+        let engine = &self.engine;
+        engine.explain(asked, self.flow_table(), self.fast_path())
+    }
+
+    /// The fast path, or why there is none.
+    fn fast_path(&self) -> Access {
+        match (&self.fast_path, self.engine.picked_by()) {
+            (_, PickedBy::Nftables) => Access::Absent(Absence::Classic),
+            (Some(fast_path), PickedBy::Tc) => Access::There(Arc::clone(fast_path)),
+            (None, PickedBy::Tc) => Access::Absent(match self.engine.config().fast_path {
+                FastPathSetting::Off => Absence::Off,
+                FastPathSetting::Auto => Absence::NotSetUp,
+            }),
         }
     }
 

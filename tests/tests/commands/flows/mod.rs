@@ -81,6 +81,8 @@ struct Entry {
     out_bytes: Option<u64>,
     in_packets: Option<u64>,
     in_bytes: Option<u64>,
+    offloaded: bool,
+    fastpath: Option<String>,
 }
 
 /// A daemon in this mode, with both uplinks up, in a lab whose kernel counts and notes times.
