@@ -10,7 +10,6 @@ use crate::{CONFIG, SystemTest, TestResult, VERDICT, one_line};
 pub(crate) fn tests() -> Vec<SystemTest> {
     vec![
         SystemTest::new("flush_is_refused_in_classic_mode", classic),
-        SystemTest::new("flush_without_a_daemon_ends_with_3", no_daemon),
         SystemTest::new("a_fast_path_that_is_switched_off_is_told_as_such", off),
     ]
 }
@@ -69,13 +68,6 @@ async fn classic() -> TestResult {
     let table = failover.command("status").await?;
     assert!(!table.stdout.contains("Fast path"), "{}", table.stdout);
     daemon.terminate().await?;
-    Ok(())
-}
-
-async fn no_daemon() -> TestResult {
-    let lab = Lab::builder().build().await?;
-    let failover = Failover::new(&lab, CONFIG)?;
-    one_line(&failover.command("flush").await?, 3, &["no daemon answers"])?;
     Ok(())
 }
 

@@ -153,7 +153,13 @@ async fn no_daemon() -> TestResult {
     let lab = Lab::builder().build().await?;
     let failover = Failover::new(&lab, CONFIG)?;
     let socket = failover.control().display().to_string();
-    for command in ["status", "status --json", "reload", "reload --json"] {
+    for command in [
+        "status",
+        "status --json",
+        "reload",
+        "reload --json",
+        "flush",
+    ] {
         let output = failover.command(command).await?;
         one_line(&output, 3, &[&socket, "failover run"])?;
     }
