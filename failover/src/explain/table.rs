@@ -235,3 +235,35 @@ fn ordinal(position: usize) -> String {
     };
     format!("{position}{ending}")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fastpath::standing::{Returned, Standing, Why};
+
+    #[test]
+    fn a_person_sees_whether_a_flow_takes_the_fast_path() {
+        let entry: FlowEntry = serde_json::from_value(serde_json::json!({
+            "protocol": "tcp", "family": "ipv4",
+            "inside": "198.18.0.10", "inside_port": 40_000,
+            "outside": "203.0.113.1", "outside_port": 443,
+            "uplink": "lte", "uplink_id": 2,
+            "why": "rule", "phase": "established", "confirmed": true,
+            "age_ms": 3_600_000, "idle_ms": 5_000,
+            "out_packets": 3, "out_bytes": 180, "in_packets": 2, "in_bytes": 3_000,
+            "offloaded": false, "fastpath": "off",
+        }))
+        .unwrap();
+        assert!(!entry.has_fast_path());
+        let told = |standing| fast_path(&entry.clone().standing(&standing));
+        assert_eq!(told(Standing::Offloaded(Returned::default())), "taken");
+        assert_eq!(
+            told(Standing::Stack(Why::NoNeighbour)),
+            "not taken: no neighbour"
+        );
+        assert_eq!(
+            told(Standing::Stack(Why::Broken("no map".to_owned()))),
+            "not taken: broken, no map"
+        );
+    }
+}

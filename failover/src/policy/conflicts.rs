@@ -1,6 +1,6 @@
 //! Rules that cannot mean what they say: those that no packet can match, those whose packets all
 //! match an earlier rule, and those that share packets with an earlier rule which sends them
-//! elsewhere.
+//! elsewhere, or lets them take the fast path.
 //!
 //! An exception before the rule that it is one of is no conflict.
 
@@ -15,7 +15,7 @@ use super::pools::Policy;
 use super::ports::PortSet;
 use super::rule::{MarkMatch, Matching, Rule};
 use super::sets::Sets;
-use crate::config::Config;
+use crate::config::{Config, FastPathSetting};
 use crate::family::Family;
 use crate::flows::Protocol;
 
@@ -40,6 +40,9 @@ pub enum Kind {
     Hidden(usize),
     /// Some of its packets match the rule at this position before, which sends them elsewhere.
     Overlaps(usize),
+    /// It forbids the fast path, and some of its packets match the rule at this position before, which
+    /// does not.
+    Unseen(usize),
 }
 
 /// Why no packet is such.
@@ -80,15 +83,27 @@ pub fn conflicts(rules: &[Rule]) -> Vec<Conflict> {
             let hidden = before.find(|((_, _), earlier)| earlier.covers(scope, &mut compared));
             hidden.map(|((earlier, _), _)| Kind::Hidden(earlier))
         });
+        let goes_elsewhere =
+            |other: &Rule| (&other.via, other.otherwise) != (&rule.via, rule.otherwise);
+        // The other way round nothing passes by unseen.
+        let is_unseen = |other: &Rule| {
+            (other.fast_path, rule.fast_path) == (FastPathSetting::Auto, FastPathSetting::Off)
+        };
         let kind = kind.or_else(|| {
             let mut before = (0..position).zip(rules).zip(&scopes);
             let overlapping = before.find(|((position, other), earlier)| {
                 !dead.contains(position)
-                    && (&other.via, other.otherwise) != (&rule.via, rule.otherwise)
+                    && (goes_elsewhere(other) || is_unseen(other))
                     && earlier.meets(scope, &mut compared)
                     && !scope.covers(earlier, &mut compared)
             });
-            overlapping.map(|((earlier, _), _)| Kind::Overlaps(earlier))
+            overlapping.map(|((earlier, other), _)| {
+                if goes_elsewhere(other) {
+                    Kind::Overlaps(earlier)
+                } else {
+                    Kind::Unseen(earlier)
+                }
+            })
         });
         if matches!(kind, Some(Kind::Impossible(_) | Kind::Hidden(_))) {
             dead.insert(position);
@@ -128,6 +143,13 @@ pub fn told(config: &Config, sets: &Sets, file: &Path) -> Vec<String> {
                     format!(
                         "rule `{name}` overlaps with rule `{}` at {}, which sends what matches both to {} instead of {}",
                         earlier.name, earlier.place, earlier.via, own.via
+                    )
+                }
+                Kind::Unseen(earlier) => {
+                    let earlier = rule(earlier)?;
+                    format!(
+                        "rule `{name}` overlaps with rule `{}` at {}, which lets what matches both take the fast path",
+                        earlier.name, earlier.place
                     )
                 }
             };
@@ -465,6 +487,19 @@ mod tests {
             "{match: {protocol: tcp, ports: [25]}, via: [a]}",
         ];
         assert_eq!(of(&alike), []);
+    }
+
+    #[test]
+    fn an_earlier_rule_that_lets_packets_take_the_fast_path_is_told() {
+        let office = "{match: {source: 198.18.0.0/24}, via: [a]}";
+        let voice = "{match: {ports: [5060]}, via: [a], fastpath: off}";
+        assert_eq!(of(&[office, voice]), [(1, Kind::Unseen(0))]);
+        assert_eq!(of(&[voice, office]), []);
+        let guests = "{match: {source: 198.18.0.0/24}, via: [a], fastpath: off}";
+        assert_eq!(of(&[guests, voice]), []);
+        // An exception.
+        let desk = "{match: {source: 198.18.0.7, ports: [5060]}, via: [a]}";
+        assert_eq!(of(&[desk, voice]), []);
     }
 
     #[test]
