@@ -200,6 +200,8 @@ pub struct Lease {
 pub struct Offer {
     /// The flow.
     pub flow: FlowKey,
+    /// When it began, in nanoseconds of `CLOCK_MONOTONIC`.
+    pub created_ns: u64,
     /// The index of the interface by which users' packets come in.
     pub ingress: u32,
     /// The generation of its uplink.

@@ -220,6 +220,7 @@ pub(crate) fn consider<const HEADER: usize>(
     flow.offered_ns = now_ns;
     let offer = Offer {
         flow: *key,
+        created_ns: flow.created_ns,
         ingress: packet.ifindex(),
         generation: flow.generation,
         uplink: flow.uplink,

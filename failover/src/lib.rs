@@ -28,6 +28,7 @@ pub mod load;
 pub mod logging;
 pub mod mark;
 pub mod meter;
+mod monotonic;
 pub mod network;
 pub mod notify;
 pub mod policy;

@@ -216,8 +216,8 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
 
     /// Has that one asked about the fast path.
     #[must_use]
-    pub fn with_fast_path(mut self, fast_path: Arc<dyn FastPath>) -> Self {
-        self.fast_path = Some(fast_path);
+    pub fn with_fast_path(mut self, fast_path: Option<Arc<dyn FastPath>>) -> Self {
+        self.fast_path = fast_path;
         self
     }
 

@@ -154,6 +154,7 @@ pub async fn start(config: Config, file: PathBuf) -> Result<(), StartError> {
     };
     let picked_by = steering.picked_by();
     let traffic = steering.traffic();
+    let fast_path = steering.fast_path();
     let applier = Applier::new(kernel, steering, store.clone(), config.marks)?;
     let now = Moment {
         at: std::time::Instant::now(),
@@ -187,7 +188,8 @@ pub async fn start(config: Config, file: PathBuf) -> Result<(), StartError> {
         .metering(metering)
         .noting(journal.clone())
         .telling(Service::of_environment())
-        .asking(traffic.witness);
+        .asking(traffic.witness)
+        .with_fast_path(fast_path);
     let inputs = Inputs {
         changes,
         reports,

@@ -1,6 +1,7 @@
 //! Which way of picking a daemon uses.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use tracing::{info, warn};
 
@@ -12,6 +13,7 @@ use crate::dataplane::ebpf::pins::Pins;
 use crate::dataplane::ebpf::{Ebpf, EbpfError, log};
 use crate::dataplane::{Classic, Steering, TrafficSource};
 use crate::family::Family;
+use crate::fastpath::standing::FastPath;
 use crate::flows::TrackedFlow;
 use crate::interface::InterfaceIndex;
 use crate::journal::{Event, Journal};
@@ -71,6 +73,15 @@ impl Chosen {
         match self {
             Self::Ebpf(ebpf) => ebpf.traffic(),
             Self::Classic(_) => TrafficSource::none(),
+        }
+    }
+
+    /// The fast path, where there may be one.
+    #[must_use]
+    pub fn fast_path(&self) -> Option<Arc<dyn FastPath>> {
+        match self {
+            Self::Ebpf(ebpf) => Some(ebpf.fast_path()),
+            Self::Classic(_) => None,
         }
     }
 }

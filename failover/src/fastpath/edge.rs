@@ -53,6 +53,10 @@ pub trait Surroundings: Send {
     /// Whether there are IPsec policies, by which packets may have to be encrypted.
     fn has_ipsec_policies(&mut self) -> Result<bool, Self::Error>;
 
+    /// Since when the kernel makes entries whose end it tells, in nanoseconds of `CLOCK_MONOTONIC`; 0 if
+    /// it always did.
+    fn tells_since_ns(&self) -> u64;
+
     /// Begins to be told of entries that end; to be called before the first flow is offloaded. While
     /// nobody listens the kernel need not tell.
     fn listen(&mut self) -> Result<(), Self::Error>;

@@ -19,6 +19,7 @@
 //! | [`edge`] | what is asked of the kernel |
 //! | [`plane`] | what is done to the maps |
 //! | [`worker`] | the thread that does it |
+//! | [`switch`] | switches it on and off |
 
 pub mod access;
 pub mod edge;
@@ -32,7 +33,7 @@ pub mod plane;
 pub mod settings;
 pub mod slots;
 pub mod standing;
-pub mod standing;
+pub mod switch;
 pub mod translation;
 pub mod upkeep;
 mod words;

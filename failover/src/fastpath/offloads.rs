@@ -74,6 +74,8 @@ pub struct Offloads<P> {
     around: Around,
     /// What is in the way of packets that come in by an interface.
     obstacles: BTreeMap<InterfaceIndex, String>,
+    /// Flows that began before may end without a word.
+    told_since_ns: u64,
     /// Goes up when what was asked about candidates may not hold any more.
     epoch: u64,
     /// Where the next look at entries begins, and where the one after a change of routes does.
@@ -107,6 +109,7 @@ impl<P: Plane> Offloads<P> {
             hops: Hops::default(),
             around: Around::default(),
             obstacles: BTreeMap::new(),
+            told_since_ns: 0,
             epoch: 0,
             cursor: 0,
             rerouted: None,
@@ -133,6 +136,11 @@ impl<P: Plane> Offloads<P> {
     #[must_use]
     pub fn settings(&self) -> Arc<Settings> {
         Arc::clone(&self.settings)
+    }
+
+    /// Flows that began before that moment may end without a word.
+    pub const fn set_told_since(&mut self, since_ns: u64) {
+        self.told_since_ns = since_ns;
     }
 
     /// What is in the way, as was just found.
@@ -221,6 +229,9 @@ impl<P: Plane> Offloads<P> {
             destination_port: key.outside_port,
         };
         self.settings.allows(&packet)?;
+        if offer.created_ns < self.told_since_ns {
+            return Err(Why::Old);
+        }
         let out = self.settings.interface(uplink).ok_or(Why::NoWay)?;
         for interface in [packet.ingress, out] {
             if let Some(obstacle) = self.obstacles.get(&interface) {
@@ -563,7 +574,7 @@ impl<P: Plane> Offloads<P> {
     }
 
     /// Looks at the next entries, so many at most; returns what is to be told to connection tracking.
-    pub fn look(&mut self, most: u32, now_ns: u64) -> Vec<Upkeep> {
+    pub fn look(&mut self, most: u32, now_ns: u64) -> Vec<(FlowKey, Upkeep)> {
         let used = self.slots.used();
         let mut due = Vec::new();
         let mut generations = BTreeMap::new();
@@ -587,14 +598,21 @@ impl<P: Plane> Offloads<P> {
             }
             match what {
                 Due::Nothing => {}
-                Due::Renew(remaining) => due.push(upkeep(&key, remaining)),
+                Due::Renew(remaining) => due.push((key, upkeep(&key, remaining))),
                 Due::Release(remaining) => {
-                    due.push(upkeep(&key, remaining));
+                    due.push((key, upkeep(&key, remaining)));
                     self.remove(slot);
                 }
             }
         }
         due
+    }
+
+    /// Connection tracking does not know a flow any more.
+    pub fn forget(&mut self, key: &FlowKey) {
+        if let Some(slot) = self.by_key.get(key).copied() {
+            self.remove(slot);
+        }
     }
 
     /// How many entries there are to look at.

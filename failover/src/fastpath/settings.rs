@@ -7,7 +7,7 @@ use super::facts::PassingPacket;
 use super::standing::Why;
 use crate::interface::{InterfaceIndex, InterfaceName};
 use crate::mark::MarkMask;
-use crate::policy::Policy;
+use crate::policy::{FlowFacts, Policy};
 use crate::uplink::UplinkId;
 
 /// What is allowed.
@@ -47,11 +47,22 @@ impl Settings {
         self.uplinks.get(&uplink).copied()
     }
 
-    /// Whether the user's rules let a flow take it; `packet` is as users' packets look.
+    /// Whether the user lets a flow take it; `packet` is as users' packets look.
     ///
     /// # Errors
     /// Why not.
-    pub fn allows(&self, _packet: &PassingPacket) -> Result<(), Why> {
-        if self.is_on { Ok(()) } else { Err(Why::Off) }
+    pub fn allows(&self, packet: &PassingPacket) -> Result<(), Why> {
+        if !self.is_on {
+            return Err(Why::Off);
+        }
+        let forbidden = self.policy.forbids_fast_path(&FlowFacts {
+            interface: self.names.get(&packet.ingress),
+            source: packet.source,
+            destination: packet.destination,
+            protocol: packet.protocol,
+            source_port: packet.source_port,
+            port: packet.destination_port,
+        });
+        if forbidden { Err(Why::Rule) } else { Ok(()) }
     }
 }

@@ -39,6 +39,8 @@ pub enum Why {
     Ending,
     /// It was silent for a while.
     Idle,
+    /// It is older than the daemon, and the kernel would not tell when its entry is deleted.
+    Old,
     /// Connection tracking does not know it, or knows it on another uplink.
     Untracked,
     /// A connection tracking helper reads its packets.
@@ -74,6 +76,7 @@ impl fmt::Display for Why {
             Self::Young => "few packets so far",
             Self::Ending => "ending",
             Self::Idle => "silent",
+            Self::Old => "older than the daemon",
             Self::Untracked => "not in connection tracking",
             Self::Helper => "a conntrack helper reads it",
             Self::Shifted => "its sequence numbers are shifted",

@@ -5,6 +5,8 @@ use std::time::Duration;
 /// A flow that is silent for so long is the stack's again: what is left to it is what it would be left
 /// anyway.
 pub const IDLE: Duration = Duration::from_secs(15);
+/// Connection tracking is told at least so often, and says whether it knows the flow at all.
+const CHECK: Duration = Duration::from_secs(30);
 
 /// How a flow stands to connection tracking. Moments are nanoseconds of `CLOCK_MONOTONIC`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +17,8 @@ pub struct Life {
     pub seen_ns: u64,
     /// When connection tracking forgets it.
     pub until_ns: u64,
+    /// When it was last told.
+    pub told_ns: u64,
 }
 
 /// What is to be done about it.
@@ -36,11 +40,12 @@ impl Life {
             timeout,
             seen_ns: now_ns,
             until_ns: after(now_ns, timeout),
+            told_ns: now_ns,
         }
     }
 
     /// Notes when packets were seen, and says what is due. A flow that moves always has half of its
-    /// timeout left.
+    /// timeout left, and is asked for now and then.
     pub fn due(&mut self, seen_ns: u64, now_ns: u64) -> Due {
         self.seen_ns = self.seen_ns.max(seen_ns);
         let silent = Duration::from_nanos(now_ns.saturating_sub(self.seen_ns));
@@ -49,9 +54,11 @@ impl Life {
             return Due::Release(left);
         }
         let known = Duration::from_nanos(self.until_ns.saturating_sub(now_ns));
-        if known >= self.timeout / 2 {
+        let untold = Duration::from_nanos(now_ns.saturating_sub(self.told_ns));
+        if known >= self.timeout / 2 && untold < CHECK {
             return Due::Nothing;
         }
+        self.told_ns = now_ns;
         self.until_ns = after(now_ns, left);
         Due::Renew(left)
     }
@@ -72,18 +79,23 @@ mod tests {
     }
 
     #[test]
-    fn a_flow_that_moves_is_renewed_when_half_is_left() {
-        let mut life = life(120);
-        for second in 101..=160 {
-            assert_eq!(
-                life.due(second * SECOND, second * SECOND),
-                Due::Nothing,
-                "{second}"
-            );
+    fn a_flow_that_moves_is_renewed_when_half_is_left_or_nobody_was_told_for_long() {
+        let mut short = life(40);
+        for second in 101..=120 {
+            let now_ns = second * SECOND;
+            assert_eq!(short.due(now_ns, now_ns), Due::Nothing, "{second}");
         }
-        let renewed = life.due(160 * SECOND, 161 * SECOND);
-        assert_eq!(renewed, Due::Renew(Duration::from_secs(119)));
-        assert_eq!(life.until_ns, 280 * SECOND);
+        let renewed = short.due(120 * SECOND, 121 * SECOND);
+        assert_eq!(renewed, Due::Renew(Duration::from_secs(39)));
+        assert_eq!(short.until_ns, 160 * SECOND);
+
+        let mut long = life(432_000);
+        for second in 101..=129 {
+            let now_ns = second * SECOND;
+            assert_eq!(long.due(now_ns, now_ns), Due::Nothing, "{second}");
+        }
+        let renewed = long.due(130 * SECOND, 130 * SECOND);
+        assert_eq!(renewed, Due::Renew(Duration::from_secs(432_000)));
     }
 
     #[test]
@@ -92,12 +104,5 @@ mod tests {
         assert_eq!(life.due(110 * SECOND, 124 * SECOND), Due::Nothing);
         let due = life.due(110 * SECOND, 126 * SECOND);
         assert_eq!(due, Due::Release(Duration::from_secs(104)));
-    }
-
-    #[test]
-    fn a_connection_of_days_need_not_be_renewed_for_hours() {
-        let mut life = life(432_000);
-        let later = (100 + 200_000) * SECOND;
-        assert_eq!(life.due(later, later), Due::Nothing);
     }
 }

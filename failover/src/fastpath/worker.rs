@@ -15,7 +15,6 @@ use std::time::{Duration, Instant};
 
 use failover_common::{Flow, FlowKey};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::time::ClockId;
 use tracing::{info, warn};
 
 use super::edge::Surroundings;
@@ -26,6 +25,7 @@ use super::plane::Plane;
 use super::settings::Settings;
 use super::standing::{FastPath, FastPathStatus, Standing, Why};
 use crate::causes::in_one_line;
+use crate::monotonic::now_ns;
 
 /// Offers that are worked on at once.
 const BATCH: usize = 256;
@@ -142,12 +142,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The clock of the programs.
-fn now_ns() -> u64 {
-    let now = ClockId::CLOCK_MONOTONIC.now().map(Duration::from);
-    now.map_or(0, |now| u64::try_from(now.as_nanos()).unwrap_or(u64::MAX))
-}
-
 struct AtWork<P, S> {
     offloads: Arc<Mutex<Offloads<P>>>,
     kernel: S,
@@ -258,7 +252,11 @@ impl<P: Plane, S: Surroundings> AtWork<P, S> {
     }
 
     /// Notes how something went; what fails has all flows go by the stack for a while.
-    fn went_well<T, E: std::error::Error + 'static>(&mut self, done: Result<T, E>, now: Instant) -> bool {
+    fn went_well<T, E: std::error::Error + 'static>(
+        &mut self,
+        done: Result<T, E>,
+        now: Instant,
+    ) -> bool {
         match done {
             Ok(_) => true,
             Err(error) => {
@@ -296,7 +294,14 @@ impl<P: Plane, S: Surroundings> AtWork<P, S> {
             (offloads.look(most, now_ns()), offloads.doubted(DOUBTED))
         };
         if !due.is_empty() {
-            self.kernel.keep(&due)?;
+            let upkeep: Vec<_> = due.iter().map(|(_, upkeep)| *upkeep).collect();
+            let kept = self.kernel.keep(&upkeep)?;
+            let mut offloads = self.offloads();
+            for ((key, _), kept) in due.iter().zip(kept) {
+                if kept == Kept::Gone {
+                    offloads.forget(key);
+                }
+            }
         }
         if !doubted.is_empty() {
             let packets: Vec<_> = doubted
@@ -321,9 +326,11 @@ impl<P: Plane, S: Surroundings> AtWork<P, S> {
                 let found = self.kernel.obstacle(*interface, &settings.programs)?;
                 obstacles.extend(found.map(|what| (*interface, what)));
             }
+            let told_since_ns = self.kernel.tells_since_ns();
             let ipsec = self.kernel.has_ipsec_policies()?;
             let trouble = !self.is_ready(now);
             let mut offloads = self.offloads();
+            offloads.set_told_since(told_since_ns);
             offloads.set_obstacles(obstacles);
             if ipsec {
                 offloads.set_broken(Some(Why::Ipsec));

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::config::{Affinity, Nat};
+use crate::config::{Affinity, FastPathSetting, Nat};
 use crate::family::{Family, PerFamily};
 use crate::interface::{InterfaceIndex, InterfaceName};
 use crate::network::{LinkLayer, MacAddress};
@@ -28,6 +28,8 @@ pub struct DataPlane {
     /// Whose packets are that come from these addresses, where the interface does not tell. `None`:
     /// of one of several uplinks.
     pub gateways: BTreeMap<GatewayEntry, Option<UplinkId>>,
+    /// Whether established flows may bypass routing and netfilter.
+    pub fast_path: FastPathSetting,
 }
 
 /// The numbers by which rules name downlinks, 1 and above.
@@ -127,6 +129,7 @@ pub fn data_plane(situation: &Situation) -> DataPlane {
             table: situation.pools.get(family).table.clone(),
         }),
         rules: rules(situation),
+        fast_path: situation.fast_path,
         gateways: gateways(situation)
             .into_iter()
             .filter_map(|(gateway, id)| {

@@ -62,6 +62,7 @@ pub(crate) fn three_uplinks() -> Situation {
             .collect(),
         narrow: Narrow::new(),
         affinity: Affinity::Flow,
+        fast_path: FastPathSetting::Auto,
         pools,
         policy: Policy::new(Vec::new()),
         rule_pools: Vec::new(),

@@ -24,7 +24,7 @@ use std::sync::Arc;
 
 use ipnet::Ipv6Net;
 
-use crate::config::{Affinity, Nat};
+use crate::config::{Affinity, FastPathSetting, Nat};
 use crate::discover::Path;
 use crate::family::{Family, PerFamily};
 use crate::interface::{InterfaceIndex, InterfaceName};
@@ -55,6 +55,8 @@ pub struct Situation {
     pub narrow: Narrow,
     /// What makes flows go together.
     pub affinity: Affinity,
+    /// Whether established flows may bypass routing and netfilter.
+    pub fast_path: FastPathSetting,
     /// Who new flows go to, by family.
     pub pools: PerFamily<Pool>,
     /// The user's rules.

@@ -63,6 +63,7 @@ impl Engine {
                 Mss::Off => Narrow::new(),
             },
             affinity: self.config.affinity,
+            fast_path: self.config.fast_path,
             pools: self.pools.clone(),
             policy: Arc::clone(&self.policy),
             closed: PerFamily::from_fn(|family| self.is_closed(family)),

@@ -4,7 +4,7 @@ use std::io;
 
 use aya::maps::{Map, MapError};
 use aya::pin::PinError as NotPinned;
-use aya::programs::{ProgramError, SchedClassifier};
+use aya::programs::{Program, ProgramError, SchedClassifier};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use failover_common::{globals, maps};
 use nix::errno::Errno;
@@ -179,6 +179,17 @@ impl Programs {
             })?;
         }
         Ok(program)
+    }
+
+    /// The kernel's numbers of those that are loaded.
+    pub(super) fn numbers(&self) -> Vec<u32> {
+        let programs = self.ebpf.programs();
+        programs
+            .filter_map(|(_, program)| match program {
+                Program::SchedClassifier(program) => Some(program.info().ok()?.id()),
+                _ => None,
+            })
+            .collect()
     }
 
     /// A map.

@@ -108,14 +108,13 @@ impl Waits {
 }
 
 impl Programs {
-    /// Opens the fast path's maps; to be called once.
-    pub(super) fn offload_maps(&mut self, pins: &Pins) -> Result<OffloadMaps, OffloadError> {
+    /// Opens the fast path's maps.
+    pub(super) fn offload_maps(&self, pins: &Pins) -> Result<OffloadMaps, OffloadError> {
         let open = |map: &'static str| {
             MapData::from_pin(pins.map(map)).map_err(|source| OffloadError::Map { map, source })
         };
         let mapped = |map: &'static str, value| {
-            MappedArray::new(&open(map)?, value)
-                .map_err(|source| OffloadError::Memory { map, source })
+            MappedArray::new(&open(map)?, value).map_err(failed_memory(map))
         };
         let failed = |map| move |source| OffloadError::Map { map, source };
         let keys = Map::from_map_data(open(maps::OFFLOAD)?)
@@ -124,13 +123,20 @@ impl Programs {
         let uplinks = Map::from_map_data(open(maps::UPLINKS)?)
             .and_then(aya::maps::Array::try_from)
             .map_err(failed(maps::UPLINKS))?;
-        let ring = self
-            .ebpf
-            .take_map(maps::OFFERS)
-            .ok_or_else(|| LoadError::Missing {
-                name: format!("map {}", maps::OFFERS),
-            })?;
-        let offers = RingBuf::try_from(ring).map_err(failed(maps::OFFERS))?;
+        // A copy of the descriptor: a later worker has another one.
+        let ring = self.map(maps::OFFERS)?;
+        let Map::RingBuf(ring) = ring else {
+            return Err(LoadError::Missing {
+                name: format!("ring {}", maps::OFFERS),
+            }
+            .into());
+        };
+        let memory = failed_memory(maps::OFFERS);
+        let ring = ring.fd().as_fd().try_clone_to_owned().map_err(memory)?;
+        let offers = MapData::from_fd(ring)
+            .and_then(Map::from_map_data)
+            .and_then(RingBuf::try_from)
+            .map_err(failed(maps::OFFERS))?;
         let waits = Arc::new(Waits::default());
         let (begin, begun) = mpsc::channel();
         let serving = Arc::clone(&waits);
@@ -149,6 +155,10 @@ impl Programs {
             begin,
         })
     }
+}
+
+fn failed_memory(map: &'static str) -> impl FnOnce(io::Error) -> OffloadError {
+    move |source| OffloadError::Memory { map, source }
 }
 
 /// Where the ids of both directions stand in a pair, each with the ingress interface in the other half

@@ -1,6 +1,7 @@
 //! eBPF mode behind the trait that the controller knows.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use failover_common::UplinkState;
 use thiserror::Error;
@@ -14,18 +15,27 @@ use super::log;
 use super::made::Made;
 use super::mount::{self, MountError};
 use super::object::EMBEDDED;
+use super::offload::OffloadMaps;
 use super::pins::{PinError, Pins, unlink};
 use super::program::Point;
 use super::publish::PublishError;
 use super::rules::Written;
 use super::support::{self, Unsupported};
 use super::traffic;
+use crate::causes::in_one_line;
+use crate::config::FastPathSetting;
 use crate::dataplane::{Steering, TrafficSource};
 use crate::family::Family;
+use crate::fastpath;
+use crate::fastpath::standing::FastPath;
+use crate::fastpath::switch::Switch;
+use crate::fastpath::worker::Worker;
 use crate::flows::{TrackedFlow, outbound_key};
 use crate::interface::InterfaceIndex;
 use crate::journal::{Event, Journal};
 use crate::kernel::filters::{Filter, FilterError, Qdisc, TrafficFilters};
+use crate::kernel::surroundings::FastPathKernel;
+use crate::mark::MarkMask;
 use crate::state::{EbpfFacts, Store, StoreError};
 use crate::uplink::UplinkId;
 use crate::wanted::PickedBy;
@@ -84,6 +94,8 @@ pub struct Ebpf {
     /// What was already told of interfaces where TCX is refused.
     tcx_refused: BTreeSet<String>,
     journal: Journal,
+    marks: MarkMask,
+    fast_path: Arc<Switch<OffloadMaps>>,
 }
 
 impl Ebpf {
@@ -124,6 +136,40 @@ impl Ebpf {
         traffic::source(&mut self.programs, &self.pins)
     }
 
+    /// The fast path, for those who ask about it.
+    #[must_use]
+    pub fn fast_path(&self) -> Arc<dyn FastPath> {
+        Arc::clone(&self.fast_path) as Arc<dyn FastPath>
+    }
+
+    /// Has the fast path follow what is wanted. It is to be begun after the maps know that.
+    fn follow_fast_path(&mut self, wanted: &DataPlane) {
+        let settings = fastpath::settings::Settings {
+            is_on: wanted.fast_path == FastPathSetting::Auto,
+            marks: self.marks,
+            uplinks: wanted
+                .uplinks
+                .iter()
+                .filter_map(|(id, entry)| Some((*id, entry.interface?)))
+                .collect(),
+            names: wanted
+                .interfaces
+                .iter()
+                .map(|(index, attachment)| (*index, attachment.name.clone()))
+                .collect(),
+            policy: Arc::clone(&wanted.rules.policy),
+            programs: self.programs.numbers(),
+        };
+        let (programs, pins) = (&self.programs, &self.pins);
+        self.fast_path.set(settings, || {
+            let maps = programs
+                .offload_maps(pins)
+                .map_err(|error| in_one_line(&error))?;
+            let kernel = FastPathKernel::open().map_err(|error| in_one_line(&error))?;
+            Worker::start(maps, kernel).map_err(|error| in_one_line(&error))
+        });
+    }
+
     async fn try_start(
         settings: Settings,
         pins: &Pins,
@@ -151,6 +197,8 @@ impl Ebpf {
             told: BTreeSet::new(),
             tcx_refused: BTreeSet::new(),
             journal: Journal::nowhere(),
+            marks: settings.marks,
+            fast_path: Arc::default(),
         };
         if settings.log_flows {
             log::follow(&mut started.programs.ebpf);
@@ -375,6 +423,7 @@ impl Steering for Ebpf {
         self.programs.publish(wanted, &mut self.rules)?;
         self.deaf.clear();
         self.published = Some(wanted.clone());
+        self.follow_fast_path(wanted);
         Ok(())
     }
 
@@ -407,6 +456,8 @@ impl Steering for Ebpf {
             self.suspect = false;
             self.told.clear();
         }
+        // Programs that were loaded just now are ours, too.
+        self.follow_fast_path(wanted);
         errors
     }
 
@@ -443,6 +494,7 @@ impl Steering for Ebpf {
     }
 
     async fn remove(&mut self) -> Vec<EbpfError> {
+        self.fast_path.switch_off();
         self.attached.clear();
         self.published = None;
         Leftovers::new(&self.pins, &self.store).remove().await

@@ -13,12 +13,12 @@ use bytemuck::checked::{CheckedBitPattern, try_pod_read_unaligned};
 use failover_common::{
     Flow, FlowKey, Remembered, RememberedKey, Totals, Uplink, UplinkConnections, maps,
 };
-use nix::time::ClockId;
 use thiserror::Error;
 
 use super::pins::Pins;
 use super::uplinks;
 use crate::flows::Lives;
+use crate::monotonic::now_ns;
 use crate::sys::read_batch;
 use crate::uplink::UplinkId;
 
@@ -59,9 +59,6 @@ pub enum TableError {
         /// Why.
         source: io::Error,
     },
-    /// There is no clock to compare entries with.
-    #[error("cannot read the clock")]
-    Clock(#[source] io::Error),
 }
 
 /// How much of a map could be read.
@@ -165,13 +162,9 @@ impl FlowTable {
     /// # Errors
     /// When the uplinks' map cannot be read.
     pub fn lives(&self) -> Result<Lives, TableError> {
-        let now = ClockId::CLOCK_MONOTONIC
-            .now()
-            .map_err(|errno| TableError::Clock(errno.into()))?;
-        let now = std::time::Duration::from(now);
         Ok(Lives {
             uplinks: self.uplinks()?,
-            now_ns: u64::try_from(now.as_nanos()).unwrap_or(u64::MAX),
+            now_ns: now_ns(),
         })
     }
 

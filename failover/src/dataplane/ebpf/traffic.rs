@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 use aya::maps::{Array, MapData, MapError, RingBuf};
 use bytemuck::checked::try_pod_read_unaligned;
 use failover_common::{Family as LayoutFamily, Told, TrafficNews, UplinkLiveness, maps};
-use nix::time::ClockId;
 use thiserror::Error;
 use tokio::sync::mpsc;
 use tracing::warn;
@@ -21,6 +20,7 @@ use crate::causes::in_one_line;
 use crate::dataplane::{TrafficReport, TrafficSource};
 use crate::family::Family;
 use crate::health::{Traffic, Unanswered};
+use crate::monotonic::now_ns;
 use crate::probe::{Answered, Witness};
 use crate::sys;
 use crate::uplink::UplinkId;
@@ -83,7 +83,7 @@ impl Programs {
 
 fn report(bytes: &[u8]) -> Option<TrafficReport> {
     let news: TrafficNews = try_pod_read_unaligned(bytes).ok()?;
-    let now_ns = now_ns()?;
+    let now_ns = now_ns();
     let at = |ns| Instant::now().checked_sub(age(now_ns, ns));
     Some(TrafficReport {
         uplink: UplinkId::try_from(news.uplink).ok()?,
@@ -103,12 +103,6 @@ fn report(bytes: &[u8]) -> Option<TrafficReport> {
             },
         },
     })
-}
-
-/// The programs' clock.
-fn now_ns() -> Option<u64> {
-    let now = Duration::from(ClockId::CLOCK_MONOTONIC.now().ok()?);
-    u64::try_from(now.as_nanos()).ok()
 }
 
 const fn age(now_ns: u64, then_ns: u64) -> Duration {
@@ -170,7 +164,7 @@ impl Witness for Liveness {
             return None;
         }
         Some(Answered {
-            age: age(now_ns()?, line.answered_ns),
+            age: age(now_ns(), line.answered_ns),
             hosts: (line.answering | line.answered).count_ones(),
         })
     }

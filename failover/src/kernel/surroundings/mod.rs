@@ -37,6 +37,9 @@ use super::questions::Questions;
 use crate::fastpath::edge::Surroundings;
 use crate::fastpath::facts::{Connection, Kept, Neighbour, News, PassingPacket, Port, Upkeep, Way};
 use crate::interface::InterfaceIndex;
+use crate::kernel::Sysctls as _;
+use crate::kernel::sysctl::ProcSys;
+use crate::monotonic::now_ns;
 
 /// The kernel of the network namespace in which it was opened. It is to be used by threads of that
 /// namespace alone: names of interfaces are those of the thread's.
@@ -46,6 +49,7 @@ pub struct FastPathKernel {
     routing: Questions,
     policies: Policies,
     listeners: Listeners,
+    present_since_ns: u64,
 }
 
 /// Why the kernel was not asked, or did not answer.
@@ -109,6 +113,8 @@ impl FastPathKernel {
             routing: open("routes", SockProtocol::NetlinkRoute)?,
             policies: Policies::default(),
             listeners: Listeners::open()?,
+            // Those who listen are there by now.
+            present_since_ns: now_ns(),
         })
     }
 }
@@ -166,6 +172,15 @@ impl Surroundings for FastPathKernel {
         self.policies
             .are_there()
             .map_err(SurroundingsError::refused("count IPsec policies"))
+    }
+
+    fn tells_since_ns(&self) -> u64 {
+        // 1: all entries are made so; 2, the default: those that are made while somebody listens.
+        let setting = ProcSys::default().read("net.netfilter.nf_conntrack_events");
+        match setting {
+            Ok(Some(value)) if value.trim() == "1" => 0,
+            _ => self.present_since_ns,
+        }
     }
 
     fn listen(&mut self) -> Result<(), SurroundingsError> {
