@@ -171,10 +171,10 @@ pub enum Command {
     /// Sends all flows of the fast path back to the stack.
     ///
     /// In eBPF mode established flows bypass routing and netfilter. After a change of the firewall that is
-    /// to hold for open flows too, this has it see their next packets. None is lost or moved, and flows
-    /// that go on are taken again after a while; `fastpath: off` and `failover reload` end that, for all
-    /// or for those of a rule. It says how many flows there were. In classic mode there are none: exit
-    /// code 1.
+    /// to hold for open flows too, this has it see their next packets, and says how many flows there were.
+    /// No packet is lost, no flow moves, and flows that go on take the fast path again after a while;
+    /// `fastpath: off`, for all flows or for those of a rule, keeps them from it. In classic mode there is
+    /// none: exit code 1.
     #[command(
         after_help = "Example:\n  nft -f /etc/nftables.conf && failover flush\n  failover flush --json | jq .flows"
     )]
