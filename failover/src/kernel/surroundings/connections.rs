@@ -103,8 +103,10 @@ pub(super) fn keep(questions: &mut Questions, upkeep: &[Upkeep]) -> io::Result<V
             append(batch, message, family, flags, sequence);
         },
         |_, error| {
-            // The second is said of an entry that is just being taken out (`__nf_ct_change_timeout`).
-            if is(&error, Errno::ENOENT) || is(&error, Errno::ETIME) {
+            // The second is said of an entry that is just being taken out, the third of one that ends at
+            // a fixed time whatever anybody wants (`__nf_ct_change_timeout`).
+            let gone = [Errno::ENOENT, Errno::ETIME, Errno::EPERM];
+            if gone.iter().any(|errno| is(&error, *errno)) {
                 Ok(Kept::Gone)
             } else {
                 Err(error)
@@ -141,4 +143,30 @@ fn whole_seconds(duration: Duration) -> u32 {
 
 fn is(error: &io::Error, errno: Errno) -> bool {
     error.raw_os_error() == Some(errno as i32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_entry_lives_shorter_than_is_wanted() {
+        assert_eq!(whole_seconds(Duration::from_secs(30)), 30);
+        assert_eq!(whole_seconds(Duration::from_millis(29_001)), 30);
+        assert_eq!(whole_seconds(Duration::MAX), u32::MAX);
+    }
+
+    #[test]
+    fn a_handshake_was_answered_if_any_number_of_it_is_known() {
+        let number = |kind, value: [u8; 4]| {
+            let attribute = [DefaultNla::new(kind, value.to_vec())];
+            let mut bytes = vec![0; attribute.as_slice().buffer_len()];
+            attribute.as_slice().emit(&mut bytes);
+            bytes
+        };
+        let noughts = [number(1, [0; 4]), number(2, [0; 4]), number(3, [0; 4])].concat();
+        assert!(!is_answered_for(&noughts));
+        let known = [number(1, [0; 4]), number(2, [0, 0, 0, 9])].concat();
+        assert!(is_answered_for(&known));
+    }
 }

@@ -28,7 +28,7 @@ struct Hanging {
 }
 
 /// A filter of `clsact` or `ingress`; `None` for one that could not be read.
-type Read = Option<Filter>;
+type Listed = Option<Filter>;
 
 /// Looks at what comes in by an interface.
 pub(super) fn find(
@@ -98,7 +98,7 @@ fn errno(error: &ProgramError) -> Option<Errno> {
     error.raw_os_error().map(Errno::from_raw)
 }
 
-fn list_filters(questions: &mut Questions, interface: InterfaceIndex) -> io::Result<Vec<Read>> {
+fn list_filters(questions: &mut Questions, interface: InterfaceIndex) -> io::Result<Vec<Listed>> {
     let side = Side::Ingress;
     let question = RouteNetlinkMessage::GetTrafficFilter(filters::question(interface, side));
     let found = questions.list(&question, |message| {
@@ -126,7 +126,7 @@ fn list_filters(questions: &mut Questions, interface: InterfaceIndex) -> io::Res
 }
 
 /// What packets that ours redirects would not come to.
-fn behind_ours(programs: &[Hanging], filters: &[Read], own: &[u32]) -> Option<String> {
+fn behind_ours(programs: &[Hanging], filters: &[Listed], own: &[u32]) -> Option<String> {
     let is_own = |program: &&Hanging| own.contains(&program.id);
     let is_own_filter = |filter: &Filter| {
         let id = filter.program.as_ref().and_then(|program| program.id);
@@ -182,7 +182,7 @@ mod tests {
             .collect()
     }
 
-    fn filter(priority: u16, kind: &str, id: Option<u32>) -> Read {
+    fn filter(priority: u16, kind: &str, id: Option<u32>) -> Listed {
         Some(Filter {
             interface: InterfaceIndex(2),
             side: Side::Ingress,
@@ -197,7 +197,7 @@ mod tests {
         })
     }
 
-    fn found(programs: &[u32], filters: &[Read]) -> Option<String> {
+    fn found(programs: &[u32], filters: &[Listed]) -> Option<String> {
         behind_ours(&tcx(programs), filters, &OWN)
     }
 
