@@ -66,7 +66,7 @@ impl Access {
 
 #[cfg(test)]
 mod tests {
-    use failover_common::{Family, Phase, Reason};
+    use failover_common::Family;
 
     use super::*;
     use crate::fastpath::fake::FakeFastPath;
@@ -81,22 +81,7 @@ mod tests {
         family: Family::Ipv4,
         reserved: [0; 2],
     };
-    const FLOW: Flow = Flow {
-        created_ns: 1,
-        seen_ns: 2,
-        out_packets: 3,
-        out_bytes: 180,
-        in_packets: 2,
-        in_bytes: 3_000,
-        generation: 4,
-        uplink: 2,
-        reason: Reason::Hash,
-        phase: Phase::Established,
-        confirmed: true,
-        out_next: 0,
-        sequenced: false,
-        reserved: [0; 3],
-    };
+    const FLOW: Flow = Flow::begun(1);
 
     #[test]
     fn what_the_fast_path_says_is_told() {
