@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 
 use super::facts::{Connection, Kept, Neighbour, News, PassingPacket, Port, Upkeep, Way};
+use super::judging::Lifetimes;
 use crate::interface::InterfaceIndex;
 
 /// The kernel, apart from the maps. Every call blocks for as long as the kernel takes, which is some
@@ -56,6 +57,9 @@ pub trait Surroundings: Send {
     /// Since when the kernel makes entries whose end it tells, in nanoseconds of `CLOCK_MONOTONIC`; 0 if
     /// it always did.
     fn tells_since_ns(&self) -> u64;
+
+    /// How long connection tracking remembers silent flows.
+    fn lifetimes(&self) -> Lifetimes;
 
     /// Begins to be told of entries that end; to be called before the first flow is offloaded. While
     /// nobody listens the kernel need not tell.

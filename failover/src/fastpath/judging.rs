@@ -25,11 +25,26 @@ const ESTABLISHED: u8 = 3;
 /// in time, and packets may take the fast path for a while after it died.
 pub const SHORTEST: Duration = Duration::from_secs(60);
 
+/// How long connection tracking remembers silent flows that last, by default.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lifetimes {
+    /// Established TCP connections (`nf_conntrack_tcp_timeout_established`).
+    pub tcp: Duration,
+    /// UDP flows that are answered (`nf_conntrack_udp_timeout_stream`).
+    pub udp: Duration,
+}
+
 /// Whether it may; `uplink` is the mark of the uplink on which the programs know it, `bits` are ours.
+/// Returns how long connection tracking remembers it when it is silent.
 ///
 /// # Errors
 /// Why not.
-pub fn judge(connection: &Connection, uplink: Mark, bits: u32) -> Result<Duration, Why> {
+pub fn judge(
+    connection: &Connection,
+    uplink: Mark,
+    bits: u32,
+    lifetimes: Lifetimes,
+) -> Result<Duration, Why> {
     let flow = &connection.flow;
     let has = |bit: u32| flow.status & bit != 0;
     if flow.mark.0 & bits != uplink.0 || has(DYING) || !has(CONFIRMED) {
@@ -55,9 +70,15 @@ pub fn judge(connection: &Connection, uplink: Mark, bits: u32) -> Result<Duratio
     if !has(SEEN_REPLY) || !has(ASSURED) {
         return Err(Why::Young);
     }
-    // A packet has just passed: what is left is nearly all that a silent flow is given.
+    // A packet has just passed: what is left is nearly all that a silent flow is given, unless it awaits
+    // an acknowledgement, for which a connection is given less.
+    let usual = if flow.protocol == Protocol::TCP {
+        lifetimes.tcp
+    } else {
+        lifetimes.udp
+    };
     match flow.remaining {
-        Some(remaining) if remaining + Duration::from_secs(1) >= SHORTEST => Ok(remaining),
+        Some(remaining) if remaining.max(usual) >= SHORTEST => Ok(remaining.max(usual)),
         _ => Err(Why::ShortLived),
     }
 }

@@ -30,6 +30,8 @@ pub mod hops;
 pub mod judging;
 pub mod offloads;
 pub mod plane;
+#[cfg(test)]
+pub(crate) mod recorded;
 pub mod settings;
 pub mod slots;
 pub mod standing;

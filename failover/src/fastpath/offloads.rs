@@ -12,7 +12,7 @@ use failover_common::{Direction, FlowKey, Lease, Offer, OffloadKey, Offloaded, P
 
 use super::facts::{Connection, News, PassingPacket, Upkeep, Way};
 use super::hops::{Around, Hops};
-use super::judging::judge;
+use super::judging::{Lifetimes, judge};
 use super::plane::Plane;
 use super::settings::Settings;
 use super::slots::Slots;
@@ -76,6 +76,7 @@ pub struct Offloads<P> {
     obstacles: BTreeMap<InterfaceIndex, String>,
     /// Flows that began before may end without a word.
     told_since_ns: u64,
+    lifetimes: Lifetimes,
     /// Goes up when what was asked about candidates may not hold any more.
     epoch: u64,
     /// Where the next look at entries begins, and where the one after a change of routes does.
@@ -110,6 +111,7 @@ impl<P: Plane> Offloads<P> {
             around: Around::default(),
             obstacles: BTreeMap::new(),
             told_since_ns: 0,
+            lifetimes: Lifetimes::default(),
             epoch: 0,
             cursor: 0,
             rerouted: None,
@@ -141,6 +143,11 @@ impl<P: Plane> Offloads<P> {
     /// Flows that began before that moment may end without a word.
     pub const fn set_told_since(&mut self, since_ns: u64) {
         self.told_since_ns = since_ns;
+    }
+
+    /// Silent flows are remembered so long.
+    pub const fn set_lifetimes(&mut self, lifetimes: Lifetimes) {
+        self.lifetimes = lifetimes;
     }
 
     /// What is in the way, as was just found.
@@ -274,7 +281,7 @@ impl<P: Plane> Offloads<P> {
         let uplink = UplinkId::try_from(offer.uplink).map_err(|_| Why::Untracked)?;
         let marks = self.settings.marks;
         let mark = marks.flow(uplink);
-        let timeout = judge(connection, mark, marks.bits())?;
+        let timeout = judge(connection, mark, marks.bits(), self.lifetimes)?;
         let sides = Sides::of(&offer.flow, &connection.flow).ok_or(Why::Untracked)?;
         let interface = self.settings.interface(uplink).ok_or(Why::NoWay)?;
         let protocol = connection.flow.protocol;
@@ -753,3 +760,7 @@ fn upkeep(key: &FlowKey, remaining: Duration) -> Upkeep {
 fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+#[path = "offloads_tests.rs"]
+mod tests;

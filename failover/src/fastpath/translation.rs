@@ -86,7 +86,7 @@ fn direction(from: &Tuple, to: &Tuple) -> Direction {
         from.destination != to.destination || from.destination_port != to.destination_port;
     let old = [bytes(from.source), bytes(from.destination)];
     let ports = |tuple: &Tuple| sum([tuple.source_port, tuple.destination_port].map(u16::to_be));
-    let addresses = |addresses: [[u8; 16]; 2]| sum(addresses.iter().flat_map(|bytes| words(bytes)));
+    let addresses = |addresses: [[u8; 16]; 2]| sum(addresses.iter().flat_map(words));
     Direction {
         source: bytemuck::cast(source),
         destination: bytemuck::cast(destination),
@@ -147,5 +147,72 @@ const fn minus(a: u16, b: u16) -> u16 {
     match plus(a, !b) {
         u16::MAX => 0,
         difference => difference,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The checksum over some words, as a packet carries it (RFC 1071).
+    fn checksum(tuple: &Tuple, payload: &[u16]) -> u16 {
+        let addresses = [bytes(tuple.source), bytes(tuple.destination)];
+        let ports = [tuple.source_port, tuple.destination_port].map(u16::to_be);
+        let words = addresses.iter().flat_map(words).chain(ports);
+        !sum(words.chain(payload.iter().copied()))
+    }
+
+    fn tuple(source: &str, source_port: u16, destination: &str, destination_port: u16) -> Tuple {
+        Tuple {
+            source: source.parse().unwrap(),
+            destination: destination.parse().unwrap(),
+            source_port,
+            destination_port,
+            identifier: 0,
+        }
+    }
+
+    #[test]
+    fn the_differences_turn_one_checksum_into_the_other() {
+        let tuples = [
+            (
+                tuple("198.18.0.10", 40_000, "203.0.113.1", 443),
+                tuple("198.18.11.2", 1024, "203.0.113.1", 443),
+            ),
+            (
+                tuple("203.0.113.9", 1, "198.18.11.2", 80),
+                tuple("203.0.113.9", 1, "198.18.0.10", 8080),
+            ),
+            (
+                tuple("fd00:18::10", 7, "fd00:203::1", 9),
+                tuple("fd00:11::2", 7, "fd00:203::1", 9),
+            ),
+            (
+                tuple("255.255.255.255", 65_535, "0.0.0.0", 0),
+                tuple("0.0.0.0", 0, "255.255.255.255", 65_535),
+            ),
+        ];
+        for (from, to) in tuples {
+            let way = direction(&from, &to);
+            for payload in [&[][..], &[1, 2, 3], &[0xffff, 0xfffe]] {
+                let old = checksum(&from, payload);
+                let new = !plus(plus(!old, way.address_sum), way.port_sum);
+                let wanted = checksum(&to, payload);
+                // Both are nought.
+                let same =
+                    |a: u16, b: u16| a == b || (a == 0 && b == 0xffff) || (a == 0xffff && b == 0);
+                assert!(
+                    same(new, wanted),
+                    "{from:?} {to:?}: {new:#06x} {wanted:#06x}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_translated_changes_nothing() {
+        let same = tuple("198.18.0.10", 40_000, "203.0.113.1", 443);
+        let way = direction(&same, &same);
+        assert_eq!((way.address_sum, way.port_sum, way.changes), (0, 0, 0));
     }
 }

@@ -326,11 +326,13 @@ impl<P: Plane, S: Surroundings> AtWork<P, S> {
                 let found = self.kernel.obstacle(*interface, &settings.programs)?;
                 obstacles.extend(found.map(|what| (*interface, what)));
             }
+            let lifetimes = self.kernel.lifetimes();
             let told_since_ns = self.kernel.tells_since_ns();
             let ipsec = self.kernel.has_ipsec_policies()?;
             let trouble = !self.is_ready(now);
             let mut offloads = self.offloads();
             offloads.set_told_since(told_since_ns);
+            offloads.set_lifetimes(lifetimes);
             offloads.set_obstacles(obstacles);
             if ipsec {
                 offloads.set_broken(Some(Why::Ipsec));

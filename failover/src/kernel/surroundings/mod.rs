@@ -26,6 +26,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
+use std::time::Duration;
 
 use aya::programs::ProgramError;
 use nix::sys::socket::SockProtocol;
@@ -36,6 +37,7 @@ use self::policies::Policies;
 use super::questions::Questions;
 use crate::fastpath::edge::Surroundings;
 use crate::fastpath::facts::{Connection, Kept, Neighbour, News, PassingPacket, Port, Upkeep, Way};
+use crate::fastpath::judging::Lifetimes;
 use crate::interface::InterfaceIndex;
 use crate::kernel::Sysctls as _;
 use crate::kernel::sysctl::ProcSys;
@@ -180,6 +182,23 @@ impl Surroundings for FastPathKernel {
         match setting {
             Ok(Some(value)) if value.trim() == "1" => 0,
             _ => self.present_since_ns,
+        }
+    }
+
+    fn lifetimes(&self) -> Lifetimes {
+        let settings = ProcSys::default();
+        let seconds = |name: &str| {
+            let read = settings.read(&format!("net.netfilter.nf_conntrack_{name}"));
+            let seconds = read
+                .ok()
+                .flatten()
+                .and_then(|value| value.trim().parse().ok());
+            // Where it cannot be read, an entry's own time counts.
+            Duration::from_secs(seconds.unwrap_or(0))
+        };
+        Lifetimes {
+            tcp: seconds("tcp_timeout_established"),
+            udp: seconds("udp_timeout_stream"),
         }
     }
 

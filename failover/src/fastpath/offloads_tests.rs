@@ -1,0 +1,384 @@
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use failover_common::{Flow, FlowKey, Lease, Offer, OffloadKey, Phase};
+
+use super::*;
+use crate::fastpath::facts::{Neighbour, Port};
+use crate::fastpath::judging::Lifetimes;
+use crate::fastpath::recorded::Recorded;
+use crate::flows::{TrackedFlow, Tuple};
+use crate::mark::MarkMask;
+use crate::network::MacAddress;
+
+const SECOND: u64 = 1_000_000_000;
+const NOW: u64 = 1_000 * SECOND;
+const LAN: InterfaceIndex = InterfaceIndex(2);
+const WAN: InterfaceIndex = InterfaceIndex(3);
+const CLIENT: &str = "198.18.0.10";
+const SERVER: &str = "203.0.113.1";
+const OWN: &str = "198.18.11.2";
+const GATEWAY: &str = "198.18.11.1";
+/// `ASSURED`, `CONFIRMED`, `SEEN_REPLY`.
+const LASTS: u32 = 0b1110;
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+fn uplink() -> UplinkId {
+    UplinkId::try_from(1).unwrap()
+}
+
+fn key(port: u16) -> FlowKey {
+    FlowKey {
+        inside: bytes(ip(CLIENT)),
+        outside: bytes(ip(SERVER)),
+        inside_port: port,
+        outside_port: 443,
+        protocol: 6,
+        family: failover_common::Family::Ipv4,
+        reserved: [0; 2],
+    }
+}
+
+fn offer(port: u16) -> Offer {
+    Offer {
+        flow: key(port),
+        created_ns: NOW - SECOND,
+        ingress: LAN.0,
+        generation: 5,
+        uplink: 1,
+        reserved: [0; 7],
+    }
+}
+
+fn tuple(source: &str, source_port: u16, destination: &str, destination_port: u16) -> Tuple {
+    Tuple {
+        source: ip(source),
+        destination: ip(destination),
+        source_port,
+        destination_port,
+        identifier: 0,
+    }
+}
+
+fn connection(port: u16) -> Connection {
+    Connection {
+        flow: TrackedFlow {
+            mark: MarkMask::DEFAULT.flow(uplink()),
+            protocol: Protocol::TCP,
+            original: tuple(CLIENT, port, SERVER, 443),
+            reply: tuple(SERVER, 443, OWN, port),
+            status: LASTS,
+            tcp_state: Some(3),
+            remaining: Some(Duration::from_secs(299)),
+            started: None,
+            original_packets: None,
+            reply_packets: None,
+        },
+        is_helped: false,
+        is_shifted: false,
+    }
+}
+
+fn way(interface: InterfaceIndex, address: &str) -> Way {
+    Way {
+        interface,
+        address: ip(address),
+        mtu: None,
+    }
+}
+
+fn ways() -> [Option<Way>; 2] {
+    [Some(way(WAN, GATEWAY)), Some(way(LAN, CLIENT))]
+}
+
+fn neighbour(last: u8) -> Neighbour {
+    Neighbour {
+        mac: Some(MacAddress([2, 0, 0, 0, 0, last])),
+        is_stale: false,
+    }
+}
+
+fn settings() -> Settings {
+    Settings {
+        is_on: true,
+        uplinks: [(uplink(), WAN)].into(),
+        ..Settings::default()
+    }
+}
+
+fn offloads(capacity: u32) -> Offloads<Recorded> {
+    let mut offloads = Offloads::new(Recorded::new(capacity)).unwrap();
+    offloads.set(Arc::new(settings()));
+    offloads.set_lifetimes(Lifetimes {
+        tcp: Duration::from_secs(432_000),
+        udp: Duration::from_secs(120),
+    });
+    let port = |last| Port {
+        mac: Some(MacAddress([2, 0, 0, 0, 1, last])),
+        mtu: 1500,
+        is_up: true,
+    };
+    offloads.look_around(Around {
+        ports: [(LAN, port(2)), (WAN, port(3))].into(),
+        neighbours: [
+            ((WAN, ip(GATEWAY)), neighbour(1)),
+            ((LAN, ip(CLIENT)), neighbour(10)),
+        ]
+        .into(),
+    });
+    offloads
+}
+
+/// Takes an offer to its end, if it gets there.
+fn take(offloads: &mut Offloads<Recorded>, offer: Offer, connection: Option<&Connection>) -> bool {
+    let asked = offloads.sift(vec![offer], NOW);
+    let Some((offer, _)) = asked.first() else {
+        return false;
+    };
+    let Some((candidate, _)) = offloads.consider(*offer, connection, NOW) else {
+        return false;
+    };
+    let Ok(ways) = offloads.route(&candidate, ways(), NOW) else {
+        return false;
+    };
+    offloads.put(&candidate, ways, NOW).unwrap();
+    offloads.renew_lease(NOW);
+    offloads.by_key.contains_key(&offer.flow)
+}
+
+fn why(offloads: &Offloads<Recorded>, port: u16) -> Standing {
+    let flow = Flow {
+        confirmed: true,
+        phase: Phase::Established,
+        offered_ns: 1,
+        ..Flow::begun(NOW)
+    };
+    offloads.standing(&key(port), &flow)
+}
+
+#[test]
+fn a_flow_that_lasts_is_put_on_the_fast_path_in_both_directions() {
+    let mut offloads = offloads(4);
+    assert!(take(&mut offloads, offer(1000), Some(&connection(1000))));
+    let plane = &offloads.plane;
+    let out = plane.led(&OffloadKey::from_users(&key(1000))).unwrap();
+    let back = OffloadKey {
+        source: bytes(ip(SERVER)),
+        destination: bytes(ip(OWN)),
+        source_port: 443,
+        destination_port: 1000,
+        side: failover_common::Side::Provider,
+        ..OffloadKey::from_users(&key(1000))
+    };
+    assert_eq!(plane.led(&back), Some(out));
+    assert_eq!(
+        out.out.source,
+        bytemuck::cast::<_, [u64; 2]>(bytes(ip(OWN)))
+    );
+    assert_eq!(
+        out.back.destination,
+        bytemuck::cast::<_, [u64; 2]>(bytes(ip(CLIENT)))
+    );
+    assert_eq!((out.out.ingress, out.back.ingress), (LAN.0, WAN.0));
+    let hop = plane.hops[&out.out.next_hop];
+    assert_eq!((hop.interface, hop.mtu), (WAN.0, 1500));
+    let frame: [u8; 16] = bytemuck::cast(hop.frame);
+    assert_eq!(frame, [0, 0, 2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 1, 3, 8, 0]);
+    assert!(plane.lease.packets_until_ns > NOW && plane.lease.offers_until_ns > NOW);
+    assert_eq!(
+        why(&offloads, 1000),
+        Standing::Offloaded(Returned::default())
+    );
+}
+
+#[test]
+fn what_forbids_it_is_told() {
+    let mut offloads = offloads(4);
+    let mut cases: Vec<(Connection, Why)> = Vec::new();
+    let mut case = |change: fn(&mut Connection), why| {
+        let mut changed = connection(1000);
+        change(&mut changed);
+        cases.push((changed, why));
+    };
+    case(|found| found.flow.mark = Mark(0x0200_0000), Why::Untracked);
+    case(|found| found.flow.status = 0b1010, Why::Young);
+    case(|found| found.flow.tcp_state = Some(2), Why::Young);
+    case(|found| found.flow.tcp_state = Some(4), Why::Ending);
+    case(|found| found.is_helped = true, Why::Helper);
+    case(|found| found.is_shifted = true, Why::Shifted);
+    for (number, (connection, expected)) in cases.into_iter().enumerate() {
+        let port = 2000 + u16::try_from(number).unwrap();
+        let mut connection = connection;
+        connection.flow.original.source_port = port;
+        connection.flow.reply.destination_port = port;
+        assert!(!take(&mut offloads, offer(port), Some(&connection)));
+        assert_eq!(why(&offloads, port), Standing::Stack(expected));
+    }
+    assert!(!take(&mut offloads, offer(1000), None));
+    assert_eq!(why(&offloads, 1000), Standing::Stack(Why::Untracked));
+    offloads.set_told_since(NOW);
+    assert!(!take(&mut offloads, offer(1001), Some(&connection(1001))));
+    assert_eq!(why(&offloads, 1001), Standing::Stack(Why::Old));
+    offloads.set_obstacles(BTreeMap::from([(WAN, "a filter".to_owned())]));
+    assert!(!take(&mut offloads, offer(1002), Some(&connection(1002))));
+    let filtered = Why::Filtered("a filter".to_owned());
+    assert_eq!(why(&offloads, 1002), Standing::Stack(filtered));
+}
+
+#[test]
+fn a_flow_that_is_refused_for_good_is_not_offered_for_a_while() {
+    let mut offloads = offloads(4);
+    let mut helped = connection(1000);
+    helped.is_helped = true;
+    assert!(!take(&mut offloads, offer(1000), Some(&helped)));
+    let users = OffloadKey::from_users(&key(1000));
+    assert_eq!(offloads.plane.keys[&users], Offloaded::default());
+    offloads.forget_refusals(NOW + 9 * SECOND);
+    assert!(offloads.plane.keys.contains_key(&users));
+    offloads.forget_refusals(NOW + 10 * SECOND);
+    assert!(offloads.plane.keys.is_empty());
+}
+
+#[test]
+fn an_entry_that_ends_leaves_at_once_and_its_place_is_free_later() {
+    let mut offloads = offloads(1);
+    assert!(take(&mut offloads, offer(1000), Some(&connection(1000))));
+    let ended = connection(1000).flow.original;
+    let lost = offloads.hear(vec![News::Ended {
+        protocol: Protocol::TCP,
+        source: ended.source,
+        destination: ended.destination,
+        source_port: ended.source_port,
+        destination_port: ended.destination_port,
+    }]);
+    assert!(!lost);
+    assert_eq!(offloads.count(), 0);
+    assert!(offloads.plane.keys.is_empty());
+    assert_eq!(offloads.plane.pairs[&0].out.id, 0);
+    assert!(!take(&mut offloads, offer(1001), Some(&connection(1001))));
+    assert_eq!(why(&offloads, 1001), Standing::Stack(Why::Full));
+    offloads.plane.over = 1;
+    offloads.wait_is_over();
+    offloads.forget_refusals(u64::MAX);
+    assert!(take(&mut offloads, offer(1001), Some(&connection(1001))));
+}
+
+#[test]
+fn a_next_hop_that_moves_is_closed_until_nobody_looks_at_it() {
+    let mut offloads = offloads(4);
+    assert!(take(&mut offloads, offer(1000), Some(&connection(1000))));
+    let users = OffloadKey::from_users(&key(1000));
+    let index = offloads.plane.led(&users).unwrap().out.next_hop;
+    let moved = News::Neighbour {
+        interface: WAN,
+        address: ip(GATEWAY),
+        neighbour: neighbour(99),
+    };
+    offloads.hear(vec![moved]);
+    assert_eq!(offloads.plane.hops[&index].interface, 0);
+    offloads.wait_is_over();
+    assert_eq!(offloads.plane.hops[&index].interface, 0);
+    offloads.plane.over = 1;
+    offloads.wait_is_over();
+    let hop = offloads.plane.hops[&index];
+    let frame: [u8; 16] = bytemuck::cast(hop.frame);
+    assert_eq!((hop.interface, frame[7]), (WAN.0, 99));
+    let down = Port {
+        mac: Some(MacAddress([2, 0, 0, 0, 1, 3])),
+        mtu: 1500,
+        is_up: false,
+    };
+    offloads.hear(vec![News::Port {
+        interface: WAN,
+        port: Some(down),
+    }]);
+    assert_eq!(offloads.plane.hops[&index].interface, 0);
+}
+
+#[test]
+fn silent_flows_ended_ones_and_those_of_a_forgotten_uplink_are_the_stacks() {
+    let mut offloads = offloads(8);
+    for port in 1000..1004 {
+        assert!(take(&mut offloads, offer(port), Some(&connection(port))));
+    }
+    let slot = |offloads: &Offloads<Recorded>, port| offloads.by_key[&key(port)];
+    let (moving, ended) = (slot(&offloads, 1000), slot(&offloads, 1001));
+    let later = NOW + 16 * SECOND;
+    for port in [1000, 1001] {
+        let slot = slot(&offloads, port);
+        offloads
+            .plane
+            .pairs
+            .get_mut(&slot)
+            .unwrap()
+            .moved
+            .back_seen_ns = later - SECOND;
+    }
+    offloads.plane.pairs.get_mut(&ended).unwrap().back.left = 1;
+    let due = offloads.look(8, later);
+    let released: Vec<u64> = due
+        .iter()
+        .map(|(_, upkeep)| upkeep.remaining.as_secs())
+        .collect();
+    assert_eq!(released, [432_000 - 16; 2], "the two silent ones");
+    assert_eq!(offloads.count(), 1);
+    assert_eq!(slot(&offloads, 1000), moving);
+    offloads.plane.generation = 6;
+    offloads.look(8, later);
+    assert_eq!(offloads.count(), 0);
+}
+
+#[test]
+fn what_was_asked_before_a_flush_counts_no_more() {
+    let mut offloads = offloads(4);
+    let asked = offloads.sift(vec![offer(1000)], NOW);
+    let found = offloads.consider(asked[0].0, Some(&connection(1000)), NOW);
+    let (candidate, _) = found.unwrap();
+    offloads.flush();
+    let ways = offloads.route(&candidate, ways(), NOW).unwrap();
+    offloads.put(&candidate, ways, NOW).unwrap();
+    assert_eq!(offloads.count(), 0);
+}
+
+#[test]
+fn flows_whose_way_changed_leave_and_others_stay() {
+    let mut offloads = offloads(4);
+    for port in [1000, 1001] {
+        assert!(take(&mut offloads, offer(port), Some(&connection(port))));
+    }
+    offloads.hear(vec![News::Routes]);
+    let doubted = offloads.doubted(8);
+    assert_eq!(doubted.len(), 2);
+    let (slot, _, known) = doubted[0];
+    offloads.rerouted(
+        slot,
+        known,
+        [Some(way(WAN, "198.18.11.9")), known.map(Some)[1]],
+    );
+    let (slot, _, known) = doubted[1];
+    offloads.rerouted(slot, known, known.map(Some));
+    assert_eq!(offloads.count(), 1);
+    assert!(offloads.doubted(8).is_empty());
+}
+
+#[test]
+fn lost_news_send_all_back_and_a_fast_path_that_is_off_wants_no_offers() {
+    let mut offloads = offloads(4);
+    assert!(take(&mut offloads, offer(1000), Some(&connection(1000))));
+    assert!(offloads.hear(vec![News::Lost]));
+    assert_eq!(offloads.count(), 0);
+    offloads.set(Arc::new(Settings {
+        is_on: false,
+        ..settings()
+    }));
+    offloads.renew_lease(NOW);
+    let lease = offloads.plane.lease;
+    assert_eq!((lease.packets_until_ns, lease.offers_until_ns), (0, 0));
+    assert_ne!(lease, Lease::default(), "ids are never given twice");
+    assert_eq!(why(&offloads, 1000), Standing::Stack(Why::Off));
+}
