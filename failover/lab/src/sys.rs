@@ -1,7 +1,7 @@
 //! The raw system calls of the lab, for which there is no safe wrapper.
 #![expect(
     unsafe_code,
-    reason = "pre_exec, PR_SET_SECCOMP, packet sockets, TUNSETIFF, AsyncFd::register and bpf(2) have no safe form; everything else goes through nix and socket2"
+    reason = "pre_exec, PR_SET_SECCOMP, packet sockets, TUNSETIFF, SIOCETHTOOL, AsyncFd::register and bpf(2) have no safe form; everything else goes through nix and socket2"
 )]
 
 pub mod bpf;
@@ -185,6 +185,68 @@ pub fn expect_layout(socket: BorrowedFd<'_>) -> io::Result<()> {
 /// Makes the open `/dev/net/tun` an interface of that name, whose packets come without a header of
 /// their own (`TUNSETIFF`, `Documentation/networking/tuntap.rst`).
 pub fn attach_tun(device: &File, interface: &str) -> io::Result<()> {
+    let mut request = request(interface)?;
+    let flags = libc::IFF_TUN | libc::IFF_NO_PI;
+    request.ifr_ifru.ifru_flags = libc::c_short::try_from(flags).map_err(io::Error::other)?;
+    // SAFETY: the hazard is an access past the request. The kernel reads and writes one `ifreq`,
+    // which is what it is given, and which outlives the call.
+    let result = unsafe { libc::ioctl(device.as_raw_fd(), libc::TUNSETIFF, &raw mut request) };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// What an interface may leave to others, or do for them (include/uapi/linux/ethtool.h).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offload {
+    /// It cuts long segments of TCP into packets (`ETHTOOL_STSO`).
+    Tso,
+    /// Long packets are cut just before it (`ETHTOOL_SGSO`).
+    Gso,
+    /// Packets are put together just behind it (`ETHTOOL_SGRO`).
+    Gro,
+}
+
+/// For [`set_offload`] (`struct ethtool_value`).
+#[repr(C)]
+struct EthtoolValue {
+    command: u32,
+    data: u32,
+}
+
+/// Switches an offload of an interface, in the namespace in which the socket was made.
+pub fn set_offload(
+    socket: BorrowedFd<'_>,
+    interface: &str,
+    offload: Offload,
+    on: bool,
+) -> io::Result<()> {
+    /// include/uapi/linux/sockios.h
+    const SIOCETHTOOL: libc::Ioctl = 0x8946;
+    let mut value = EthtoolValue {
+        command: match offload {
+            Offload::Tso => 0x1f,
+            Offload::Gso => 0x24,
+            Offload::Gro => 0x2c,
+        },
+        data: on.into(),
+    };
+    let mut request = request(interface)?;
+    request.ifr_ifru.ifru_data = (&raw mut value).cast();
+    // SAFETY: the hazard is an access past the request or the value. The kernel reads one `ifreq` and
+    // the structure that belongs to the command, which is what they are; both outlive the call.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), SIOCETHTOOL, &raw mut request) };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// A request about an interface.
+fn request(interface: &str) -> io::Result<libc::ifreq> {
     // SAFETY: the hazard is reading memory that was never written. It is zeroed, and all bit
     // patterns are valid for `ifreq`, which holds integers, arrays of them and a null pointer.
     let mut request = unsafe { MaybeUninit::<libc::ifreq>::zeroed().assume_init() };
@@ -196,16 +258,7 @@ pub fn attach_tun(device: &File, interface: &str) -> io::Result<()> {
     for (to, from) in request.ifr_name.iter_mut().zip(interface.bytes()) {
         *to = from.cast_signed();
     }
-    let flags = libc::IFF_TUN | libc::IFF_NO_PI;
-    request.ifr_ifru.ifru_flags = libc::c_short::try_from(flags).map_err(io::Error::other)?;
-    // SAFETY: the hazard is an access past the request. The kernel reads and writes one `ifreq`,
-    // which is what it is given, and which outlives the call.
-    let result = unsafe { libc::ioctl(device.as_raw_fd(), libc::TUNSETIFF, &raw mut request) };
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    Ok(request)
 }
 
 /// Waits for an open file from now on as for a socket; to be called within a runtime.

@@ -3,6 +3,7 @@
 pub mod churn;
 mod distribution;
 pub mod failover;
+pub mod forwarding;
 pub mod lost;
 mod machine;
 pub mod overflow;

@@ -10,64 +10,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use aya::programs::SchedClassifier;
 
 use super::ProgramsError;
+use super::instruction::{DESCRIPTOR, Instruction, code};
 use crate::error::LabError;
 use crate::sys::bpf;
 
-/// An instruction (`struct bpf_insn`, include/uapi/linux/bpf.h; the codes are those of RFC 9669).
-#[derive(Clone, Copy, Debug)]
-struct Instruction {
-    code: u8,
-    to: u8,
-    from: u8,
-    offset: i16,
-    value: i32,
-}
-
-impl Instruction {
-    const fn new(code: u8, to: u8, from: u8, offset: i16, value: i32) -> Self {
-        Self {
-            code,
-            to,
-            from,
-            offset,
-            value,
-        }
-    }
-
-    fn encode(self) -> u64 {
-        let [offset_low, offset_high] = self.offset.to_ne_bytes();
-        let [a, b, c, d] = self.value.to_ne_bytes();
-        let registers = self.from << 4 | self.to;
-        u64::from_ne_bytes([self.code, registers, offset_low, offset_high, a, b, c, d])
-    }
-}
-
-/// Opcodes, by what they do to their registers.
-mod code {
-    /// `to = value`.
-    pub(super) const SET: u8 = 0xb7;
-    /// `to = from`.
-    pub(super) const MOVE: u8 = 0xbf;
-    /// `to += value`.
-    pub(super) const ADD_VALUE: u8 = 0x07;
-    /// `to -= from`.
-    pub(super) const SUBTRACT: u8 = 0x1f;
-    /// `to |= from`.
-    pub(super) const OR: u8 = 0x4f;
-    /// `to = *(u32 *)(from + offset)`.
-    pub(super) const LOAD: u8 = 0x61;
-    /// `*(u32 *)(to + offset) = from`.
-    pub(super) const STORE: u8 = 0x63;
-    /// Go on `offset` instructions later if `to > from`.
-    pub(super) const IF_GREATER: u8 = 0x2d;
-    /// `to =` a map, by its descriptor in `value`; takes two instructions.
-    pub(super) const MAP: u8 = 0x18;
-    pub(super) const CALL: u8 = 0x85;
-    pub(super) const EXIT: u8 = 0x95;
-}
-
-/// That the 64 bits of a [`code::MAP`] are a descriptor (`BPF_PSEUDO_MAP_FD`).
-const DESCRIPTOR: u8 = 1;
 /// The helper `bpf_tail_call`.
 const TAIL_CALL: i32 = 12;
 /// `TC_ACT_UNSPEC`.
@@ -82,8 +28,8 @@ const DATA_END: i16 = 80;
 #[derive(Debug)]
 pub struct Assembled {
     program: SchedClassifier,
-    /// Held for the program: the array of what it calls.
-    _calls: Option<OwnedFd>,
+    /// Held for the program: the maps that it uses.
+    _maps: Vec<OwnedFd>,
 }
 
 impl Assembled {
@@ -92,7 +38,7 @@ impl Assembled {
     /// # Errors
     /// When the kernel refuses it.
     pub fn nothing(bpffs: &Path) -> Result<Self, ProgramsError> {
-        Self::new(bpffs, &[], None)
+        Self::new(bpffs, &[], Vec::new())
     }
 
     /// Adds to the packet's mark, by "or", how many bytes of the packet are in its linear part.
@@ -108,7 +54,7 @@ impl Assembled {
             Instruction::new(code::OR, 4, 3, 0, 0),
             Instruction::new(code::STORE, 1, 4, MARK, 0),
         ];
-        Self::new(bpffs, &instructions, None)
+        Self::new(bpffs, &instructions, Vec::new())
     }
 
     /// Adds one to the 32-bit word of the packet that begins at an offset, so that each run with the
@@ -140,14 +86,14 @@ impl Assembled {
             Instruction::new(code::SET, 3, 0, 0, 0),
             Instruction::new(code::CALL, 0, 0, 0, TAIL_CALL),
         ];
-        Self::new(bpffs, &instructions, Some(calls))
+        Self::new(bpffs, &instructions, vec![calls])
     }
 
-    /// Loads instructions, and behind them those that pass the packet on.
-    fn new(
+    /// Loads instructions, and behind them those that pass the packet on. The program uses these maps.
+    pub(crate) fn new(
         bpffs: &Path,
         instructions: &[Instruction],
-        calls: Option<OwnedFd>,
+        maps: Vec<OwnedFd>,
     ) -> Result<Self, ProgramsError> {
         static NEXT: AtomicU32 = AtomicU32::new(1);
         let pass_on = [
@@ -160,7 +106,7 @@ impl Assembled {
             .map(|instruction| instruction.encode())
             .collect();
         let loaded = bpf::load_classifier(&encoded).map_err(failed("load a small program"))?;
-        // aya takes programs by their names only.
+        // aya takes programs by their names on a file system only.
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let path = bpffs.join(format!("assembled{number}"));
         bpf::pin(loaded.as_fd(), &path).map_err(failed("pin a small program"))?;
@@ -171,7 +117,7 @@ impl Assembled {
                 name: "that was assembled".to_owned(),
                 source,
             })?,
-            _calls: calls,
+            _maps: maps,
         })
     }
 
@@ -187,7 +133,7 @@ impl Assembled {
     }
 }
 
-fn failed(what: &str) -> impl FnOnce(io::Error) -> ProgramsError {
+pub(crate) fn failed(what: &str) -> impl FnOnce(io::Error) -> ProgramsError {
     let what = what.to_owned();
     |source| ProgramsError::Lab(LabError::Io { what, source })
 }

@@ -4,6 +4,7 @@
 mod assembled;
 mod attach;
 mod counter;
+mod instruction;
 mod loaded;
 mod pinned;
 mod remembering;
@@ -13,8 +14,10 @@ mod stand;
 mod traffic;
 
 pub use assembled::Assembled;
+pub(crate) use assembled::failed;
 pub use attach::{Direction, attach, has_tcx};
 pub use counter::{Counter, Order};
+pub(crate) use instruction::{Assembly, Instruction, Width, code};
 pub use loaded::{Loaded, Settings};
 pub use pinned::{FlowMap, empty, flow_map};
 pub use remembering::Remembering;

@@ -1,4 +1,5 @@
-//! `bpf(2)` for programs that are written instruction by instruction, which aya does not load.
+//! `bpf(2)` for programs that are written instruction by instruction, which aya does not load, and for
+//! the maps that they use.
 
 use std::ffi::CString;
 use std::io;
@@ -13,7 +14,6 @@ const MAP_CREATE: libc::c_int = 0;
 const MAP_UPDATE_ELEM: libc::c_int = 2;
 const PROG_LOAD: libc::c_int = 5;
 const OBJ_PIN: libc::c_int = 6;
-const MAP_TYPE_PROG_ARRAY: u32 = 3;
 const PROG_TYPE_SCHED_CLS: u32 = 3;
 
 /// The beginning of `union bpf_attr` for [`PROG_LOAD`].
@@ -85,16 +85,36 @@ pub fn load_classifier(instructions: &[u64]) -> io::Result<OwnedFd> {
     })
 }
 
-/// Makes an array of programs with one place.
-pub fn program_array() -> io::Result<OwnedFd> {
+/// What a map is (`enum bpf_map_type`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MapKind {
+    /// A hash table.
+    Hash,
+    /// Values by number.
+    Array,
+    /// Programs by number.
+    Programs,
+}
+
+/// Makes a map; sizes are in bytes.
+pub fn map(kind: MapKind, key: u32, value: u32, entries: u32) -> io::Result<OwnedFd> {
     let attributes = MapCreate {
-        map_type: MAP_TYPE_PROG_ARRAY,
-        key_size: 4,
-        value_size: 4,
-        max_entries: 1,
+        map_type: match kind {
+            MapKind::Hash => 1,
+            MapKind::Array => 2,
+            MapKind::Programs => 3,
+        },
+        key_size: key,
+        value_size: value,
+        max_entries: entries,
     };
     // SAFETY: there is no address in it.
     owned(unsafe { bpf(MAP_CREATE, &attributes) }?)
+}
+
+/// Makes an array of programs with one place.
+pub fn program_array() -> io::Result<OwnedFd> {
+    map(MapKind::Programs, 4, 4, 1)
 }
 
 /// Puts a program into the one place of an array.
@@ -112,12 +132,12 @@ pub fn put_program(array: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result
     unsafe { bpf(MAP_UPDATE_ELEM, &attributes) }.map(drop)
 }
 
-/// Gives a program a name on a BPF file system.
-pub fn pin(program: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
+/// Gives a program or a map a name on a BPF file system.
+pub fn pin(object: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
     let path = CString::new(path.as_os_str().as_bytes())?;
     let attributes = ObjPin {
         pathname: address(path.as_ptr()),
-        bpf_fd: descriptor(program)?,
+        bpf_fd: descriptor(object)?,
         file_flags: 0,
     };
     // SAFETY: the path ends with a zero byte and is alive during the call.

@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use failover::family::Family;
 use failover_tests::bench::churn as churn_bench;
 use failover_tests::bench::failover::{self as failover_bench, Fault};
+use failover_tests::bench::forwarding as forwarding_bench;
 use failover_tests::bench::lost as lost_bench;
 use failover_tests::bench::overflow as overflow_bench;
 use failover_tests::bench::probing as probing_bench;
@@ -93,6 +94,15 @@ enum Bench {
                       loss of carrier: median up to 10 ms."
     )]
     Failover(FailoverArguments),
+    /// What one forwarded packet costs, beside other ways to forward it
+    #[command(
+        after_help = "Examples: failover-lab bench forwarding --quick\n          \
+                      failover-lab bench forwarding --json forwarding.json --svg forwarding.svg\n          \
+                      failover-lab bench forwarding --part known --variant masquerade --variant ebpf --flows 1000\n\n\
+                      Exit status 1 when a ratio is not what is demanded (docs/benchmarks.md), or less than 99.9 % of\n\
+                      the packets of a variant were forwarded."
+    )]
+    Forwarding(ForwardingArguments),
     /// The time from a change of an interface to when all that follows from it is in the kernel
     #[command(
         after_help = "Example: failover-lab bench churn --trials 20 --json churn.json\n\n\
@@ -152,6 +162,131 @@ enum Bench {
                       removed within 300 ms, a flow on another uplink is answered within 10 ms in 99 of 100 cases\n\
                       meanwhile, and where there are few, clients are told within 200 ms of the detection.")]
     Lost(LostArguments),
+}
+
+#[derive(Debug, Args)]
+struct ForwardingArguments {
+    /// Only this variant, and those that are named likewise; all by default
+    #[arg(long = "variant", value_enum, value_name = "NAME")]
+    variants: Vec<VariantArgument>,
+    /// Only this part, and those that are named likewise; all by default
+    #[arg(long = "part", value_enum, value_name = "NAME")]
+    parts: Vec<PartArgument>,
+    /// With so many known flows; may be given several times
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=1_900_000))]
+    flows: Vec<u32>,
+    /// With frames of this length in bytes; may be given several times
+    #[arg(long = "size", value_name = "BYTES", value_parser = clap::value_parser!(u16).range(60..=1514))]
+    sizes: Vec<u16>,
+    /// The address family
+    #[arg(long, value_enum, default_value_t = FamilyArgument::Both)]
+    family: FamilyArgument,
+    /// Only this protocol
+    #[arg(long, value_enum, value_name = "NAME")]
+    protocol: Option<ProtocolArgument>,
+    /// How many rounds; 7 by default, or 3 with --quick
+    #[arg(long, value_parser = clap::value_parser!(u8).range(1..=100))]
+    rounds: Option<u8>,
+    /// A first look: fewer cases, rounds and packets. Takes one to two minutes instead of up to fifteen
+    #[arg(long)]
+    quick: bool,
+    /// The binary to measure; by default the one that was built together with this program
+    #[arg(long, value_name = "PATH")]
+    failover: Option<PathBuf>,
+    /// Writes the result to this file, too
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Draws the first case into this file
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum VariantArgument {
+    /// Routing alone, by one uplink
+    Plain,
+    /// One uplink and its translation
+    Masquerade,
+    /// Three uplinks by routing alone, and translation
+    Multipath,
+    /// Three uplinks by the connection mark, with nftables
+    NftablesConnmark,
+    /// The rules of fault_tolerant_router
+    FaultTolerantRouter,
+    /// Rules as mwan3 makes them
+    Mwan3,
+    /// failover in classic mode
+    Classic,
+    /// failover in eBPF mode, without the fast path
+    Ebpf,
+    /// failover in eBPF mode, with the fast path
+    FastPath,
+    /// The least that a TC program must do
+    Minimal,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum PartArgument {
+    /// Packets of known flows
+    Known,
+    /// New flows
+    New,
+    /// Long transfers by TCP
+    Bulk,
+    /// Memory per flow
+    Memory,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum ProtocolArgument {
+    /// Datagrams
+    Udp,
+    /// Connections
+    Tcp,
+}
+
+impl From<&ForwardingArguments> for forwarding_bench::Options {
+    fn from(arguments: &ForwardingArguments) -> Self {
+        use forwarding_bench::{Part, Protocol, Variant};
+        let variant = |argument: &VariantArgument| match argument {
+            VariantArgument::Plain => Variant::Plain,
+            VariantArgument::Masquerade => Variant::Masquerade,
+            VariantArgument::Multipath => Variant::Multipath,
+            VariantArgument::NftablesConnmark => Variant::NftablesConnmark,
+            VariantArgument::FaultTolerantRouter => Variant::FaultTolerantRouter,
+            VariantArgument::Mwan3 => Variant::Mwan3,
+            VariantArgument::Classic => Variant::Classic,
+            VariantArgument::Ebpf => Variant::Ebpf,
+            VariantArgument::FastPath => Variant::FastPath,
+            VariantArgument::Minimal => Variant::Minimal,
+        };
+        let part = |argument: &PartArgument| match argument {
+            PartArgument::Known => Part::Known,
+            PartArgument::New => Part::New,
+            PartArgument::Bulk => Part::Bulk,
+            PartArgument::Memory => Part::Memory,
+        };
+        let protocol = |argument| match argument {
+            ProtocolArgument::Udp => Protocol::Udp,
+            ProtocolArgument::Tcp => Protocol::Tcp,
+        };
+        let usual = if arguments.quick { 3 } else { 7 };
+        Self {
+            variants: arguments.variants.iter().map(variant).collect(),
+            parts: arguments.parts.iter().map(part).collect(),
+            flows: arguments.flows.clone(),
+            sizes: arguments
+                .sizes
+                .iter()
+                .map(|size| usize::from(*size))
+                .collect(),
+            families: arguments.family.families(),
+            protocols: arguments.protocol.into_iter().map(protocol).collect(),
+            rounds: usize::from(arguments.rounds.unwrap_or(usual)),
+            quick: arguments.quick,
+            binary: arguments.failover.clone(),
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -247,6 +382,16 @@ enum FamilyArgument {
     Both,
 }
 
+impl FamilyArgument {
+    fn families(self) -> Vec<Family> {
+        match self {
+            Self::Ipv4 => vec![Family::Ipv4],
+            Self::Ipv6 => vec![Family::Ipv6],
+            Self::Both => Family::ALL.to_vec(),
+        }
+    }
+}
+
 impl From<FailoverArguments> for failover_bench::Options {
     fn from(arguments: FailoverArguments) -> Self {
         Self {
@@ -257,11 +402,7 @@ impl From<FailoverArguments> for failover_bench::Options {
                 FaultArgument::Interface => vec![Fault::Interface],
                 FaultArgument::All => Fault::ALL.to_vec(),
             },
-            families: match arguments.family {
-                FamilyArgument::Ipv4 => vec![Family::Ipv4],
-                FamilyArgument::Ipv6 => vec![Family::Ipv6],
-                FamilyArgument::Both => Family::ALL.to_vec(),
-            },
+            families: arguments.family.families(),
             interval: Duration::from_millis(arguments.interval.into()),
             trials: arguments.trials.into(),
             binary: arguments.failover,
@@ -335,6 +476,15 @@ async fn run(terminal: &Terminal, command: Command) -> Result<ExitCode, Box<dyn 
             let measured = program_bench::run(terminal, &options).await?;
             program_bench::show(terminal, &measured);
             write_json(arguments.json, &program_bench::json(&measured))?;
+            Ok(status(measured.holds()))
+        }
+        Command::Bench(Bench::Forwarding(arguments)) => {
+            let measured = forwarding_bench::run(&(&arguments).into()).await?;
+            forwarding_bench::show(terminal, &measured);
+            write_json(arguments.json, &forwarding_bench::json(&measured))?;
+            if let Some(chart) = forwarding_bench::svg(&measured) {
+                write_file(arguments.svg, &chart)?;
+            }
             Ok(status(measured.holds()))
         }
         Command::Bench(Bench::Lost(arguments)) => {
@@ -415,8 +565,12 @@ fn status(held: bool) -> ExitCode {
 }
 
 fn write_json(file: Option<PathBuf>, value: &Value) -> Result<(), LabError> {
+    write_file(file, &format!("{value:#}\n"))
+}
+
+fn write_file(file: Option<PathBuf>, text: &str) -> Result<(), LabError> {
     let Some(path) = file else { return Ok(()) };
-    std::fs::write(&path, format!("{value:#}\n")).map_err(|source| LabError::Io {
+    std::fs::write(&path, text).map_err(|source| LabError::Io {
         what: format!("write {}", path.display()),
         source,
     })

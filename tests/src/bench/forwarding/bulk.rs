@@ -1,0 +1,267 @@
+//! One long transfer by TCP, with real sockets: how fast it is, and what it takes of a processor.
+//!
+//! Who sends, who receives and the gateway between them share one processor, so that it is busy all
+//! the time and the throughput says the same as the processor's time. The time is that of both threads
+//! and of the kernel's thread for softirqs, as the scheduler counts it, so that other programs do not
+//! count; on a kernel that accounts for softirqs apart (`CONFIG_IRQ_TIME_ACCOUNTING`) it is too short,
+//! and only the throughput tells. What is sent goes to a provider itself: the same
+//! transfer from the gateway's own socket is the end hosts' share.
+
+use std::fs;
+use std::io::{self, Read as _, Write as _};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsFd, AsRawFd};
+use std::time::{Duration, Instant};
+
+use failover::family::Family;
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, socket};
+
+use super::gateway::Gateway;
+use super::generator::apart;
+use super::trial::progress;
+use super::{Bulk, Variant};
+use crate::addressing::InterfaceAddress;
+use crate::error::LabError;
+use crate::lab::{ACCESS, Lab};
+use crate::node::{Node, ProgramSpec};
+use crate::programs::ProgramsError;
+use crate::sys::{Offload, set_offload};
+
+/// An address that every provider has.
+const SERVER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
+const PORT: u16 = 5001;
+/// The clients' network, where a provider has to know it.
+const CLIENTS: &str = "198.18.0.0/24";
+/// How long is sent, in the first look and otherwise.
+const QUICK: Duration = Duration::from_millis(500);
+const USUAL: Duration = Duration::from_millis(1500);
+/// How much is written and discarded at once.
+const PIECE: usize = 256 * 1024;
+/// What a connection must not take longer for.
+const CONNECTED_WITHIN: Duration = Duration::from_secs(5);
+
+/// Gateways that carry transfers, and none.
+struct Path<'a> {
+    variant: Option<Variant>,
+    lab: &'a Lab,
+    from: Node,
+    listeners: Vec<TcpListener>,
+}
+
+/// One transfer.
+struct Transfer {
+    bytes: u64,
+    took: Duration,
+    /// On the processor.
+    worked: Duration,
+}
+
+/// Measures all gateways through which any flow can go, in turns.
+pub(super) async fn run(
+    gateways: &[Gateway],
+    rounds: usize,
+    processor: usize,
+    quick: bool,
+) -> Result<Vec<Bulk>, ProgramsError> {
+    let bare = Lab::builder().uplinks(1).capture(false).build().await?;
+    let mut paths = vec![Path::new(None, &bare, bare.gateway().node().clone()).await?];
+    for gateway in gateways {
+        if gateway.variant.is_whole() {
+            let client = gateway.lab.client(1)?.node().clone();
+            paths.push(Path::new(Some(gateway.variant), &gateway.lab, client).await?);
+        }
+    }
+    let length = if quick { QUICK } else { USUAL };
+    let mut measured = Vec::new();
+    for offload in [true, false] {
+        progress(&format!(
+            "transfers by TCP, offloads {}",
+            if offload { "on" } else { "off" }
+        ));
+        let mut found: Vec<Bulk> = paths
+            .iter()
+            .map(|path| Bulk {
+                variant: path.variant,
+                offload,
+                gigabits: Vec::new(),
+                seconds: Vec::new(),
+            })
+            .collect();
+        for path in &paths {
+            path.set_offloads(offload).await?;
+        }
+        for _ in 0..rounds {
+            for (path, found) in paths.iter().zip(&mut found) {
+                let done = path.transfer(length, processor).await?;
+                let bytes = done.bytes as f64;
+                found.gigabits.push(bytes * 8e-9 / done.took.as_secs_f64());
+                found
+                    .seconds
+                    .push(done.worked.as_secs_f64() / (bytes * 1e-9));
+            }
+        }
+        measured.extend(found);
+    }
+    Ok(measured)
+}
+
+impl<'a> Path<'a> {
+    async fn new(variant: Option<Variant>, lab: &'a Lab, from: Node) -> Result<Self, LabError> {
+        let mut listeners = Vec::new();
+        for uplink in lab.uplinks() {
+            let provider = uplink.provider();
+            let address = InterfaceAddress {
+                address: SERVER.into(),
+                prefix: 32,
+            };
+            provider.add_address("lo", address).await?;
+            if let Some(gateway) = uplink.gateway_address(Family::Ipv4) {
+                let route = format!("ip route replace {CLIENTS} via {gateway} dev {ACCESS}");
+                provider.must(ProgramSpec::line(&route)).await?;
+            }
+            let listening = provider.run(|| async {
+                let listener = TcpListener::bind((SERVER, PORT))?;
+                listener.set_nonblocking(true)?;
+                Ok::<_, io::Error>(listener)
+            });
+            listeners.push(
+                listening
+                    .await?
+                    .map_err(LabError::io("listen at a provider"))?,
+            );
+        }
+        Ok(Self {
+            variant,
+            lab,
+            from,
+            listeners,
+        })
+    }
+
+    async fn transfer(&self, length: Duration, processor: usize) -> Result<Transfer, LabError> {
+        let to = SocketAddr::new(IpAddr::V4(SERVER), PORT);
+        let connecting = self
+            .from
+            .run(move || async move { TcpStream::connect_timeout(&to, CONNECTED_WITHIN) });
+        let failed = || LabError::io(format!("connect to {to} by {}", name(self.variant)));
+        let sender = connecting.await?.map_err(failed())?;
+        // The connection is one provider's: that of the uplink that was chosen.
+        let receiver = self
+            .listeners
+            .iter()
+            .find_map(|listener| listener.accept().ok())
+            .ok_or_else(|| failed()(io::ErrorKind::NotFound.into()))?
+            .0;
+        let before = softirqs(processor)?;
+        let (sent, received) = tokio::join!(
+            apart("sender", processor, move || send_for(sender, length)),
+            apart("receiver", processor, move || discard(&receiver)),
+        );
+        let (sent, (bytes, took, received)) = (sent?, received?);
+        let softirqs = softirqs(processor)?.saturating_sub(before);
+        Ok(Transfer {
+            bytes,
+            took,
+            worked: sent + received + softirqs,
+        })
+    }
+
+    /// All interfaces on the way.
+    async fn set_offloads(&self, on: bool) -> Result<(), LabError> {
+        let gateway = self.lab.gateway().node();
+        let mut ends = vec![
+            (self.lab.client(1)?.node(), "eth0".to_owned()),
+            (gateway, "lan0".to_owned()),
+        ];
+        for uplink in self.lab.uplinks() {
+            ends.push((gateway, uplink.interface().to_owned()));
+            ends.push((uplink.provider(), ACCESS.to_owned()));
+        }
+        for (node, interface) in ends {
+            let what = format!("set the offloads of {interface} of {}", node.name());
+            node.run(move || async move { set_offloads(&interface, on) })
+                .await?
+                .map_err(LabError::io(what))?;
+        }
+        Ok(())
+    }
+}
+
+/// What forwards, if anything does.
+pub(super) fn name(variant: Option<Variant>) -> String {
+    variant.map_or_else(|| "no gateway".to_owned(), |variant| variant.to_string())
+}
+
+/// On is how a pair of veth interfaces is made: GRO is not among it, since with it they would poll.
+fn set_offloads(interface: &str, on: bool) -> io::Result<()> {
+    let (kind, flags) = (SockType::Datagram, SockFlag::SOCK_CLOEXEC);
+    let socket = socket(AddressFamily::Inet, kind, flags, None)?;
+    for offload in [Offload::Tso, Offload::Gso] {
+        set_offload(socket.as_fd(), interface, offload, on)?;
+    }
+    set_offload(socket.as_fd(), interface, Offload::Gro, false)
+}
+
+fn send_for(mut to: TcpStream, length: Duration) -> io::Result<Duration> {
+    let piece = vec![0; PIECE];
+    let (began, before) = (Instant::now(), worked()?);
+    while began.elapsed() < length {
+        to.write_all(&piece)?;
+    }
+    drop(to);
+    Ok(worked()?.saturating_sub(before))
+}
+
+/// How many bytes came, in what time, and what of it was work.
+fn discard(from: &TcpStream) -> io::Result<(u64, Duration, Duration)> {
+    from.set_nonblocking(false)?;
+    let mut piece = vec![0; PIECE];
+    // The first byte, with which the time begins.
+    let mut bytes = u64::try_from((&mut &*from).read(piece.get_mut(..1).unwrap_or_default())?)
+        .unwrap_or_default();
+    let (began, before) = (Instant::now(), worked()?);
+    loop {
+        // Without a copy (tcp(7)): the end hosts' work is not what is measured.
+        let count = recv(from.as_raw_fd(), &mut piece, MsgFlags::MSG_TRUNC)?;
+        if count == 0 {
+            return Ok((bytes, began.elapsed(), worked()?.saturating_sub(before)));
+        }
+        bytes += u64::try_from(count).unwrap_or_default();
+    }
+}
+
+/// The time that this thread had a processor.
+fn worked() -> io::Result<Duration> {
+    on_processor("/proc/thread-self/schedstat")
+}
+
+/// The same of the kernel's thread for softirqs.
+fn softirqs(processor: usize) -> Result<Duration, LabError> {
+    let name = format!("ksoftirqd/{processor}");
+    let what = || format!("find the time of {name}");
+    let processes = fs::read_dir("/proc").map_err(LabError::io(what()))?;
+    let found = processes.flatten().map(|entry| entry.path()).find(|path| {
+        let comm = fs::read_to_string(path.join("comm"));
+        comm.is_ok_and(|comm| comm.trim() == name)
+    });
+    match found {
+        Some(path) => {
+            let path = path.join("schedstat");
+            on_processor(&path.to_string_lossy()).map_err(LabError::io(what()))
+        }
+        // Hidden from this process: then it cannot be counted.
+        None => Ok(Duration::ZERO),
+    }
+}
+
+/// The first number of a `schedstat` (Documentation/scheduler/sched-stats.rst), in nanoseconds.
+fn on_processor(path: &str) -> io::Result<Duration> {
+    let text = fs::read_to_string(path)?;
+    let nanos = text
+        .split_whitespace()
+        .next()
+        .and_then(|word| word.parse().ok());
+    nanos
+        .map(Duration::from_nanos)
+        .ok_or_else(|| io::Error::other(format!("{path} holds no number")))
+}

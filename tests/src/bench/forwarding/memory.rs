@@ -1,0 +1,82 @@
+//! What flows take of the kernel's memory.
+
+use std::fs;
+use std::os::fd::{AsFd, AsRawFd};
+use std::path::Path;
+
+use aya::maps::MapData;
+
+use super::gateway::Gateway;
+use crate::error::LabError;
+use crate::programs::ProgramsError;
+
+/// How many flows there are while it is measured.
+pub(super) const FLOWS: u32 = 50_000;
+
+const PAGE: u64 = 4096;
+
+/// All that the kernel's slabs take, in bytes.
+pub(super) fn slabs() -> Result<u64, LabError> {
+    const PATH: &str = "/proc/slabinfo";
+    let text = fs::read_to_string(PATH).map_err(LabError::io(format!("read {PATH}")))?;
+    Ok(text.lines().filter_map(size_of_slab).sum())
+}
+
+/// Of one line: `name … objperslab pagesperslab : tunables … : slabdata active_slabs num_slabs shared`.
+fn size_of_slab(line: &str) -> Option<u64> {
+    let mut parts = line.split(':');
+    let pages: u64 = parts.next()?.split_whitespace().nth(5)?.parse().ok()?;
+    let slabs: u64 = parts.nth(1)?.split_whitespace().nth(2)?.parse().ok()?;
+    Some(pages * slabs * PAGE)
+}
+
+/// The bytes per entry of all tables that are as large as a daemon's flow table, which is the largest:
+/// those with an entry for each flow. `None` without a daemon that has such.
+pub(super) fn tables(gateway: &Gateway) -> Result<Option<f64>, ProgramsError> {
+    if gateway.daemon.is_none() {
+        return Ok(None);
+    }
+    let mut found = Vec::new();
+    walk(&gateway.lab.pin_folder(), &mut found);
+    let most = found.iter().map(|(entries, _)| *entries).max().unwrap_or(0);
+    let bytes: u64 = found
+        .iter()
+        .filter(|(entries, _)| *entries * 2 >= most)
+        .map(|(_, bytes)| bytes)
+        .sum();
+    Ok((most > 0).then(|| bytes as f64 / most as f64))
+}
+
+/// How many entries the maps below a folder have, and how many bytes they take.
+fn walk(folder: &Path, found: &mut Vec<(u64, u64)>) {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    for path in entries.map(|entry| entry.path()) {
+        if path.is_dir() {
+            walk(&path, found);
+        } else if let Ok(map) = MapData::from_pin(&path) {
+            found.extend(size_of_map(&map));
+        }
+    }
+}
+
+fn size_of_map(map: &MapData) -> Option<(u64, u64)> {
+    let number = map.fd().as_fd().as_raw_fd();
+    let text = fs::read_to_string(format!("/proc/self/fdinfo/{number}")).ok()?;
+    let value = |key: &str| -> Option<u64> {
+        let line = text.lines().find_map(|line| line.strip_prefix(key));
+        line?.trim().parse().ok()
+    };
+    Some((value("max_entries:")?, value("memlock:")?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_slabinfo() {
+        let line = "nf_conntrack 112 176 256 16 1 : tunables 0 0 0 : slabdata 11 12 0";
+        assert_eq!(size_of_slab(line), Some(12 * PAGE));
+        assert_eq!(size_of_slab("# name <active_objs>"), None);
+    }
+}

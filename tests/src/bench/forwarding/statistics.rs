@@ -1,0 +1,62 @@
+//! Medians, and how far apart what was measured is.
+
+use serde::Serialize;
+
+/// What several rounds found.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Spread {
+    /// The least.
+    pub min: f64,
+    /// Half are less and half are more; of an even number the mean of the two in the middle.
+    pub median: f64,
+    /// The most.
+    pub max: f64,
+}
+
+impl Spread {
+    /// `None` if there are no values.
+    #[must_use]
+    pub fn of(values: &[f64]) -> Option<Self> {
+        let sorted = sorted(values);
+        Some(Self {
+            min: *sorted.first()?,
+            median: median(values)?,
+            max: *sorted.last()?,
+        })
+    }
+}
+
+/// The value in the middle.
+#[must_use]
+pub fn median(values: &[f64]) -> Option<f64> {
+    let sorted = sorted(values);
+    let at = |index: usize| sorted.get(index).copied();
+    let lower = at(sorted.len().checked_sub(1)? / 2)?;
+    let upper = at(sorted.len() / 2)?;
+    Some(f64::midpoint(lower, upper))
+}
+
+fn sorted(values: &[f64]) -> Vec<f64> {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_middle_of_odd_and_even_numbers() {
+        assert_eq!(median(&[9.0, 1.0, 2.0]), Some(2.0));
+        assert_eq!(median(&[9.0, 1.0, 2.0, 4.0]), Some(3.0));
+        assert_eq!(median(&[]), None);
+    }
+
+    #[test]
+    fn one_that_is_far_off_moves_the_spread_and_not_the_median() {
+        let found = Spread::of(&[100.0, 101.0, 99.0, 5000.0, 98.0]).expect("there are values");
+        assert_eq!((found.min, found.median, found.max), (98.0, 100.0, 5000.0));
+        assert_eq!(Spread::of(&[]), None);
+    }
+}
