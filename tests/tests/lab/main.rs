@@ -2,6 +2,7 @@
 //!
 //! They need root and say so when they have none.
 
+mod benchmarks;
 mod faults;
 mod leftovers;
 mod tools;
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
     }
     trial::run(|| {
         [
+            benchmarks::trials(),
             faults::trials(),
             leftovers::trials(),
             tools::trials(),

@@ -5,12 +5,15 @@
 //! and of the kernel's thread for softirqs, as the scheduler counts it, so that other programs do not
 //! count; on a kernel that accounts for softirqs apart (`CONFIG_IRQ_TIME_ACCOUNTING`) it is too short,
 //! and only the throughput tells. What is sent goes to a provider itself: the same
-//! transfer from the gateway's own socket is the end hosts' share.
+//! transfer from the gateway's own socket is the end hosts' share. Where there is a fast path, a transfer
+//! counts from when the connection is on it.
 
 use std::fs;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use failover::family::Family;
@@ -39,10 +42,13 @@ const USUAL: Duration = Duration::from_millis(1500);
 const PIECE: usize = 256 * 1024;
 /// What a connection must not take longer for.
 const CONNECTED_WITHIN: Duration = Duration::from_secs(5);
+/// How long is sent before it counts, at most.
+const COUNTS_WITHIN: Duration = Duration::from_secs(60);
 
-/// Gateways that carry transfers, and none.
+/// A way that transfers go.
 struct Path<'a> {
-    variant: Option<Variant>,
+    /// `None` where the gateway's own socket sends.
+    gateway: Option<&'a Gateway>,
     lab: &'a Lab,
     from: Node,
     listeners: Vec<TcpListener>,
@@ -64,11 +70,10 @@ pub(super) async fn run(
     quick: bool,
 ) -> Result<Vec<Bulk>, ProgramsError> {
     let bare = Lab::builder().uplinks(1).capture(false).build().await?;
-    let mut paths = vec![Path::new(None, &bare, bare.gateway().node().clone()).await?];
+    let mut paths = vec![Path::new(None, &bare).await?];
     for gateway in gateways {
         if gateway.variant.is_whole() {
-            let client = gateway.lab.client(1)?.node().clone();
-            paths.push(Path::new(Some(gateway.variant), &gateway.lab, client).await?);
+            paths.push(Path::new(Some(gateway), &gateway.lab).await?);
         }
     }
     let length = if quick { QUICK } else { USUAL };
@@ -81,7 +86,7 @@ pub(super) async fn run(
         let mut found: Vec<Bulk> = paths
             .iter()
             .map(|path| Bulk {
-                variant: path.variant,
+                variant: path.variant(),
                 offload,
                 gigabits: Vec::new(),
                 seconds: Vec::new(),
@@ -106,7 +111,11 @@ pub(super) async fn run(
 }
 
 impl<'a> Path<'a> {
-    async fn new(variant: Option<Variant>, lab: &'a Lab, from: Node) -> Result<Self, LabError> {
+    async fn new(gateway: Option<&'a Gateway>, lab: &'a Lab) -> Result<Self, LabError> {
+        let from = match gateway {
+            Some(_) => lab.client(1)?.node(),
+            None => lab.gateway().node(),
+        };
         let mut listeners = Vec::new();
         for uplink in lab.uplinks() {
             let provider = uplink.provider();
@@ -131,19 +140,27 @@ impl<'a> Path<'a> {
             );
         }
         Ok(Self {
-            variant,
+            gateway,
             lab,
-            from,
+            from: from.clone(),
             listeners,
         })
     }
 
+    fn variant(&self) -> Option<Variant> {
+        self.gateway.map(|gateway| gateway.variant)
+    }
+
     async fn transfer(&self, length: Duration, processor: usize) -> Result<Transfer, LabError> {
         let to = SocketAddr::new(IpAddr::V4(SERVER), PORT);
+        let known = match self.gateway {
+            Some(gateway) => gateway.on_fast_path().await?,
+            None => None,
+        };
         let connecting = self
             .from
             .run(move || async move { TcpStream::connect_timeout(&to, CONNECTED_WITHIN) });
-        let failed = || LabError::io(format!("connect to {to} by {}", name(self.variant)));
+        let failed = || LabError::io(format!("connect to {to} by {}", name(self.variant())));
         let sender = connecting.await?.map_err(failed())?;
         // The connection is one provider's: that of the uplink that was chosen.
         let receiver = self
@@ -152,12 +169,28 @@ impl<'a> Path<'a> {
             .find_map(|listener| listener.accept().ok())
             .ok_or_else(|| failed()(io::ErrorKind::NotFound.into()))?
             .0;
-        let before = softirqs(processor)?;
-        let (sent, received) = tokio::join!(
-            apart("sender", processor, move || send_for(sender, length)),
-            apart("receiver", processor, move || discard(&receiver)),
-        );
-        let (sent, (bytes, took, received)) = (sent?, received?);
+        let counts = Arc::new(AtomicBool::new(false));
+        let (for_sender, for_receiver) = (Arc::clone(&counts), Arc::clone(&counts));
+        let begin = async {
+            if let (Some(gateway), Some(known)) = (self.gateway, known) {
+                // The one before may have left only now, so that there are no more than before.
+                if let Err(error) = gateway.until_on_fast_path(known + 1).await {
+                    progress(&format!("it may not be on the fast path: {error}"));
+                }
+            }
+            counts.store(true, Ordering::Relaxed);
+            softirqs(processor)
+        };
+        let (before, sent, received) = tokio::try_join!(
+            begin,
+            apart("sender", processor, move || {
+                send_for(sender, length, &for_sender)
+            }),
+            apart("receiver", processor, move || {
+                discard(&receiver, &for_receiver)
+            }),
+        )?;
+        let (bytes, took, received) = received;
         let softirqs = softirqs(processor)?.saturating_sub(before);
         Ok(Transfer {
             bytes,
@@ -202,8 +235,13 @@ fn set_offloads(interface: &str, on: bool) -> io::Result<()> {
     set_offload(socket.as_fd(), interface, Offload::Gro, false)
 }
 
-fn send_for(mut to: TcpStream, length: Duration) -> io::Result<Duration> {
+/// Sends, from when it counts on for so long, and tells what of it was work.
+fn send_for(mut to: TcpStream, length: Duration, counts: &AtomicBool) -> io::Result<Duration> {
     let piece = vec![0; PIECE];
+    let connected = Instant::now();
+    while !counts.load(Ordering::Relaxed) && connected.elapsed() < COUNTS_WITHIN {
+        to.write_all(&piece)?;
+    }
     let (began, before) = (Instant::now(), worked()?);
     while began.elapsed() < length {
         to.write_all(&piece)?;
@@ -212,17 +250,17 @@ fn send_for(mut to: TcpStream, length: Duration) -> io::Result<Duration> {
     Ok(worked()?.saturating_sub(before))
 }
 
-/// How many bytes came, in what time, and what of it was work.
-fn discard(from: &TcpStream) -> io::Result<(u64, Duration, Duration)> {
+/// How many bytes came since it counts, in what time, and what of it was work.
+fn discard(from: &TcpStream, counts: &AtomicBool) -> io::Result<(u64, Duration, Duration)> {
     from.set_nonblocking(false)?;
     let mut piece = vec![0; PIECE];
-    // The first byte, with which the time begins.
-    let mut bytes = u64::try_from((&mut &*from).read(piece.get_mut(..1).unwrap_or_default())?)
-        .unwrap_or_default();
+    // Without a copy (tcp(7)): the end hosts' work is not what is measured.
+    let mut receive = || recv(from.as_raw_fd(), &mut piece, MsgFlags::MSG_TRUNC);
+    while receive()? > 0 && !counts.load(Ordering::Relaxed) {}
     let (began, before) = (Instant::now(), worked()?);
+    let mut bytes = 0;
     loop {
-        // Without a copy (tcp(7)): the end hosts' work is not what is measured.
-        let count = recv(from.as_raw_fd(), &mut piece, MsgFlags::MSG_TRUNC)?;
+        let count = receive()?;
         if count == 0 {
             return Ok((bytes, began.elapsed(), worked()?.saturating_sub(before)));
         }

@@ -39,7 +39,7 @@ pub(super) enum Kind {
 }
 
 /// Flows that differ from each other, and from those with other numbers.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Flows {
     pub(super) family: Family,
     pub(super) protocol: Protocol,

@@ -157,7 +157,8 @@ impl Gateway {
             return Ok(());
         }
         self.exchange(self.frames(flows, Kind::Data, 0)?).await?;
-        Ok(self.offloaded(flows.count).await?)
+        let wanted = u64::from(flows.count) * OFFLOADED_PERCENT / 100;
+        Ok(self.until_on_fast_path(wanted).await?)
     }
 
     async fn exchange(&mut self, frames: Arc<Frames>) -> Result<(), ProgramsError> {
@@ -167,27 +168,34 @@ impl Gateway {
         Ok(sent.map(drop)?)
     }
 
-    /// Waits until flows are on the fast path, where the variant is about it.
-    async fn offloaded(&self, flows: u32) -> Result<(), LabError> {
-        let (Some(daemon), Variant::FastPath) = (&self.daemon, self.variant) else {
-            return Ok(());
-        };
-        let wanted = u64::from(flows) * OFFLOADED_PERCENT / 100;
+    /// How many flows are on the fast path; `None` where the variant is not about it.
+    pub(super) async fn on_fast_path(&self) -> Result<Option<u64>, LabError> {
+        match (&self.daemon, self.variant) {
+            (Some(daemon), Variant::FastPath) => {
+                let told = fast_path(daemon, "flows").await?;
+                Ok(Some(told.as_u64().unwrap_or_default()))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Waits until so many flows are, where the variant is about it.
+    pub(super) async fn until_on_fast_path(&self, wanted: u64) -> Result<(), LabError> {
         let began = Instant::now();
-        loop {
-            let found = fast_path(daemon, "flows").await?.as_u64();
-            if found.is_some_and(|found| found >= wanted) {
-                return Ok(());
+        while let Some(found) = self.on_fast_path().await? {
+            if found >= wanted {
+                break;
             }
             if began.elapsed() > OFFLOADED_WITHIN {
                 return Err(LabError::NotInTime {
                     what: format!("{wanted} flows are on the fast path"),
                     limit: OFFLOADED_WITHIN,
-                    detail: format!("\nthere are {found:?}"),
+                    detail: format!("\nthere are {found}"),
                 });
             }
             tokio::time::sleep(POLL).await;
         }
+        Ok(())
     }
 
     /// How many flows connection tracking holds as assured.

@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
+use std::time::Duration;
 
 use aya::maps::MapData;
 
@@ -15,8 +16,27 @@ pub(super) const FLOWS: u32 = 50_000;
 
 const PAGE: u64 = 4096;
 
+/// How often and how many times is looked whether the slabs still shrink, and by how much they may.
+const STEP: Duration = Duration::from_millis(100);
+const STEPS: usize = 30;
+const SMALL: u64 = 64 * 1024;
+
+/// What the slabs take when what was freed before has left them: that goes on for a while behind.
+pub(super) async fn settled() -> Result<u64, LabError> {
+    let mut last = slabs()?;
+    for _ in 0..STEPS {
+        tokio::time::sleep(STEP).await;
+        let now = slabs()?;
+        if now.abs_diff(last) < SMALL {
+            return Ok(now);
+        }
+        last = now;
+    }
+    Ok(last)
+}
+
 /// All that the kernel's slabs take, in bytes.
-pub(super) fn slabs() -> Result<u64, LabError> {
+fn slabs() -> Result<u64, LabError> {
     const PATH: &str = "/proc/slabinfo";
     let text = fs::read_to_string(PATH).map_err(LabError::io(format!("read {PATH}")))?;
     Ok(text.lines().filter_map(size_of_slab).sum())

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use aya::maps::{HashMap, Map, MapData, MapError};
-use failover::family::Family;
+use failover::family::{Family, PerFamily};
 
 use super::frames::{Ends, Flows};
 use super::offsets::{
@@ -25,16 +25,30 @@ use crate::sys::bpf::MapKind;
 const LOOK_UP: i32 = 1;
 const REDIRECT: i32 = 23;
 
-/// A key: both addresses, both ports, the protocol. An IPv4 address is followed by zeros.
-const KEY: usize = 40;
-/// What is in a value, and where.
+/// A key: both addresses, both ports, the protocol. Tables are apart by family, since what is not in it
+/// need not be fetched from memory: with very many flows that is most of the cost.
+const fn key_length(address: usize) -> usize {
+    2 * address + 8
+}
+
+/// What is in a value, and where. The new source is the last.
 const INTERFACE: i16 = 0;
 const HEADER_CHANGE: i16 = 4;
 const PAYLOAD_CHANGE: i16 = 8;
 const SOURCE_PORT: i16 = 12;
-const SOURCE: i16 = 16;
-const HARDWARE: i16 = 32;
-const VALUE: usize = 48;
+const HARDWARE: i16 = 16;
+const SOURCE: i16 = 28;
+
+const fn value_length(address: usize) -> usize {
+    28 + address
+}
+
+/// How long addresses are.
+const IPV4: usize = 4;
+const IPV6: usize = 16;
+
+/// The known flows of one family.
+type Table<const KEY: usize, const VALUE: usize> = HashMap<MapData, [u8; KEY], [u8; VALUE]>;
 
 const CONTEXT: u8 = 6;
 const PACKET: u8 = 7;
@@ -55,26 +69,27 @@ pub(super) struct Way {
     pub(super) source: IpAddr,
 }
 
-/// The program on one interface, with its table. It is gone with this.
+/// The program on one interface, with its tables. It is gone with this.
 pub(super) struct Minimal {
-    flows: HashMap<MapData, [u8; KEY], [u8; VALUE]>,
+    ipv4: Table<{ key_length(IPV4) }, { value_length(IPV4) }>,
+    ipv6: Table<{ key_length(IPV6) }, { value_length(IPV6) }>,
+    known: PerFamily<Option<Flows>>,
     _program: Assembled,
 }
 
 impl Minimal {
-    /// Puts it on the packets that come in by an interface of a node, with room for so many flows.
+    /// Puts it on the packets that come in by an interface of a node, with room for so many flows of
+    /// each family.
     pub(super) async fn on(
         node: &Node,
         interface: &str,
         bpffs: &Path,
         room: u32,
     ) -> Result<Self, ProgramsError> {
-        let size = |bytes: usize| u32::try_from(bytes).unwrap_or_default();
-        let (descriptor, map) = pinned_map(bpffs, MapKind::Hash, size(KEY), size(VALUE), room)?;
-        let flows = HashMap::try_from(Map::HashMap(map)).map_err(failed)?;
-        let instructions = program(descriptor.as_fd())?;
-        let maps: Vec<OwnedFd> = vec![descriptor];
-        let mut program = Assembled::new(bpffs, &instructions, maps)?;
+        let (four, ipv4) = table(bpffs, room)?;
+        let (six, ipv6) = table(bpffs, room)?;
+        let instructions = program(four.as_fd(), six.as_fd())?;
+        let mut program = Assembled::new(bpffs, &instructions, vec![four, six])?;
         let name = interface.to_owned();
         let attached = node.run(move || async move {
             attach(program.program_mut(), &name, Direction::Ingress).map(|()| program)
@@ -84,33 +99,65 @@ impl Minimal {
             source,
         })?;
         Ok(Self {
-            flows,
+            ipv4,
+            ipv6,
+            known: PerFamily::from_fn(|_| None),
             _program: program,
         })
     }
 
-    /// Has it know these flows and no others.
+    /// Has it know these flows and no others of their family. Where it does they stay as they are: entries
+    /// that are made anew in a used table lie scattered in memory, and take longer to be found.
     pub(super) fn know(
         &mut self,
         flows: Flows,
         client: IpAddr,
         ways: &[Way],
     ) -> Result<(), ProgramsError> {
-        let keys: Vec<[u8; KEY]> = self
-            .flows
-            .keys()
-            .collect::<Result<_, _>>()
-            .map_err(failed)?;
-        for key in keys {
-            self.flows.remove(&key).map_err(failed)?;
+        if *self.known.get(flows.family) == Some(flows) {
+            return Ok(());
         }
-        for (ends, way) in flows.ends().zip(ways.iter().cycle()) {
-            let key = key(client, ends, flows.protocol);
-            let value = value(client, ends, *way, flows.family);
-            self.flows.insert(key, value, 0).map_err(failed)?;
+        match flows.family {
+            Family::Ipv4 => fill(&mut self.ipv4, flows, client, ways)?,
+            Family::Ipv6 => fill(&mut self.ipv6, flows, client, ways)?,
         }
+        *self.known.get_mut(flows.family) = Some(flows);
         Ok(())
     }
+}
+
+/// A table for the program and for us.
+fn table<const KEY: usize, const VALUE: usize>(
+    bpffs: &Path,
+    room: u32,
+) -> Result<(OwnedFd, Table<KEY, VALUE>), ProgramsError> {
+    let size = |bytes: usize| u32::try_from(bytes).unwrap_or_default();
+    let (descriptor, map) = pinned_map(bpffs, MapKind::Hash, size(KEY), size(VALUE), room)?;
+    let flows = HashMap::try_from(Map::HashMap(map)).map_err(failed)?;
+    Ok((descriptor, flows))
+}
+
+fn fill<const KEY: usize, const VALUE: usize>(
+    table: &mut Table<KEY, VALUE>,
+    flows: Flows,
+    client: IpAddr,
+    ways: &[Way],
+) -> Result<(), ProgramsError> {
+    let keys: Vec<[u8; KEY]> = table.keys().collect::<Result<_, _>>().map_err(failed)?;
+    for key in keys {
+        table.remove(&key).map_err(failed)?;
+    }
+    for (ends, way) in flows.ends().zip(ways.iter().cycle()) {
+        let key = array(&key(client, ends, flows.protocol));
+        let value = array(&value(client, ends, *way));
+        table.insert(key, value, 0).map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// As many bytes as there is room for; lengths are those that addresses of the family make.
+fn array<const LENGTH: usize>(bytes: &[u8]) -> [u8; LENGTH] {
+    bytes.first_chunk().copied().unwrap_or([0; LENGTH])
 }
 
 fn failed(source: MapError) -> ProgramsError {
@@ -120,50 +167,49 @@ fn failed(source: MapError) -> ProgramsError {
     }
 }
 
-fn octets(address: IpAddr) -> [u8; 16] {
+fn octets(address: IpAddr) -> Vec<u8> {
     match address {
-        IpAddr::V4(address) => {
-            let mut octets = [0; 16];
-            octets[..4].copy_from_slice(&address.octets());
-            octets
-        }
-        IpAddr::V6(address) => address.octets(),
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
     }
 }
 
-fn key(client: IpAddr, ends: Ends, protocol: Protocol) -> [u8; KEY] {
-    let mut key = [0; KEY];
+fn key(client: IpAddr, ends: Ends, protocol: Protocol) -> Vec<u8> {
     let (from, to) = ends.ports;
     let number = match protocol {
         Protocol::Udp => UDP,
         Protocol::Tcp => TCP,
     };
-    key[..16].copy_from_slice(&octets(client));
-    key[16..32].copy_from_slice(&octets(ends.destination));
-    key[32..34].copy_from_slice(&from.to_be_bytes());
-    key[34..36].copy_from_slice(&to.to_be_bytes());
-    key[36..].copy_from_slice(&number.to_ne_bytes());
-    key
+    [
+        &octets(client)[..],
+        &octets(ends.destination),
+        &from.to_be_bytes(),
+        &to.to_be_bytes(),
+        &number.to_ne_bytes(),
+    ]
+    .concat()
 }
 
-fn value(client: IpAddr, ends: Ends, way: Way, family: Family) -> [u8; VALUE] {
+fn value(client: IpAddr, ends: Ends, way: Way) -> Vec<u8> {
     let (old, new) = (octets(client), octets(way.source));
-    let address = change(&old, &new);
     // Ports stay, as they do with a translation that finds them free.
-    let header = match family {
+    let address = change(&old, &new);
+    let header = match way.source {
         // One hop less, in the byte before the protocol.
-        Family::Ipv4 => address + change(&[64, 0], &[63, 0]),
-        Family::Ipv6 => 0,
+        IpAddr::V4(_) => address + change(&[64, 0], &[63, 0]),
+        IpAddr::V6(_) => 0,
     };
-    let mut value = [0; VALUE];
-    value[..4].copy_from_slice(&way.interface.to_ne_bytes());
-    value[4..8].copy_from_slice(&header.to_ne_bytes());
-    value[8..12].copy_from_slice(&address.to_ne_bytes());
-    value[12..14].copy_from_slice(&ends.ports.0.to_be_bytes());
-    value[16..32].copy_from_slice(&new);
-    value[32..38].copy_from_slice(&way.to);
-    value[38..44].copy_from_slice(&way.from);
-    value
+    [
+        &way.interface.to_ne_bytes()[..],
+        &header.to_ne_bytes(),
+        &address.to_ne_bytes(),
+        &ends.ports.0.to_be_bytes(),
+        &[0; 2],
+        &way.to,
+        &way.from,
+        &new,
+    ]
+    .concat()
 }
 
 /// What is added to the complement of a checksum (RFC 1624) when bytes change.
@@ -178,14 +224,13 @@ fn change(old: &[u8], new: &[u8]) -> u32 {
     pairs.fold(0, |sum, (old, new)| sum + u32::from(!old) + u32::from(new))
 }
 
-fn program(flows: BorrowedFd<'_>) -> Result<Vec<Instruction>, ProgramsError> {
+fn program(ipv4: BorrowedFd<'_>, ipv6: BorrowedFd<'_>) -> Result<Vec<Instruction>, ProgramsError> {
     let mut all = Assembly::default();
     all.registers(code::MOVE, CONTEXT, 1)
         .load(Width::Word, PACKET, CONTEXT, DATA)
         .load(Width::Word, END, CONTEXT, DATA_END);
-    for header in [Header::Ipv4, Header::Ipv6] {
-        forward(&mut all, header, flows);
-    }
+    forward(&mut all, Header::Ipv4, ipv4);
+    forward(&mut all, Header::Ipv6, ipv6);
     all.place(PASS);
     all.finish()
 }
@@ -203,24 +248,17 @@ fn forward(all: &mut Assembly, header: Header, flows: BorrowedFd<'_>) {
         .load(Width::Byte, 1, PACKET, header.hops())
         .go_if(code::IF_AT_MOST, 1, 1, PASS);
 
-    // The key, on the stack.
-    let bottom = -i16::try_from(KEY).unwrap_or_default();
-    all.value(code::SET, 3, 0);
-    for word in 0..4 {
-        for (at, from) in [(0, header.source()), (16, header.destination())] {
-            let to = bottom + at + 4 * word;
-            if 4 * word < header.address() {
-                all.load(Width::Word, 1, PACKET, from + 4 * word)
-                    .store(Width::Word, STACK, to, 1);
-            } else {
-                all.store(Width::Word, STACK, to, 3);
-            }
-        }
+    // The key, on the stack: both addresses stand in the packet as they do in it.
+    let addresses = 2 * header.address();
+    let bottom = -(addresses + 8);
+    for at in (0..addresses).step_by(4) {
+        all.load(Width::Word, 1, PACKET, header.source() + at)
+            .store(Width::Word, STACK, bottom + at, 1);
     }
     all.load(Width::Word, 1, PACKET, header.payload())
-        .store(Width::Word, STACK, bottom + 32, 1)
+        .store(Width::Word, STACK, bottom + addresses, 1)
         .load(Width::Byte, 1, PACKET, header.next())
-        .store(Width::Word, STACK, bottom + 36, 1)
+        .store(Width::Word, STACK, bottom + addresses + 4, 1)
         .map(1, flows)
         .registers(code::MOVE, 2, STACK)
         .value(code::ADD_VALUE, 2, bottom.into())
@@ -289,4 +327,48 @@ fn correct(all: &mut Assembly, at: i16, change: i16) {
     }
     all.value(code::XOR_VALUE, 1, 0xffff)
         .store(Width::Half, PACKET, at, 1);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The sum that a checksum is the complement of, folded.
+    fn folded(mut sum: u32) -> u32 {
+        while sum > 0xffff {
+            sum = (sum & 0xffff) + (sum >> 16);
+        }
+        sum
+    }
+
+    #[test]
+    fn a_change_leads_from_one_sum_to_the_other() {
+        let sum = |bytes: &[u8]| change(&vec![0xff; bytes.len()], bytes);
+        let (old, new) = ([198, 18, 0, 10], [198, 18, 11, 2]);
+        assert_eq!(folded(sum(&old) + change(&old, &new)), folded(sum(&new)));
+    }
+
+    #[test]
+    fn keys_and_values_have_the_length_of_their_tables() {
+        for (client, source, address) in [
+            ("198.18.0.10", "198.18.11.2", IPV4),
+            ("fd00:18::10", "fd00:18:11::2", IPV6),
+        ] {
+            let client: IpAddr = client.parse().expect("an address");
+            let source: IpAddr = source.parse().expect("an address");
+            let ends = Ends {
+                destination: client,
+                ports: (1, 2),
+            };
+            let way = Way {
+                interface: 1,
+                from: [0; 6],
+                to: [0; 6],
+                source,
+            };
+            let key = key(client, ends, Protocol::Udp);
+            assert_eq!(key.len(), key_length(address));
+            assert_eq!(value(client, ends, way).len(), value_length(address));
+        }
+    }
 }

@@ -183,7 +183,11 @@ pub(super) async fn daemon(
         }
         failover.rewrite(&base)?;
     }
-    let daemon = failover.run().await?;
+    // As it is installed: what it logs for tests is told by programs in the packets' way, too.
+    let run = failover
+        .program("run")
+        .variable("RUST_LOG", "failover=info");
+    let daemon = failover.run_as(run).await?;
     if variant == Variant::FastPath && fast_path(&daemon, "on").await? != true {
         return Ok(Err(
             "the daemon says that its fast path is not on".to_owned()

@@ -10,7 +10,7 @@ use super::frames::{Flows, Frames, Kind};
 use super::gateway::{Built, Gateway, Passed};
 use super::generator::stay_on;
 use super::plan::{Options, Part};
-use super::{Case, Measured, Memory, Series, Variant, bulk, memory};
+use super::{Case, Measured, Memory, Series, Variant, bulk, memory, report};
 use crate::bench::Machine;
 use crate::error::LabError;
 use crate::programs::ProgramsError;
@@ -21,8 +21,9 @@ const AT_ONCE: u32 = 10_000;
 const FORWARDED: f64 = 0.999;
 /// Where new flows are counted from, beyond all known ones.
 const FIRST_NEW: u32 = 2_000_000;
-/// Rounds with very many flows take long.
-const LONG_ROUNDS: usize = 3;
+/// Rounds with many flows take long, and such with very many longer, as do transfers.
+const LONG_ROUNDS: usize = 5;
+const LONGEST_ROUNDS: usize = 3;
 const VERY_MANY: u32 = 500_000;
 
 /// Measures.
@@ -66,7 +67,7 @@ pub async fn run(options: &Options) -> Result<Measured, ProgramsError> {
         }
     }
     if options.wants(Part::Bulk) {
-        let rounds = options.rounds.min(LONG_ROUNDS);
+        let rounds = options.rounds.min(LONGEST_ROUNDS);
         measured.bulk = bulk::run(&gateways, rounds, processors - 1, options.quick).await?;
     }
     Ok(measured)
@@ -127,16 +128,9 @@ impl<'a> Trial<'a> {
 
     async fn rounds(mut self, gateways: &mut [Gateway]) -> Result<Vec<Series>, ProgramsError> {
         let Case {
-            flows,
-            size,
-            family,
-            protocol,
-            new,
+            flows, family, new, ..
         } = self.case;
-        let kind = if new { "new" } else { "known" };
-        progress(&format!(
-            "{flows} {kind} {family} {protocol:?} flows, {size} bytes"
-        ));
+        progress(&report::title(self.case));
         let mut gateways: Vec<&mut Gateway> = gateways
             .iter_mut()
             .filter(|gateway| gateway.variant.speaks(family))
@@ -177,12 +171,12 @@ impl<'a> Trial<'a> {
 
     /// Flows that are there only while it is their gateway's turn.
     async fn many(&mut self, gateways: &mut [&mut Gateway]) -> Result<(), ProgramsError> {
-        let rounds = if self.case.flows > VERY_MANY {
-            self.options.rounds.min(LONG_ROUNDS)
+        let most = if self.case.flows > VERY_MANY {
+            LONGEST_ROUNDS
         } else {
-            self.options.rounds
+            LONG_ROUNDS
         };
-        for round in 0..rounds {
+        for round in 0..self.options.rounds.min(most) {
             for gateway in gateways.iter_mut() {
                 gateway.open(self.flows).await?;
                 if gateway.variant.tracks() {
@@ -286,10 +280,10 @@ async fn footprint(gateway: &mut Gateway) -> Result<Option<Memory>, ProgramsErro
         count: memory::FLOWS,
     };
     progress(&format!("memory: {}", gateway.variant));
-    let before = memory::slabs()?;
+    let before = memory::settled().await?;
     gateway.open(flows).await?;
     gateway.confirm(flows).await?;
-    let taken = memory::slabs()?.saturating_sub(before);
+    let taken = memory::settled().await?.saturating_sub(before);
     let tables = memory::tables(gateway)?;
     gateway.forget().await?;
     Ok(Some(Memory {

@@ -1,5 +1,7 @@
 //! The lab's commands: a demo of the product, benchmarks and a soak test.
 
+mod forwarding;
+
 use std::error::Error;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -17,6 +19,8 @@ use failover_tests::bench::program as program_bench;
 use failover_tests::terminal::Terminal;
 use failover_tests::{LabError, demo, package, soak};
 use serde_json::Value;
+
+use forwarding::ForwardingArguments;
 
 /// Shows and measures failover in a lab of network namespaces. Needs root; changes nothing on this
 /// machine and leaves nothing behind.
@@ -162,131 +166,6 @@ enum Bench {
                       removed within 300 ms, a flow on another uplink is answered within 10 ms in 99 of 100 cases\n\
                       meanwhile, and where there are few, clients are told within 200 ms of the detection.")]
     Lost(LostArguments),
-}
-
-#[derive(Debug, Args)]
-struct ForwardingArguments {
-    /// Only this variant, and those that are named likewise; all by default
-    #[arg(long = "variant", value_enum, value_name = "NAME")]
-    variants: Vec<VariantArgument>,
-    /// Only this part, and those that are named likewise; all by default
-    #[arg(long = "part", value_enum, value_name = "NAME")]
-    parts: Vec<PartArgument>,
-    /// With so many known flows; may be given several times
-    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=1_900_000))]
-    flows: Vec<u32>,
-    /// With frames of this length in bytes; may be given several times
-    #[arg(long = "size", value_name = "BYTES", value_parser = clap::value_parser!(u16).range(60..=1514))]
-    sizes: Vec<u16>,
-    /// The address family
-    #[arg(long, value_enum, default_value_t = FamilyArgument::Both)]
-    family: FamilyArgument,
-    /// Only this protocol
-    #[arg(long, value_enum, value_name = "NAME")]
-    protocol: Option<ProtocolArgument>,
-    /// How many rounds; 7 by default, or 3 with --quick
-    #[arg(long, value_parser = clap::value_parser!(u8).range(1..=100))]
-    rounds: Option<u8>,
-    /// A first look: fewer cases, rounds and packets. Takes one to two minutes instead of up to fifteen
-    #[arg(long)]
-    quick: bool,
-    /// The binary to measure; by default the one that was built together with this program
-    #[arg(long, value_name = "PATH")]
-    failover: Option<PathBuf>,
-    /// Writes the result to this file, too
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-    /// Draws the first case into this file
-    #[arg(long, value_name = "FILE")]
-    svg: Option<PathBuf>,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum VariantArgument {
-    /// Routing alone, by one uplink
-    Plain,
-    /// One uplink and its translation
-    Masquerade,
-    /// Three uplinks by routing alone, and translation
-    Multipath,
-    /// Three uplinks by the connection mark, with nftables
-    NftablesConnmark,
-    /// The rules of fault_tolerant_router
-    FaultTolerantRouter,
-    /// Rules as mwan3 makes them
-    Mwan3,
-    /// failover in classic mode
-    Classic,
-    /// failover in eBPF mode, without the fast path
-    Ebpf,
-    /// failover in eBPF mode, with the fast path
-    FastPath,
-    /// The least that a TC program must do
-    Minimal,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum PartArgument {
-    /// Packets of known flows
-    Known,
-    /// New flows
-    New,
-    /// Long transfers by TCP
-    Bulk,
-    /// Memory per flow
-    Memory,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum ProtocolArgument {
-    /// Datagrams
-    Udp,
-    /// Connections
-    Tcp,
-}
-
-impl From<&ForwardingArguments> for forwarding_bench::Options {
-    fn from(arguments: &ForwardingArguments) -> Self {
-        use forwarding_bench::{Part, Protocol, Variant};
-        let variant = |argument: &VariantArgument| match argument {
-            VariantArgument::Plain => Variant::Plain,
-            VariantArgument::Masquerade => Variant::Masquerade,
-            VariantArgument::Multipath => Variant::Multipath,
-            VariantArgument::NftablesConnmark => Variant::NftablesConnmark,
-            VariantArgument::FaultTolerantRouter => Variant::FaultTolerantRouter,
-            VariantArgument::Mwan3 => Variant::Mwan3,
-            VariantArgument::Classic => Variant::Classic,
-            VariantArgument::Ebpf => Variant::Ebpf,
-            VariantArgument::FastPath => Variant::FastPath,
-            VariantArgument::Minimal => Variant::Minimal,
-        };
-        let part = |argument: &PartArgument| match argument {
-            PartArgument::Known => Part::Known,
-            PartArgument::New => Part::New,
-            PartArgument::Bulk => Part::Bulk,
-            PartArgument::Memory => Part::Memory,
-        };
-        let protocol = |argument| match argument {
-            ProtocolArgument::Udp => Protocol::Udp,
-            ProtocolArgument::Tcp => Protocol::Tcp,
-        };
-        let usual = if arguments.quick { 3 } else { 7 };
-        Self {
-            variants: arguments.variants.iter().map(variant).collect(),
-            parts: arguments.parts.iter().map(part).collect(),
-            flows: arguments.flows.clone(),
-            sizes: arguments
-                .sizes
-                .iter()
-                .map(|size| usize::from(*size))
-                .collect(),
-            families: arguments.family.families(),
-            protocols: arguments.protocol.into_iter().map(protocol).collect(),
-            rounds: usize::from(arguments.rounds.unwrap_or(usual)),
-            quick: arguments.quick,
-            binary: arguments.failover.clone(),
-        }
-    }
 }
 
 #[derive(Debug, Args)]
@@ -479,7 +358,7 @@ async fn run(terminal: &Terminal, command: Command) -> Result<ExitCode, Box<dyn 
             Ok(status(measured.holds()))
         }
         Command::Bench(Bench::Forwarding(arguments)) => {
-            let measured = forwarding_bench::run(&(&arguments).into()).await?;
+            let measured = forwarding_bench::run(&arguments.options()).await?;
             forwarding_bench::show(terminal, &measured);
             write_json(arguments.json, &forwarding_bench::json(&measured))?;
             if let Some(chart) = forwarding_bench::svg(&measured) {
