@@ -129,7 +129,7 @@ const _: () = assert!(size_of::<Flow>() == 40 + 64 + 64);
 /// After how many packets from inside a flow is first offered for the fast path: most flows end before.
 pub const FIRST_OFFER: u8 = 16;
 /// After how many more it is looked again.
-pub const NEXT_OFFER: u8 = 64;
+pub const NEXT_OFFER: u8 = 16;
 /// How long a flow is not offered again, in nanoseconds.
 pub const OFFER_AGAIN_NS: u64 = 1_000_000_000;
 

@@ -97,7 +97,10 @@ impl<P: Plane> Offloads<P> {
             offers_until_ns: 0,
             ..lease
         });
-        plane.clear()?;
+        // Where no id was ever given there is nothing.
+        if lease.last_id != 0 {
+            plane.clear()?;
+        }
         Ok(Self {
             slots: Slots::new(plane.capacity()),
             plane,

@@ -308,7 +308,7 @@ fn silent_flows_ended_ones_and_those_of_a_forgotten_uplink_are_the_stacks() {
     }
     let slot = |offloads: &Offloads<Recorded>, port| offloads.by_key[&key(port)];
     let (moving, ended) = (slot(&offloads, 1000), slot(&offloads, 1001));
-    let later = NOW + 16 * SECOND;
+    let later = NOW + 31 * SECOND;
     for port in [1000, 1001] {
         let slot = slot(&offloads, port);
         offloads
@@ -321,11 +321,12 @@ fn silent_flows_ended_ones_and_those_of_a_forgotten_uplink_are_the_stacks() {
     }
     offloads.plane.pairs.get_mut(&ended).unwrap().back.left = 1;
     let due = offloads.look(8, later);
-    let released: Vec<u64> = due
+    let told: Vec<u64> = due
         .iter()
         .map(|(_, upkeep)| upkeep.remaining.as_secs())
         .collect();
-    assert_eq!(released, [432_000 - 16; 2], "the two silent ones");
+    let [silent, moving_on] = [432_000 - 31, 432_000 - 1];
+    assert_eq!(told, [moving_on, silent, silent]);
     assert_eq!(offloads.count(), 1);
     assert_eq!(slot(&offloads, 1000), moving);
     offloads.plane.generation = 6;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// A flow that is silent for so long is the stack's again: what is left to it is what it would be left
 /// anyway.
-pub const IDLE: Duration = Duration::from_secs(15);
+pub const IDLE: Duration = Duration::from_secs(30);
 /// Connection tracking is told at least so often, and says whether it knows the flow at all.
 const CHECK: Duration = Duration::from_secs(30);
 
@@ -101,8 +101,9 @@ mod tests {
     #[test]
     fn a_silent_flow_is_released_with_what_is_left() {
         let mut life = life(120);
-        assert_eq!(life.due(110 * SECOND, 124 * SECOND), Due::Nothing);
-        let due = life.due(110 * SECOND, 126 * SECOND);
-        assert_eq!(due, Due::Release(Duration::from_secs(104)));
+        let renewed = Due::Renew(Duration::from_secs(91));
+        assert_eq!(life.due(110 * SECOND, 139 * SECOND), renewed);
+        let due = life.due(110 * SECOND, 141 * SECOND);
+        assert_eq!(due, Due::Release(Duration::from_secs(89)));
     }
 }

@@ -40,7 +40,7 @@ const ROUND: Duration = Duration::from_secs(1);
 /// How often neighbours are kept fresh.
 const FRESH: Duration = Duration::from_secs(5);
 /// Flows whose ways are asked again at once, after routes changed.
-const DOUBTED: usize = 256;
+const DOUBTED: usize = 2048;
 /// How long nobody listens to connection tracking any more after the last flow left.
 const QUIET: Duration = Duration::from_secs(10);
 /// How long it is waited after something failed.

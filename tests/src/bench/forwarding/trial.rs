@@ -220,7 +220,7 @@ impl<'a> Trial<'a> {
         gateway: &Gateway,
         frames: &Arc<Frames>,
     ) -> Result<(), ProgramsError> {
-        gateway.pass(frames, 1).await?;
+        gateway.warm(frames, self.case.flows).await?;
         let passed = gateway.pass(frames, self.options.packets()).await?;
         self.note(gateway.variant, passed);
         Ok(())
