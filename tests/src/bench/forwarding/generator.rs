@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nix::sched::{CpuSet, sched_setaffinity};
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::sys::socket::{
     AddressFamily, MsgFlags, MultiHeaders, SockFlag, SockType, SockaddrIn, sendmmsg, socket,
 };
@@ -104,6 +104,14 @@ pub(super) async fn apart<T: Send + 'static>(
         .await
         .map_err(|closed| LabError::io(what())(io::Error::other(closed)))?
         .map_err(LabError::io(what()))
+}
+
+/// The first and the last of the processors that this program may use.
+pub(super) fn processors() -> io::Result<(usize, usize)> {
+    let allowed = sched_getaffinity(Pid::from_raw(0))?;
+    let mut usable = (0..CpuSet::count()).filter(|number| allowed.is_set(*number) == Ok(true));
+    let first = usable.next().unwrap_or_default();
+    Ok((first, usable.next_back().unwrap_or(first)))
 }
 
 /// Has a thread, by its number, or the one that asks, by 0, run on one processor.

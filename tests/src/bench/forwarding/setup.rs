@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use failover::family::Family;
 
@@ -27,7 +28,7 @@ const NO_ANSWERS: &str = "table netdev nobody {
     }
 }";
 
-/// The smallest and the largest flow table that a daemon takes.
+/// The daemon's usual flow table, and the largest that it takes.
 const CAPACITY: (u32, u32) = (262_144, 16_777_216);
 
 /// What all variants have in common.
@@ -151,7 +152,12 @@ async fn iptables(lab: &Lab, family: Family, rules: &str) -> Result<(), LabError
     lab.gateway().node().must(spec).await.map(drop)
 }
 
-/// Starts the daemon of a variant, with room for twice as many flows, or says why it cannot be had.
+/// How long a daemon has until its fast path is on.
+const ON_WITHIN: Duration = Duration::from_secs(10);
+const POLL: Duration = Duration::from_millis(50);
+
+/// Starts the daemon of a variant, or says why it cannot be had. Its table has room for four times the
+/// flows, of which half is for those on the fast path.
 pub(super) async fn daemon(
     variant: Variant,
     lab: &Lab,
@@ -179,19 +185,29 @@ pub(super) async fn daemon(
     let check = failover.command("check").await?;
     if !check.status.success() {
         if variant == Variant::FastPath {
-            return Ok(Err("this build knows no key `fastpath`".to_owned()));
+            let reason = check.stderr.lines().next().unwrap_or_default();
+            return Ok(Err(format!("the program refuses its key: {reason}")));
         }
         failover.rewrite(&base)?;
     }
-    // As it is installed: what it logs for tests is told by programs in the packets' way, too.
-    let run = failover
-        .program("run")
-        .variable("RUST_LOG", "failover=info");
+    // As it is installed, and not as talkative as in tests.
+    let level = ("RUST_LOG", "failover=info");
+    let run = failover.program("run").variable(level.0, level.1);
     let daemon = failover.run_as(run).await?;
-    if variant == Variant::FastPath && fast_path(&daemon, "on").await? != true {
-        return Ok(Err(
-            "the daemon says that its fast path is not on".to_owned()
-        ));
+    if variant == Variant::FastPath && !is_on(&daemon).await? {
+        let reason = "the daemon says that its fast path is not on";
+        return Ok(Err(reason.to_owned()));
     }
     Ok(Ok(daemon))
+}
+
+async fn is_on(daemon: &Daemon) -> Result<bool, LabError> {
+    let began = Instant::now();
+    while fast_path(daemon, "on").await? != true {
+        if began.elapsed() > ON_WITHIN {
+            return Ok(false);
+        }
+        tokio::time::sleep(POLL).await;
+    }
+    Ok(true)
 }

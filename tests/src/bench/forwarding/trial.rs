@@ -8,7 +8,7 @@ use nix::unistd::Pid;
 
 use super::frames::{Flows, Frames, Kind};
 use super::gateway::{Built, Gateway, Passed};
-use super::generator::stay_on;
+use super::generator::{processors, stay_on};
 use super::plan::{Options, Part};
 use super::{Case, Measured, Memory, Series, Variant, bulk, memory, report};
 use crate::bench::Machine;
@@ -31,10 +31,10 @@ const VERY_MANY: u32 = 500_000;
 /// # Errors
 /// When a gateway could not be built, or something could not be done.
 pub async fn run(options: &Options) -> Result<Measured, ProgramsError> {
-    let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let machine = Machine::this();
+    let (first, last) = processors().map_err(LabError::io("find the usable processors"))?;
     // All that is started from here on stays there, too.
-    stay_on(Pid::from_raw(0), 0).map_err(LabError::io("stay on the first processor"))?;
+    stay_on(Pid::from_raw(0), first).map_err(LabError::io("stay on the first processor"))?;
     let mut measured = Measured {
         machine,
         skipped: Vec::new(),
@@ -49,7 +49,7 @@ pub async fn run(options: &Options) -> Result<Measured, ProgramsError> {
     for variant in options.variants() {
         progress(&format!("building the gateway: {variant}"));
         let binary = options.binary.as_deref();
-        match Gateway::build(variant, binary, most, processors - 1).await? {
+        match Gateway::build(variant, binary, most, last).await? {
             Built::Ready(gateway) => gateways.push(*gateway),
             Built::Skipped(reason) => {
                 progress(&format!("skipped: {reason}"));
@@ -68,7 +68,7 @@ pub async fn run(options: &Options) -> Result<Measured, ProgramsError> {
     }
     if options.wants(Part::Bulk) {
         let rounds = options.rounds.min(LONGEST_ROUNDS);
-        measured.bulk = bulk::run(&gateways, rounds, processors - 1, options.quick).await?;
+        measured.bulk = bulk::run(&gateways, rounds, last, options.quick).await?;
     }
     Ok(measured)
 }
