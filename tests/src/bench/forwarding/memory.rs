@@ -21,6 +21,16 @@ const STEP: Duration = Duration::from_millis(100);
 const STEPS: usize = 30;
 const SMALL: u64 = 64 * 1024;
 
+/// The slabs that flows are in: their own, and those of what belongs to them (`nf_ct_ext`).
+const SLABS: [&str; 6] = [
+    "nf_conntrack",
+    "kmalloc-64",
+    "kmalloc-96",
+    "kmalloc-128",
+    "kmalloc-192",
+    "kmalloc-256",
+];
+
 /// What the slabs take when what was freed before has left them: that goes on for a while behind.
 pub(super) async fn settled() -> Result<u64, LabError> {
     let mut last = slabs()?;
@@ -35,7 +45,7 @@ pub(super) async fn settled() -> Result<u64, LabError> {
     Ok(last)
 }
 
-/// All that the kernel's slabs take, in bytes.
+/// What they take, in bytes.
 fn slabs() -> Result<u64, LabError> {
     const PATH: &str = "/proc/slabinfo";
     let text = fs::read_to_string(PATH).map_err(LabError::io(format!("read {PATH}")))?;
@@ -45,9 +55,11 @@ fn slabs() -> Result<u64, LabError> {
 /// Of one line: `name … objperslab pagesperslab : tunables … : slabdata active_slabs num_slabs shared`.
 fn size_of_slab(line: &str) -> Option<u64> {
     let mut parts = line.split(':');
-    let pages: u64 = parts.next()?.split_whitespace().nth(5)?.parse().ok()?;
+    let mut first = parts.next()?.split_whitespace();
+    let name = first.next()?;
+    let pages: u64 = first.nth(4)?.parse().ok()?;
     let slabs: u64 = parts.nth(1)?.split_whitespace().nth(2)?.parse().ok()?;
-    Some(pages * slabs * PAGE)
+    SLABS.contains(&name).then_some(pages * slabs * PAGE)
 }
 
 /// The bytes per entry of all tables that are as large as a daemon's flow table, which is the largest:
@@ -97,6 +109,7 @@ mod tests {
     fn a_line_of_slabinfo() {
         let line = "nf_conntrack 112 176 256 16 1 : tunables 0 0 0 : slabdata 11 12 0";
         assert_eq!(size_of_slab(line), Some(12 * PAGE));
+        assert_eq!(size_of_slab(&line.replace("nf_conntrack", "dentry")), None);
         assert_eq!(size_of_slab("# name <active_objs>"), None);
     }
 }
