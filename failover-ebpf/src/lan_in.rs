@@ -49,8 +49,13 @@ enum Known {
 
 #[inline(always)]
 fn known(key: &FlowKey, tuple: &Tuple, now_ns: u64) -> Known {
-    let Some(flow) = FLOWS.get_ptr_mut(key) else {
-        return Known::Not;
+    let flow = match FLOWS.get_ptr_mut(key) {
+        Some(flow) => flow,
+        None if offload::enter_again(key, now_ns) => match FLOWS.get_ptr_mut(key) {
+            Some(flow) => flow,
+            None => return Known::Not,
+        },
+        None => return Known::Not,
     };
     // SAFETY: the hazard is an entry that is evicted and given to another flow while it is held, or
     // written by two processors at once. The kernel keeps the memory of map values for as long as
@@ -123,10 +128,6 @@ fn steer<const HEADER: usize, const ONE_SIDED: bool>(
             carry(packet, tuple, flow, now_ns, Certainty::Ask);
         }
         Known::Not => {
-            if let Some(uplink) = offload::enter_again(&key, now_ns) {
-                mark::give(packet, uplink, Certainty::Confirmed);
-                return PASS_ON;
-            }
             let Some(picked) = pick(packet, tuple, &key) else {
                 return PASS_ON;
             };

@@ -138,13 +138,19 @@ pub(crate) fn count(
     }
 }
 
-/// Counts what became of packets that no known flow decided.
+/// Counts one thing more that became of packets.
 #[inline(always)]
 pub(crate) fn total(field: impl FnOnce(&mut Totals) -> &mut u64) {
+    totals(field, 1);
+}
+
+/// Counts what became of so many packets.
+#[inline(always)]
+pub(crate) fn totals(field: impl FnOnce(&mut Totals) -> &mut u64, amount: u64) {
     if let Some(totals) = TOTALS.get_ptr_mut(0) {
         // SAFETY: as in `count`: the slot is this processor's alone.
         let totals = unsafe { &mut *totals };
-        *field(totals) += 1;
+        *field(totals) += amount;
     }
 }
 

@@ -15,7 +15,7 @@ use failover_common::{
 
 use crate::flow::{enter, now_ns, touch};
 use crate::headers::{self, Headers, Tuple};
-use crate::maps::{LEASE, OFFERS, OFFLOAD, PAIRS, add, count, total, uplink};
+use crate::maps::{LEASE, OFFERS, OFFLOAD, PAIRS, add, count, total, totals, uplink};
 use crate::mark::{self, Certainty};
 use crate::packet::{ETHERNET_HEADER, Packet};
 use crate::{PASS_ON, send, traffic};
@@ -88,6 +88,7 @@ fn by_its_pair<const HEADER: usize>(
     let (packets, bytes) = (packet.segments(), packet.length());
     add(&mut flow.out_packets, packets);
     add(&mut flow.out_bytes, bytes);
+    totals(|totals| &mut totals.fast, packets);
     count(flow.uplink, |counters| &mut counters.lan_in, packets, bytes);
     Some(sent)
 }
@@ -149,6 +150,7 @@ fn answer<const HEADER: usize>(
     let (packets, bytes) = (packet.segments(), packet.length());
     add(&mut moved.back_packets, packets);
     add(&mut moved.back_bytes, bytes);
+    totals(|totals| &mut totals.fast, packets);
     count(
         back.uplink,
         |counters| &mut counters.lan_out,
@@ -233,9 +235,23 @@ pub(crate) fn consider<const HEADER: usize>(
 }
 
 /// Enters a flow again that takes the fast path and was pushed out of the flow table all the same;
-/// returns its uplink. `None`: it is no such flow.
+/// returns whether it is such a flow.
 #[inline(never)]
-pub(crate) fn enter_again(key: &FlowKey, now_ns: u64) -> Option<u8> {
+pub(crate) fn enter_again(key: &FlowKey, now_ns: u64) -> bool {
+    pushed_out(key, now_ns).is_some_and(|(offloaded, out)| {
+        enter(key, now_ns, |flow| {
+            flow.generation = out.generation;
+            flow.uplink = out.uplink;
+            flow.reason = Reason::Restored;
+            flow.phase = Phase::Established;
+            flow.confirmed = true;
+            flow.offloaded = offloaded;
+        })
+    })
+}
+
+#[inline(always)]
+fn pushed_out(key: &FlowKey, now_ns: u64) -> Option<(Offloaded, &'static Direction)> {
     if lease()?.packets_until_ns <= now_ns {
         return None;
     }
@@ -244,16 +260,6 @@ pub(crate) fn enter_again(key: &FlowKey, now_ns: u64) -> Option<u8> {
     // SAFETY: as in `from_users`.
     let out = unsafe { &(*pair).out };
     let current = uplink(out.uplink, key.family)?.generation;
-    if out.id != offloaded.id || out.left != 0 || out.generation != current {
-        return None;
-    }
-    enter(key, now_ns, |flow| {
-        flow.generation = current;
-        flow.uplink = out.uplink;
-        flow.reason = Reason::Restored;
-        flow.phase = Phase::Established;
-        flow.confirmed = true;
-        flow.offloaded = offloaded;
-    });
-    Some(out.uplink)
+    let goes_on = out.id == offloaded.id && out.left == 0 && out.generation == current;
+    goes_on.then_some((offloaded, out))
 }

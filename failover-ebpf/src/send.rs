@@ -20,7 +20,8 @@ use crate::packet::{ETHERNET_HEADER, Packet};
 /// Where the checksum stands in a TCP header (RFC 9293, section 3.1) and in a UDP header (RFC 768).
 const TCP_CHECKSUM: usize = 16;
 const UDP_CHECKSUM: usize = 6;
-/// The lengths of the headers, in bytes.
+/// The lengths of the headers, in bytes; that of TCP without options.
+const TCP_HEADER: u32 = 20;
 const UDP_HEADER: u32 = 8;
 const IPV4_HEADER: usize = 20;
 const IPV6_HEADER: usize = 40;
@@ -75,19 +76,21 @@ fn fits<const HEADER: usize>(packet: &Packet<'_, HEADER>, tuple: &Tuple, hop: &N
         Family::Ipv4 => IPV4_HEADER,
         Family::Ipv6 => IPV6_HEADER,
     } as u32;
-    let segment = packet.gso_size();
-    let length = if segment == 0 {
-        // One that is shorter than it says is broken, and the stack's to judge.
-        if u64::from(tuple.length) + ETHERNET_HEADER as u64 > packet.length() {
-            return false;
-        }
-        tuple.length
-    } else if tuple.protocol == TCP {
-        internet + tuple.tcp.header() + segment
+    let upper = if tuple.protocol == TCP {
+        tuple.tcp.header()
     } else {
-        internet + UDP_HEADER + segment
+        UDP_HEADER
     };
-    length <= hop.mtu
+    let headers = internet + upper;
+    let segment = packet.gso_size();
+    if segment != 0 {
+        return headers + segment <= hop.mtu;
+    }
+    // One that is shorter than it says, or than its headers are, is broken, and the stack's to judge.
+    let is_whole = u64::from(tuple.length) + ETHERNET_HEADER as u64 <= packet.length()
+        && headers <= tuple.length
+        && (tuple.protocol != TCP || upper >= TCP_HEADER);
+    is_whole && tuple.length <= hop.mtu
 }
 
 /// Changes the checksum of TCP or UDP by the differences of addresses and ports.
