@@ -18,6 +18,8 @@ pub struct Settings {
     pub mark_mask: u32,
     /// Entries of the flow table.
     pub capacity: u32,
+    /// How many new flows may wait for their first answer.
+    pub unanswered: u32,
     /// The level of the programs' log, 0 for none (`aya_log_common::Level`).
     pub log_level: u8,
 }
@@ -27,6 +29,7 @@ impl Default for Settings {
         Self {
             mark_mask: 0xff00_0000,
             capacity: 65_536,
+            unanswered: u32::MAX,
             log_level: 0,
         }
     }
@@ -58,17 +61,22 @@ impl Loaded {
         let Settings {
             mark_mask,
             capacity,
+            unanswered,
             log_level,
         } = settings;
         let shift = mark_mask.trailing_zeros();
         let ask = 1_u32 << (31 - mark_mask.leading_zeros());
+        let pairs = maps::pair_capacity(capacity);
         let mut ebpf = EbpfLoader::new()
             .override_global(globals::MARK_MASK, &mark_mask, true)
             .override_global(globals::MARK_SHIFT, &shift, true)
             .override_global(globals::MARK_ASK, &ask, true)
+            .override_global(globals::UNANSWERED, &unanswered, true)
             .override_global("AYA_LOG_LEVEL", &log_level, true)
             .map_max_entries(maps::FLOWS, capacity)
             .map_max_entries(maps::REMEMBERED, maps::remembered_capacity(capacity))
+            .map_max_entries(maps::PAIRS, pairs)
+            .map_max_entries(maps::OFFLOAD, maps::offload_capacity(pairs))
             .load(object)?;
         let names: Vec<String> = ebpf.programs().map(|(name, _)| name.to_owned()).collect();
         for name in names {

@@ -4,6 +4,7 @@
 mod assembled;
 mod attach;
 mod counter;
+mod fastpath;
 mod instruction;
 mod loaded;
 mod pinned;

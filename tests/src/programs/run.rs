@@ -17,6 +17,8 @@ pub struct Context {
     pub ingress_ifindex: u32,
     /// How many segments an offloaded packet stands for.
     pub gso_segs: u32,
+    /// How much data each of them carries, in bytes; 0 for other packets.
+    pub gso_size: u32,
 }
 
 /// Where the fields stand in `struct __sk_buff` (include/uapi/linux/bpf.h), and its length.
@@ -25,6 +27,7 @@ mod offset {
     pub(super) const INGRESS_IFINDEX: usize = 36;
     pub(super) const IFINDEX: usize = 40;
     pub(super) const GSO_SEGS: usize = 164;
+    pub(super) const GSO_SIZE: usize = 176;
     pub(super) const LENGTH: usize = 192;
 }
 
@@ -76,6 +79,7 @@ pub fn run(
         (offset::IFINDEX, context.ifindex),
         (offset::INGRESS_IFINDEX, context.ingress_ifindex),
         (offset::GSO_SEGS, context.gso_segs),
+        (offset::GSO_SIZE, context.gso_size),
     ] {
         if let Some(field) = context_in.get_mut(at..at + 4) {
             field.copy_from_slice(&value.to_ne_bytes());

@@ -23,6 +23,8 @@ pub struct Wiring {
     pub lan_mac: [u8; 6],
     /// The indexes of `wan1`, `wan2` …
     pub wans: Vec<u32>,
+    /// Their hardware addresses.
+    pub wan_macs: Vec<[u8; 6]>,
 }
 
 impl Stand {
@@ -41,15 +43,21 @@ impl Stand {
     /// When it has no downlink.
     pub async fn over(lab: Lab) -> Result<Self, LabError> {
         let gateway = lab.gateway().node();
-        let mut wans = Vec::new();
+        let (mut wans, mut wan_macs) = (Vec::new(), Vec::new());
         for uplink in lab.uplinks() {
             wans.push(gateway.interface_index(uplink.interface()).await?);
+            wan_macs.push(gateway.hardware_address(uplink.interface()).await?);
         }
         let lan = gateway.interface_index("lan0").await?;
         let lan_mac = gateway.hardware_address("lan0").await?;
         Ok(Self {
             lab,
-            wiring: Arc::new(Wiring { lan, lan_mac, wans }),
+            wiring: Arc::new(Wiring {
+                lan,
+                lan_mac,
+                wans,
+                wan_macs,
+            }),
         })
     }
 

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use etherparse::checksum::Sum16BitWords;
 use etherparse::{IpFragOffset, IpNumber, Ipv4Header, Ipv6FlowLabel, Ipv6Header, TcpHeader};
 use failover_common::lifetime::protocol::{ICMP, ICMPV6, TCP, UDP};
 use failover_common::{Family, FlowKey};
@@ -207,6 +208,12 @@ pub(crate) struct Packet {
     pub(crate) destination: IpAddr,
     pub(crate) message: Message,
     pub(crate) traffic_class: u8,
+    /// How many routers may pass it on.
+    pub(crate) hops: u8,
+    /// The identification of an IPv4 packet, or a part of the flow label of an IPv6 packet.
+    pub(crate) label: u16,
+    /// An IPv4 packet must not be cut into fragments.
+    pub(crate) whole: bool,
     /// IPv4 options, in words.
     pub(crate) options: usize,
     /// The offset of an IPv4 fragment in units of 8 bytes, and whether more follow.
@@ -222,10 +229,46 @@ impl Packet {
             destination,
             message,
             traffic_class: 0,
+            hops: 64,
+            label: 0,
+            whole: true,
             options: 0,
             fragment: (0, false),
             extensions: Vec::new(),
         }
+    }
+
+    /// Writes the checksum of TCP or UDP, computed from all that it is about.
+    pub(crate) fn sealed(mut self) -> Self {
+        let at = match self.message.protocol {
+            TCP => 16,
+            UDP => 6,
+            _ => return self,
+        };
+        let Some(field) = self.message.bytes.get_mut(at..at + 2) else {
+            return self;
+        };
+        field.fill(0);
+        let mut sum = Sum16BitWords::new();
+        for address in [self.source, self.destination] {
+            sum = match address {
+                IpAddr::V4(address) => sum.add_4bytes(address.octets()),
+                IpAddr::V6(address) => sum.add_16bytes(address.octets()),
+            };
+        }
+        let length = u16::try_from(self.message.bytes.len()).unwrap_or_default();
+        let sum = sum
+            .add_2bytes([0, self.message.protocol])
+            .add_2bytes(length.to_be_bytes())
+            .add_slice(&self.message.bytes);
+        let sum = match self.message.protocol {
+            // 0 says that there is none (RFC 768).
+            UDP => sum.to_ones_complement_with_no_zero(),
+            _ => sum.ones_complement(),
+        };
+        // The library adds words as they stand in memory.
+        self.message.bytes.splice(at..at + 2, sum.to_ne_bytes());
+        self
     }
 
     /// From the IP header on.
@@ -238,7 +281,9 @@ impl Packet {
                     protocol: IpNumber(self.message.protocol),
                     source: source.octets(),
                     destination: destination.octets(),
-                    time_to_live: 64,
+                    time_to_live: self.hops,
+                    identification: self.label,
+                    dont_fragment: self.whole,
                     more_fragments: more,
                     fragment_offset: IpFragOffset::try_new(offset).unwrap_or_default(),
                     ..Ipv4Header::default()
@@ -265,10 +310,10 @@ impl Packet {
                 body.extend(payload);
                 let header = Ipv6Header {
                     traffic_class: self.traffic_class,
-                    flow_label: Ipv6FlowLabel::ZERO,
+                    flow_label: Ipv6FlowLabel::try_new(self.label.into()).unwrap_or_default(),
                     payload_length: u16::try_from(body.len()).unwrap_or_default(),
                     next_header: IpNumber(following.first().copied().unwrap_or_default()),
-                    hop_limit: 64,
+                    hop_limit: self.hops,
                     source: address(source),
                     destination: address(destination),
                 };

@@ -28,8 +28,8 @@ pub(crate) type Failure = Box<dyn Error + Send + Sync>;
 pub(crate) const UPLINKS: u8 = 3;
 
 /// Bits of marks that belong to others, which every packet carries.
-const OTHERS: u32 = 0x00a5_1234;
-const MASK: u32 = 0xff00_0000;
+pub(crate) const OTHERS: u32 = 0x00a5_1234;
+pub(crate) const MASK: u32 = 0xff00_0000;
 const ASK: u32 = 0x8000_0000;
 
 /// Whether what comes in by an uplink in a state tells that its flow is on it.

@@ -98,6 +98,8 @@ fn picked_anew(gateway: &mut Gateway<'_>) -> Outcome {
         reason: Reason::Hash,
         // Nothing came back by the new one: a connection that is reset there is not shown for days.
         phase: Phase::Opening,
+        // One packet more from inside.
+        until_offer: before.until_offer - 1,
         // It is the same flow, so it is counted on.
         out_packets: before.out_packets + 1,
         out_bytes: after.out_bytes,

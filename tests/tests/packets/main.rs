@@ -15,6 +15,7 @@ mod choosing;
 mod counting;
 mod errors;
 mod extensions;
+mod fastpath;
 mod fragments;
 mod frames;
 mod gateway;
@@ -61,6 +62,7 @@ fn main() -> ExitCode {
             noise::trials(),
             counting::trials(),
             capacity::trials(),
+            fastpath::trials(),
             budget::trials(),
             wire::trials(),
         ]

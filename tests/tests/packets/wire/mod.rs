@@ -2,6 +2,7 @@
 //! attached.
 
 mod bridge;
+mod fastpath;
 mod offload;
 mod scattered;
 mod short;
@@ -26,6 +27,7 @@ pub(crate) fn trials() -> Vec<SystemTest> {
         tunnel::trials(),
         bridge::trials(),
         offload::trials(),
+        fastpath::trials(),
     ]
     .into_iter()
     .flatten()

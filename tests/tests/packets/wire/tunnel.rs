@@ -29,7 +29,7 @@ pub(crate) fn trials() -> Vec<SystemTest> {
 }
 
 /// A user behind the tunnel, and the internet.
-fn tunnelled(family: Family) -> Ends {
+pub(super) fn tunnelled(family: Family) -> Ends {
     let inside = match family {
         Family::Ipv4 => [198, 18, 40, 10].into(),
         Family::Ipv6 => [0xfd00, 0x18, 0x40, 0, 0, 0, 0, 0x10].into(),
@@ -41,7 +41,8 @@ fn tunnelled(family: Family) -> Ends {
 }
 
 /// A gateway with a TUN as a downlink, to which the internet finds back by the first uplink.
-async fn with_downlink() -> Result<(Attached, failover_tests::tun::Tun), Box<dyn Error>> {
+pub(super) async fn with_downlink() -> Result<(Attached, failover_tests::tun::Tun), Box<dyn Error>>
+{
     let stand = Stand::new(UPLINKS).await?;
     let lab = stand.lab();
     let gateway = lab.gateway().node();

@@ -1,0 +1,412 @@
+//! The fast path: packets of established flows that the programs translate and send out themselves,
+//! and those that they leave to the stack.
+//!
+//! What is written into the maps is what the daemon would write (`failover::fastpath::translation`); what
+//! comes out is compared with packets that are built from scratch.
+
+mod counts;
+mod evicted;
+mod flood;
+mod offers;
+mod random;
+mod returned;
+mod sent;
+mod situations;
+
+use std::net::{IpAddr, SocketAddr};
+
+use failover::fastpath::translation::Sides;
+use failover::flows::Tuple;
+use failover_common::lifetime::protocol::{TCP, UDP};
+use failover_common::{
+    Family, Flow, FlowKey, Lease, NextHop, OffloadKey, Offloaded, Pair, Phase, Totals,
+};
+use failover_tests::programs::{Context, Run};
+
+use crate::frames::{ACK, IPV4, IPV6, Message, Packet, frame};
+use crate::gateway::{Failure, Gateway, MASK, Mark, OTHERS, Outcome, mark};
+use crate::trial::SystemTest;
+
+pub(crate) fn trials() -> Vec<SystemTest> {
+    [
+        sent::trials(),
+        random::trials(),
+        returned::trials(),
+        situations::trials(),
+        counts::trials(),
+        offers::trials(),
+        evicted::trials(),
+        flood::trials(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// What a program returns that has sent a packet out: `TC_ACT_REDIRECT`.
+const SENT: i32 = 7;
+const PASSED_ON: i32 = -1;
+
+/// The uplink that offloaded flows are on, by its only generation.
+const UPLINK: u8 = 1;
+const GENERATION: u32 = 1;
+/// The longest packet that next hops take.
+pub(crate) const MTU: u32 = 1500;
+
+/// The hardware addresses of the provider's router and of the user's host, and where they stand among
+/// the next hops.
+const ROUTER: [u8; 6] = [0x02, 0, 0, 0, 0xaa, 0x01];
+const HOST: [u8; 6] = [0x06, 0x11, 0x22, 0x33, 0x44, 0x55];
+const OUT_HOP: u32 = 5;
+const BACK_HOP: u32 = 16_383;
+
+/// Where flows are on the fast path in these tests.
+const SLOT: u32 = 4711;
+const PLACE: Offloaded = Offloaded {
+    slot: SLOT,
+    id: 0x8000_0007,
+};
+
+/// The protocols that take the fast path.
+const PROTOCOLS: [u8; 2] = [TCP, UDP];
+
+/// Which way a packet goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// From users.
+    Out,
+    /// To users.
+    Back,
+}
+
+const WAYS: [Way; 2] = [Way::Out, Way::Back];
+
+/// A flow as its packets look on both sides of the gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Line {
+    pub(crate) protocol: u8,
+    /// The user's host, as it knows itself.
+    pub(crate) inside: SocketAddr,
+    /// The other end, as the user's host knows it.
+    pub(crate) outside: SocketAddr,
+    /// The user's host, as providers know it.
+    pub(crate) own: SocketAddr,
+    /// The other end, as it knows itself.
+    pub(crate) far: SocketAddr,
+}
+
+impl Line {
+    /// A flow whose source is translated.
+    pub(crate) fn new(gateway: &Gateway<'_>, protocol: u8) -> Self {
+        let ends = gateway.ends();
+        let own: IpAddr = match gateway.family {
+            Family::Ipv4 => [198, 18, 11, 2].into(),
+            Family::Ipv6 => [0xfd00, 0x18, 0x11, 0, 0, 0, 0, 2].into(),
+        };
+        let outside = SocketAddr::new(ends.outside, 443);
+        Self {
+            protocol,
+            inside: SocketAddr::new(ends.inside, 40_000),
+            outside,
+            own: SocketAddr::new(own, 61_234),
+            far: outside,
+        }
+    }
+
+    /// The key of its flow.
+    pub(crate) fn key(&self) -> FlowKey {
+        let ends = crate::frames::Ends {
+            inside: self.inside.ip(),
+            outside: self.outside.ip(),
+        };
+        ends.key(self.protocol, self.inside.port(), self.outside.port())
+    }
+
+    /// The keys of its packets from users and from the provider, and what becomes of them: addresses
+    /// and ports alone.
+    pub(crate) fn offloaded(&self) -> (OffloadKey, OffloadKey, Pair) {
+        let tuple = |source: SocketAddr, destination: SocketAddr| Tuple {
+            source: source.ip(),
+            destination: destination.ip(),
+            source_port: source.port(),
+            destination_port: destination.port(),
+            identifier: 0,
+        };
+        let sides = Sides {
+            users: tuple(self.inside, self.outside),
+            provider: tuple(self.far, self.own),
+        };
+        let key = self.key();
+        (
+            sides.from_users(&key),
+            sides.from_provider(&key),
+            sides.pair(),
+        )
+    }
+
+    /// From where to where its packets go before they come to the gateway.
+    const fn before(&self, way: Way) -> (SocketAddr, SocketAddr) {
+        match way {
+            Way::Out => (self.inside, self.outside),
+            Way::Back => (self.far, self.own),
+        }
+    }
+
+    /// From where to where they go after that.
+    const fn after(&self, way: Way) -> (SocketAddr, SocketAddr) {
+        match way {
+            Way::Out => (self.own, self.far),
+            Way::Back => (self.outside, self.inside),
+        }
+    }
+
+    /// A packet of it as it comes to the gateway, with so many bytes in it.
+    pub(crate) fn packet(&self, way: Way, data: usize) -> Packet {
+        let payload: Vec<u8> = (0..=u8::MAX).cycle().skip(3).take(data).collect();
+        self.carrying(way, &payload)
+    }
+
+    /// A packet of it as it comes to the gateway, with its checksum.
+    pub(crate) fn carrying(&self, way: Way, payload: &[u8]) -> Packet {
+        let (from, to) = self.before(way);
+        let ports = (from.port(), to.port());
+        let message = match self.protocol {
+            TCP => {
+                let mut message = Message::tcp(ports.0, ports.1, ACK);
+                message.bytes.extend(payload);
+                message
+            }
+            _ => datagram(ports, payload),
+        };
+        Packet::new(from.ip(), to.ip(), message).sealed()
+    }
+
+    /// What becomes of a packet.
+    pub(crate) fn translated(&self, way: Way, packet: &Packet) -> Packet {
+        let (from, to) = self.after(way);
+        let mut sent = Packet {
+            source: from.ip(),
+            destination: to.ip(),
+            hops: packet.hops.saturating_sub(1),
+            ..packet.clone()
+        };
+        sent.message.bytes.splice(0..2, from.port().to_be_bytes());
+        sent.message.bytes.splice(2..4, to.port().to_be_bytes());
+        let unsummed = self.protocol == UDP && packet.message.bytes.get(6..8) == Some(&[0, 0]);
+        if unsummed { sent } else { sent.sealed() }
+    }
+}
+
+fn datagram((from, to): (u16, u16), payload: &[u8]) -> Message {
+    let mut message = Message::ported(UDP, from, to);
+    message.bytes.truncate(8);
+    message.bytes.extend(payload);
+    let length = u16::try_from(message.bytes.len()).unwrap_or_default();
+    message.bytes.splice(4..6, length.to_be_bytes());
+    message
+}
+
+/// A frame as it leaves by a next hop.
+fn leaving(to: [u8; 6], from: [u8; 6], packet: &Packet) -> Vec<u8> {
+    let kind = match packet.source {
+        IpAddr::V4(_) => IPV4,
+        IpAddr::V6(_) => IPV6,
+    };
+    let mut bytes = frame(to, kind, &packet.bytes());
+    bytes.splice(6..12, from);
+    bytes
+}
+
+/// What the daemon writes of a next hop.
+pub(crate) fn next_hop(family: Family, interface: u32, to: [u8; 6], from: [u8; 6]) -> NextHop {
+    let kind = match family {
+        Family::Ipv4 => IPV4,
+        Family::Ipv6 => IPV6,
+    };
+    let mut frame = [0; 16];
+    let parts = to.into_iter().chain(from).chain(kind.to_be_bytes());
+    for (place, byte) in frame.iter_mut().skip(2).zip(parts) {
+        *place = byte;
+    }
+    NextHop {
+        interface,
+        mtu: MTU,
+        frame: bytemuck::cast(frame),
+        reserved: 0,
+    }
+}
+
+/// A lease that lasts.
+pub(crate) const LEASE: Lease = Lease {
+    packets_until_ns: u64::MAX,
+    offers_until_ns: u64::MAX,
+    last_id: PLACE.id,
+    reserved: 0,
+};
+
+impl Gateway<'_> {
+    fn wan_mac(&self, uplink: u8) -> Result<[u8; 6], Failure> {
+        let index = usize::from(uplink).checked_sub(1);
+        let mac = index.and_then(|index| self.wiring.wan_macs.get(index));
+        Ok(*mac.ok_or("there is no such uplink")?)
+    }
+
+    /// The pair of a flow on the first uplink.
+    fn pair_of(&self, line: &Line) -> Result<Pair, Failure> {
+        let (_, _, mut pair) = line.offloaded();
+        for (way, ingress, next_hop) in [
+            (&mut pair.out, self.wiring.lan, OUT_HOP),
+            (&mut pair.back, self.wan(UPLINK)?, BACK_HOP),
+        ] {
+            way.id = PLACE.id;
+            way.ingress = ingress;
+            way.next_hop = next_hop;
+            way.generation = GENERATION;
+            way.uplink = UPLINK;
+        }
+        Ok(pair)
+    }
+
+    /// The flow is established on the first uplink, since now.
+    fn establish(&mut self, line: &Line) -> Result<Flow, Failure> {
+        let flow = Flow {
+            generation: GENERATION,
+            uplink: UPLINK,
+            phase: Phase::Established,
+            confirmed: true,
+            out_packets: 1,
+            ..Flow::begun(self.now_ns()?)
+        };
+        self.programs.set_flow(&line.key(), &flow)?;
+        Ok(flow)
+    }
+
+    /// The flow is established, and on the fast path.
+    fn offload(&mut self, line: &Line) -> Outcome {
+        let flow = self.establish(line)?;
+        let offloaded = Flow {
+            offloaded: PLACE,
+            ..flow
+        };
+        self.programs.set_flow(&line.key(), &offloaded)?;
+        self.programs.set_lease(&LEASE)?;
+        self.open_hops()?;
+        self.programs.set_pair(SLOT, &self.pair_of(line)?)?;
+        let (users, provider, _) = line.offloaded();
+        self.programs.lead(&users, PLACE)?;
+        self.programs.lead(&provider, PLACE)?;
+        Ok(())
+    }
+
+    fn open_hops(&mut self) -> Outcome {
+        let out = next_hop(
+            self.family,
+            self.wan(UPLINK)?,
+            ROUTER,
+            self.wan_mac(UPLINK)?,
+        );
+        let back = next_hop(self.family, self.wiring.lan, HOST, self.wiring.lan_mac);
+        self.programs.set_next_hop(OUT_HOP, &out)?;
+        Ok(self.programs.set_next_hop(BACK_HOP, &back)?)
+    }
+
+    /// A frame as it comes in, on the interface on which the flow's packets do.
+    fn arriving(&self, way: Way, packet: &Packet) -> Result<Vec<u8>, Failure> {
+        Ok(packet.frame(match way {
+            Way::Out => self.wiring.lan_mac,
+            Way::Back => self.wan_mac(UPLINK)?,
+        }))
+    }
+
+    /// A frame as it leaves.
+    fn leaving(&self, way: Way, packet: &Packet) -> Result<Vec<u8>, Failure> {
+        Ok(match way {
+            Way::Out => leaving(ROUTER, self.wan_mac(UPLINK)?, packet),
+            Way::Back => leaving(HOST, self.wiring.lan_mac, packet),
+        })
+    }
+
+    fn context(&self, way: Way) -> Result<Context, Failure> {
+        Ok(Context {
+            ifindex: match way {
+                Way::Out => self.wiring.lan,
+                Way::Back => self.wan(UPLINK)?,
+            },
+            ..Context::default()
+        })
+    }
+
+    /// Gives a frame to the program that it meets.
+    fn meet(&self, way: Way, frame: &[u8], context: Context) -> Result<Run, Failure> {
+        let program = match way {
+            Way::Out => "fo_lan_in",
+            Way::Back => "fo_wan_in",
+        };
+        let context = Context {
+            mark: OTHERS,
+            ..context
+        };
+        Ok(self.programs.run(program, frame, context, 1)?)
+    }
+
+    /// A packet comes in, takes the fast path, and leaves as it should.
+    fn assert_sent(&self, what: &str, line: &Line, way: Way, packet: &Packet) -> Outcome {
+        let what = format!("{what}, {way:?} of {line:?}");
+        let run = self.meet(way, &self.arriving(way, packet)?, self.context(way)?)?;
+        assert_eq!(run.returned, SENT, "{what}");
+        let expected = self.leaving(way, &line.translated(way, packet))?;
+        assert_eq!(run.frame, expected, "{what}");
+        assert_marked(&what, way, run.mark, Mark::Sure(UPLINK))
+    }
+
+    /// A packet comes in and is left to the stack as it is, marked as one that takes the stack's way
+    /// anyway; it is counted as one of an offloaded flow.
+    fn assert_returned(&self, what: &str, way: Way, frame: &[u8], context: Context) -> Outcome {
+        let before = self.programs.totals()?;
+        self.assert_passed(what, way, frame, context, Mark::Sure(UPLINK))?;
+        let expected = Totals {
+            returned: before.returned + 1,
+            ..before
+        };
+        assert_eq!(self.programs.totals()?, expected, "{what}, {way:?}");
+        Ok(())
+    }
+
+    /// A packet comes in and is left to the stack as it is, with this mark if it is from users.
+    fn assert_passed(
+        &self,
+        what: &str,
+        way: Way,
+        frame: &[u8],
+        context: Context,
+        from_users: Mark,
+    ) -> Outcome {
+        let run = self.meet(way, frame, context)?;
+        assert_eq!(run.returned, PASSED_ON, "{what}, {way:?}");
+        assert_eq!(run.frame, frame, "{what}, {way:?}: it is not changed");
+        assert_marked(what, way, run.mark, from_users)
+    }
+
+    /// The same of a packet of the usual kind on the interface of the flow.
+    fn assert_packet_passed(&self, what: &str, line: &Line, way: Way, from_users: Mark) -> Outcome {
+        let frame = self.arriving(way, &line.packet(way, 100))?;
+        self.assert_passed(what, way, &frame, self.context(way)?, from_users)
+    }
+
+    /// A packet of the usual kind is left to the stack, though its flow takes the fast path.
+    fn assert_packet_returned(&self, what: &str, line: &Line, way: Way) -> Outcome {
+        let frame = self.arriving(way, &line.packet(way, 100))?;
+        self.assert_returned(what, way, &frame, self.context(way)?)
+    }
+}
+
+/// Packets of users carry their uplink; those of providers carry nothing of ours.
+fn assert_marked(what: &str, way: Way, found: u32, from_users: Mark) -> Outcome {
+    let expected = match way {
+        Way::Out => from_users,
+        Way::Back => Mark::None,
+    };
+    assert_eq!(mark(found)?, expected, "{what}, {way:?}");
+    assert_eq!(found & !MASK, OTHERS, "{what}: others' bits of the mark");
+    Ok(())
+}

@@ -1,0 +1,238 @@
+//! What takes the fast path, and what becomes of it in every byte.
+
+use std::net::{IpAddr, SocketAddr};
+
+use failover_common::Family;
+use failover_common::lifetime::protocol::{TCP, UDP};
+use failover_tests::programs::Context;
+
+use super::{Line, MTU, PROTOCOLS, SENT, WAYS, Way};
+use crate::frames::Packet;
+use crate::gateway::{Gateway, Outcome, both};
+use crate::trial::SystemTest;
+
+pub(crate) fn trials() -> Vec<SystemTest> {
+    [
+        both(
+            "the_fast_path_translates_as_connection_tracking",
+            translations,
+        ),
+        both("the_fast_path_takes_packets_of_any_length", lengths),
+        both("a_datagram_without_a_checksum_stays_so", unsummed),
+        both("a_checksum_of_zero_is_written_so_that_it_counts", zeros),
+        both("the_fast_path_leaves_padding_as_it_is", padded),
+        both(
+            "the_fast_path_leaves_other_fields_as_they_are",
+            other_fields,
+        ),
+        both(
+            "segments_that_fit_the_next_hop_take_the_fast_path",
+            segments,
+        ),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// Another address of the same family, which ends in this byte.
+fn other(gateway: &Gateway<'_>, last: u8) -> IpAddr {
+    match gateway.family {
+        Family::Ipv4 => [192, 0, 2, last].into(),
+        Family::Ipv6 => [0xfd00, 0x192, 0xffff, 0, 0x1234, 0, 0, last.into()].into(),
+    }
+}
+
+/// Nothing is translated, the source, the destination, both; addresses alone, ports alone, both.
+fn lines(gateway: &Gateway<'_>, protocol: u8) -> Vec<(&'static str, Line)> {
+    let source = Line::new(gateway, protocol);
+    let none = Line {
+        own: source.inside,
+        ..source
+    };
+    // As a packet to a forwarded port looks: the user's host answers from its own address and port.
+    let forwarded = Line {
+        inside: SocketAddr::new(source.inside.ip(), 8080),
+        own: SocketAddr::new(source.own.ip(), 80),
+        outside: SocketAddr::new(source.outside.ip(), 51_000),
+        far: SocketAddr::new(source.far.ip(), 51_000),
+        ..source
+    };
+    let destination = Line {
+        outside: SocketAddr::new(other(gateway, 1), 53),
+        far: SocketAddr::new(source.outside.ip(), 5353),
+        ..none
+    };
+    vec![
+        ("nothing", none),
+        ("the source", source),
+        (
+            "the source's address",
+            Line {
+                own: SocketAddr::new(source.own.ip(), source.inside.port()),
+                ..source
+            },
+        ),
+        (
+            "the source's port",
+            Line {
+                own: SocketAddr::new(source.inside.ip(), 1),
+                ..source
+            },
+        ),
+        ("a forwarded port", forwarded),
+        ("the destination", destination),
+        (
+            "both",
+            Line {
+                own: source.own,
+                ..destination
+            },
+        ),
+    ]
+}
+
+fn translations(gateway: &mut Gateway<'_>) -> Outcome {
+    for protocol in PROTOCOLS {
+        for (what, line) in lines(gateway, protocol) {
+            gateway.offload(&line)?;
+            for way in WAYS {
+                for _ in 0..2 {
+                    gateway.assert_sent(what, &line, way, &line.packet(way, 100))?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn lengths(gateway: &mut Gateway<'_>) -> Outcome {
+    for protocol in PROTOCOLS {
+        let line = Line::new(gateway, protocol);
+        gateway.offload(&line)?;
+        let longest = usize::try_from(MTU)? - line.packet(Way::Out, 0).bytes().len();
+        for length in (0..70).chain([511, 512, 513, longest - 1, longest]) {
+            for way in WAYS {
+                let packet = line.packet(way, length);
+                gateway.assert_sent(&format!("{length} bytes"), &line, way, &packet)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn unsummed(gateway: &mut Gateway<'_>) -> Outcome {
+    let line = Line::new(gateway, UDP);
+    gateway.offload(&line)?;
+    for way in WAYS {
+        let mut packet = line.packet(way, 33);
+        packet.message.bytes.splice(6..8, [0, 0]);
+        gateway.assert_sent("no checksum", &line, way, &packet)?;
+    }
+    Ok(())
+}
+
+/// Payloads are chosen so that the checksum comes out as 0 before the translation, and after it.
+fn zeros(gateway: &mut Gateway<'_>) -> Outcome {
+    for protocol in PROTOCOLS {
+        let line = Line::new(gateway, protocol);
+        gateway.offload(&line)?;
+        let at = if protocol == TCP { 16 } else { 6 };
+        let sum = |packet: &Packet| {
+            let field = packet.message.bytes.get(at..at + 2);
+            field.and_then(|bytes| bytes.try_into().ok().map(u16::from_be_bytes))
+        };
+        for way in WAYS {
+            let mut found = (0, 0);
+            for word in 0..=u16::MAX {
+                let packet = line.carrying(way, &word.to_be_bytes());
+                let sent = line.translated(way, &packet);
+                let zero = if protocol == UDP { 0xffff } else { 0 };
+                let (before, after) = (sum(&packet) == Some(zero), sum(&sent) == Some(zero));
+                if before || after {
+                    found = (found.0 + u8::from(before), found.1 + u8::from(after));
+                    gateway.assert_sent("a checksum of 0", &line, way, &packet)?;
+                }
+            }
+            assert_eq!(found, (1, 1), "one payload of two bytes each");
+        }
+    }
+    Ok(())
+}
+
+fn padded(gateway: &mut Gateway<'_>) -> Outcome {
+    for protocol in PROTOCOLS {
+        let line = Line::new(gateway, protocol);
+        gateway.offload(&line)?;
+        for (way, padding) in WAYS
+            .into_iter()
+            .flat_map(|way| [1, 6, 17].map(|n| (way, n)))
+        {
+            let packet = line.packet(way, 1);
+            let pad = |mut frame: Vec<u8>| {
+                frame.resize(frame.len() + padding, 0xee);
+                frame
+            };
+            let frame = pad(gateway.arriving(way, &packet)?);
+            let run = gateway.meet(way, &frame, gateway.context(way)?)?;
+            assert_eq!(run.returned, SENT);
+            let expected = gateway.leaving(way, &line.translated(way, &packet))?;
+            assert_eq!(run.frame, pad(expected), "{way:?}, {padding} bytes");
+        }
+    }
+    Ok(())
+}
+
+fn other_fields(gateway: &mut Gateway<'_>) -> Outcome {
+    for protocol in PROTOCOLS {
+        let line = Line::new(gateway, protocol);
+        gateway.offload(&line)?;
+        for way in WAYS {
+            let packet = line.packet(way, 10);
+            for (class, hops, label, whole) in [
+                (0, 2, 0, false),
+                (0xff, 255, 0xffff, true),
+                (0xb8, 64, 1, false),
+                (3, 128, 0x8000, true),
+            ] {
+                let odd = Packet {
+                    traffic_class: class,
+                    hops,
+                    label,
+                    whole,
+                    ..packet.clone()
+                };
+                gateway.assert_sent("other fields", &line, way, &odd)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// An offloaded packet is longer than the next hop takes, and each of its segments is not.
+fn segments(gateway: &mut Gateway<'_>) -> Outcome {
+    for protocol in PROTOCOLS {
+        let line = Line::new(gateway, protocol);
+        gateway.offload(&line)?;
+        let most = MTU - u32::try_from(line.packet(Way::Out, 0).bytes().len())?;
+        for way in WAYS {
+            let packet = line.packet(way, 3000);
+            let frame = gateway.arriving(way, &packet)?;
+            let expected = gateway.leaving(way, &line.translated(way, &packet))?;
+            for (gso_size, fits) in [(1000, true), (most, true), (most + 1, false)] {
+                let context = Context {
+                    gso_segs: 3,
+                    gso_size,
+                    ..gateway.context(way)?
+                };
+                if fits {
+                    let run = gateway.meet(way, &frame, context)?;
+                    assert_eq!((run.returned, &run.frame), (SENT, &expected));
+                } else {
+                    gateway.assert_returned("long segments", way, &frame, context)?;
+                }
+            }
+        }
+    }
+    Ok(())
+}

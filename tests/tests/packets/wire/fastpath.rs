@@ -1,0 +1,443 @@
+//! The fast path over real interfaces: packets are really sent out, also those whose checksum is not
+//! computed yet and those that stand for many.
+//!
+//! Behind the provider's router is a TUN: for that the kernel cuts and sums up what it had left to
+//! hardware so far, so that what comes out of it shows whether the programs did their part.
+
+use std::error::Error;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+
+use failover_common::lifetime::protocol::{TCP, UDP};
+use failover_common::{Affinity, Family, Flow, FlowKey, Offloaded, Pair, Phase, Totals};
+use failover_tests::tun::Tun;
+use failover_tests::{Layout, Node, ProgramSpec, within};
+use nix::sys::socket::{setsockopt, sockopt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::sync::oneshot;
+
+use super::{Attached, MASQUERADE, PATIENCE};
+use crate::fastpath::{LEASE, Line, Way, next_hop};
+use crate::frames::Packet;
+use crate::gateway::{BOTH, ends, length};
+use crate::trial::{SystemTest, TestResult};
+
+pub(crate) fn trials() -> Vec<SystemTest> {
+    vec![
+        SystemTest::new("datagrams_really_take_the_fast_path", datagrams),
+        SystemTest::new("a_connection_really_takes_the_fast_path", connection),
+        SystemTest::new("odd_frames_of_an_offloaded_flow_arrive", frames),
+        SystemTest::new("packets_from_a_tunnel_take_no_fast_path", tunnelled),
+    ]
+}
+
+const PLACE: Offloaded = Offloaded { slot: 1, id: 9 };
+const OUT_HOP: u32 = 1;
+const BACK_HOP: u32 = 2;
+
+/// A host that is behind the first provider's TUN.
+fn remote(family: Family) -> SocketAddr {
+    let address: IpAddr = match family {
+        Family::Ipv4 => [203, 0, 113, 77].into(),
+        Family::Ipv6 => [0xfd00, 0x203, 0, 0, 0, 0, 0, 0x77].into(),
+    };
+    SocketAddr::new(address, 7007)
+}
+
+/// A flow between the client and a host, whose source is translated.
+fn line(family: Family, protocol: u8, port: u16, own_port: u16, outside: SocketAddr) -> Line {
+    let own: IpAddr = match family {
+        Family::Ipv4 => [198, 18, 11, 2].into(),
+        Family::Ipv6 => [0xfd00, 0x18, 0x11, 0, 0, 0, 0, 2].into(),
+    };
+    Line {
+        protocol,
+        inside: SocketAddr::new(ends(family).inside, port),
+        outside,
+        own: SocketAddr::new(own, own_port),
+        far: outside,
+    }
+}
+
+/// A gateway, and a TUN at its first provider.
+async fn with_tun() -> Result<(Attached, Tun), Box<dyn Error>> {
+    let mut attached = Attached::new().await?;
+    for family in BOTH {
+        attached.programs.select(family, Affinity::Flow, &[1])?;
+    }
+    let lab = attached.stand.lab();
+    let provider = lab.uplink(1)?.provider();
+    let tun = provider.add_tun("tun7").await?;
+    for line in [
+        "ip -4 route add 203.0.113.77/32 dev tun7",
+        "ip -6 route add fd00:203::77/128 dev tun7",
+    ] {
+        provider.must(ProgramSpec::line(line)).await?;
+    }
+    let client = lab.client(1)?.node();
+    client.set_sysctl("net/ipv6/auto_flowlabels", "0").await?;
+    Ok((attached, tun))
+}
+
+impl Attached {
+    /// Puts a flow of which there is an entry on the fast path.
+    async fn offload(&mut self, line: &Line) -> TestResult {
+        let key = line.key();
+        let lab = self.stand.lab();
+        let client = lab.client(1)?.node().hardware_address("eth0").await?;
+        let router = lab.uplink(1)?.provider().hardware_address("access").await?;
+        let wiring = self.stand.wiring();
+        let (lan, lan_mac) = (wiring.lan, wiring.lan_mac);
+        let wan = *wiring.wans.first().ok_or("no uplink")?;
+        let wan_mac = *wiring.wan_macs.first().ok_or("no uplink")?;
+        let (users, provider, mut pair) = line.offloaded();
+        for (way, ingress, hop) in [
+            (&mut pair.out, lan, OUT_HOP),
+            (&mut pair.back, wan, BACK_HOP),
+        ] {
+            way.id = PLACE.id;
+            way.ingress = ingress;
+            way.next_hop = hop;
+            way.generation = 1;
+            way.uplink = 1;
+        }
+        let programs = &mut self.programs;
+        programs.set_next_hop(OUT_HOP, &next_hop(key.family, wan, router, wan_mac))?;
+        programs.set_next_hop(BACK_HOP, &next_hop(key.family, lan, client, lan_mac))?;
+        programs.set_pair(PLACE.slot, &pair)?;
+        programs.lead(&users, PLACE)?;
+        programs.lead(&provider, PLACE)?;
+        programs.set_lease(&LEASE)?;
+        let flow = Flow {
+            phase: Phase::Established,
+            confirmed: true,
+            offloaded: PLACE,
+            ..self.flow(&key).await?
+        };
+        Ok(self.programs.set_flow(&key, &flow)?)
+    }
+
+    /// What the programs have counted since then of packets that took the fast path, or could not.
+    fn fast_since(&self, before: Totals) -> Result<(u64, u64), Box<dyn Error>> {
+        let after = self.programs.totals()?;
+        Ok((after.fast - before.fast, after.returned - before.returned))
+    }
+}
+
+/// The next packet for, or from, a port of the host behind the TUN.
+async fn next(tun: &mut Tun, protocol: u8) -> Result<Vec<u8>, Box<dyn Error>> {
+    let port = remote(Family::Ipv4).port().to_be_bytes();
+    within("a packet arrives", PATIENCE, async {
+        while let Some(packet) = tun.sent.recv().await {
+            let header = match packet.first().map(|byte| byte >> 4) {
+                Some(4) if packet.get(9) == Some(&protocol) => 20,
+                Some(6) if packet.get(6) == Some(&protocol) => 40,
+                _ => continue,
+            };
+            if packet.get(header + 2..header + 4) == Some(&port) {
+                return Ok(packet);
+            }
+        }
+        Err("the TUN is gone".into())
+    })
+    .await?
+}
+
+/// The packet that must have come out: with the label that the sender gave it, and as whole.
+fn expected(line: &Line, sent: &Packet, found: &[u8]) -> Vec<u8> {
+    let byte = |at: usize| found.get(at).copied().unwrap_or_default();
+    let mut packet = line.translated(Way::Out, sent);
+    packet.label = match packet.source {
+        IpAddr::V4(_) => u16::from_be_bytes([byte(4), byte(5)]),
+        IpAddr::V6(_) => u16::from_be_bytes([byte(2), byte(3)]),
+    };
+    packet.whole = byte(6) & 0x40 != 0;
+    // The provider's router is one more hop.
+    packet.hops -= 1;
+    packet.bytes()
+}
+
+/// Sends from the client's socket, in segments of this length if that is not 0.
+async fn send(
+    client: &Node,
+    from: SocketAddr,
+    to: SocketAddr,
+    payload: Vec<u8>,
+    segment: i32,
+) -> TestResult {
+    client
+        .run(move || async move {
+            let socket = UdpSocket::bind(from).await?;
+            socket.connect(to).await?;
+            if segment != 0 {
+                setsockopt(&socket, sockopt::UdpGsoSegment, &segment)?;
+            }
+            socket.send(&payload).await
+        })
+        .await??;
+    Ok(())
+}
+
+async fn datagrams() -> TestResult {
+    let (mut attached, mut tun) = with_tun().await?;
+    for family in BOTH {
+        let line = line(family, UDP, 40_001, 61_001, remote(family));
+        let (from, to) = (line.inside, line.outside);
+        // The stack's: the programs learn of the flow.
+        let client = attached.stand.lab().client(1)?.node();
+        send(client, from, to, b"first".to_vec(), 0).await?;
+        next(&mut tun, UDP).await?;
+        attached.offload(&line).await?;
+        let before = attached.programs.totals()?;
+        let sure = attached.seen("sure").await?;
+        let client = attached.stand.lab().client(1)?.node();
+        // Checksums that are not computed yet, and segments that are not cut yet.
+        for (segments, segment) in [(1, 0), (1, 0), (3, 500), (4, 333)] {
+            let each = if segment == 0 { 101 } else { segment };
+            let each = usize::try_from(each)?;
+            let payload: Vec<u8> = (0..=250).cycle().take(segments * each).collect();
+            send(client, from, to, payload.clone(), segment).await?;
+            for part in payload.chunks(each) {
+                let found = next(&mut tun, UDP).await?;
+                let sent = line.carrying(Way::Out, part);
+                assert_eq!(found, expected(&line, &sent, &found), "segments of {each}");
+            }
+        }
+        assert_eq!(attached.fast_since(before)?, (9, 0), "{family:?}");
+        assert_eq!(attached.seen("sure").await?, sure, "the stack saw none");
+        back(&attached, &line, &tun).await?;
+    }
+    Ok(())
+}
+
+/// An answer comes to the client's socket, which looks whether its checksum is right.
+async fn back(attached: &Attached, line: &Line, tun: &Tun) -> TestResult {
+    let client = attached.stand.lab().client(1)?.node();
+    let (from, to) = (line.inside, line.outside);
+    let (bound, is_bound) = oneshot::channel();
+    let hear = client.run(move || async move {
+        let socket = UdpSocket::bind(from).await?;
+        socket.connect(to).await?;
+        // The test has failed already if nobody waits.
+        bound.send(()).ok();
+        let mut heard = vec![0; 2000];
+        let length = socket.recv(&mut heard).await?;
+        heard.truncate(length);
+        Ok::<_, io::Error>(heard)
+    });
+    let answer = line.packet(Way::Back, 777);
+    let deliver = async {
+        is_bound.await?;
+        tun.deliver.send(answer.bytes())?;
+        Ok::<_, Box<dyn Error>>(())
+    };
+    let before = attached.programs.totals()?;
+    let (heard, delivered) = tokio::join!(within("an answer comes", PATIENCE, hear), deliver);
+    delivered?;
+    let heard = heard???;
+    assert_eq!(Some(&heard[..]), answer.message.bytes.get(8..));
+    assert_eq!(attached.fast_since(before)?, (1, 0));
+    let flow = attached.flow(&line.key()).await?;
+    assert_eq!(flow.in_packets, 0, "it is counted with its pair");
+    let pair: Pair = attached.programs.pair(PLACE.slot)?;
+    assert_eq!(pair.moved.back_packets, 1);
+    Ok(())
+}
+
+/// Bytes each way.
+const BULK: usize = 8 << 20;
+
+async fn connection() -> TestResult {
+    let mut attached = Attached::new().await?;
+    attached.gateway().nft(MASQUERADE).await?;
+    // It sees the end of a connection of which it has not seen the middle.
+    let liberal = "net/netfilter/nf_conntrack_tcp_be_liberal";
+    attached.gateway().set_sysctl(liberal, "1").await?;
+    for family in BOTH {
+        attached.programs.select(family, Affinity::Flow, &[1])?;
+        let server = SocketAddr::new(ends(family).outside, 7201);
+        let internet = attached.stand.lab().internet().node();
+        let listener = internet
+            .run(move || async move { TcpListener::bind(server).await })
+            .await??;
+        let (served, done) = oneshot::channel();
+        internet.start_task(move || async move {
+            // The test has failed already if nobody waits.
+            served.send(serve(listener).await).ok();
+        })?;
+        let client = attached.stand.lab().client(1)?.node();
+        let stream = client
+            .run(move || async move {
+                let mut stream = TcpStream::connect(server).await?;
+                stream.write_all(b"?").await?;
+                stream.read_u8().await?;
+                stream.into_std()
+            })
+            .await??;
+        let port = stream.local_addr()?.port();
+        let line = line(family, TCP, port, port, server);
+        attached.offload(&line).await?;
+        let before = attached.programs.totals()?;
+        let stack = attached.seen("sure").await?;
+        let client = attached.stand.lab().client(1)?.node();
+        let asked = client.run(move || async move {
+            let mut stream = TcpStream::from_std(stream.try_clone()?)?;
+            upload(&mut stream).await?;
+            download(&mut stream).await
+        });
+        within("all is sent and received", 4 * PATIENCE, asked).await???;
+        within("the server is done", PATIENCE, done).await???;
+        let (fast, _) = attached.fast_since(before)?;
+        let flow = attached.flow(&line.key()).await?;
+        let moved = attached.programs.pair(PLACE.slot)?.moved;
+        let what = format!("{family:?}: {fast} packets, {flow:?}, {moved:?}");
+        assert!(flow.out_bytes >= length(BULK), "{what}");
+        assert!(moved.back_bytes + flow.in_bytes >= length(BULK), "{what}");
+        // Beside these are the beginning of the connection and its end, with which some data comes.
+        const REST: u64 = 100;
+        assert!(
+            fast + REST >= flow.out_packets + moved.back_packets,
+            "{what}"
+        );
+        assert!(flow.in_packets < REST, "{what}");
+        let stack = attached.seen("sure").await? - stack;
+        assert!(stack < REST, "{what}: the stack saw {stack}");
+    }
+    Ok(())
+}
+
+async fn serve(listener: TcpListener) -> io::Result<()> {
+    let (mut stream, _) = listener.accept().await?;
+    stream.read_u8().await?;
+    stream.write_all(b"!").await?;
+    download(&mut stream).await?;
+    upload(&mut stream).await
+}
+
+const CHUNK: usize = 64 * 1024;
+
+/// What stands at a place of the stream.
+fn content(place: usize) -> u8 {
+    u8::try_from(place % 251).unwrap_or_default()
+}
+
+async fn upload(stream: &mut TcpStream) -> io::Result<()> {
+    for chunk in 0..BULK / CHUNK {
+        let bytes: Vec<u8> = (chunk * CHUNK..(chunk + 1) * CHUNK).map(content).collect();
+        stream.write_all(&bytes).await?;
+    }
+    stream.flush().await
+}
+
+async fn download(stream: &mut TcpStream) -> io::Result<()> {
+    let mut place = 0;
+    let mut buffer = vec![0; CHUNK];
+    while place < BULK {
+        let count = match stream.read(&mut buffer).await? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            count => count,
+        };
+        let wrong = (place..).zip(&buffer).take(count);
+        if wrong
+            .into_iter()
+            .any(|(place, byte)| content(place) != *byte)
+        {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        place += count;
+    }
+    Ok(())
+}
+
+/// A tag with nothing but a priority, and one of a VLAN.
+const TAGS: [(u16, bool); 2] = [(0xa000, true), (0x0007, false)];
+
+/// Frames whose bytes lie elsewhere than the programs can read them at once, and tagged ones.
+async fn frames() -> TestResult {
+    let (mut attached, mut tun) = with_tun().await?;
+    for family in BOTH {
+        for protocol in [UDP, TCP] {
+            let line = line(family, protocol, 40_002, 61_002, remote(family));
+            let mac = attached.stand.wiring().lan_mac;
+            let mut packet = line.packet(Way::Out, 300);
+            let frame = packet.frame(mac);
+            let client = attached.stand.lab().client(1)?.node();
+            let first = vec![frame.clone()];
+            client.send_frames("eth0", Layout::Linear, first).await?;
+            next(&mut tun, protocol).await?;
+            attached.offload(&line).await?;
+            let client = attached.stand.lab().client(1)?.node();
+            for layout in [Layout::Linear, Layout::Scattered] {
+                let before = attached.programs.totals()?;
+                client
+                    .send_frames("eth0", layout, vec![frame.clone()])
+                    .await?;
+                let found = next(&mut tun, protocol).await?;
+                assert_eq!(found, expected(&line, &packet, &found), "{layout:?}");
+                assert_eq!(attached.fast_since(before)?, (1, 0), "{layout:?}");
+            }
+            for (tag, seen) in TAGS {
+                let before = attached.programs.totals()?;
+                let mut tagged = frame.clone();
+                let bytes = [&[0x81, 0][..], &tag.to_be_bytes()].concat();
+                tagged.splice(12..12, bytes);
+                // What follows it comes out later.
+                packet.label = packet.label.wrapping_add(1);
+                let frames = vec![tagged, packet.frame(mac)];
+                client.send_frames("eth0", Layout::Linear, frames).await?;
+                if seen {
+                    // By the stack, which has no translation for it here.
+                    next(&mut tun, protocol).await?;
+                }
+                let found = next(&mut tun, protocol).await?;
+                assert_eq!(found, expected(&line, &packet, &found), "tag {tag:#x}");
+                let since = attached.fast_since(before)?;
+                assert_eq!(since, (1, u64::from(seen)), "tag {tag:#x}");
+            }
+            forget(&mut attached, &line.key())?;
+        }
+    }
+    Ok(())
+}
+
+fn forget(attached: &mut Attached, key: &FlowKey) -> TestResult {
+    Ok(attached.programs.remove_flow(key)?)
+}
+
+/// There is no header of Ethernet to be written.
+async fn tunnelled() -> TestResult {
+    let (mut attached, tun) = super::tunnel::with_downlink().await?;
+    for family in BOTH {
+        let ends = super::tunnel::tunnelled(family);
+        let outside = SocketAddr::new(ends.outside, 9);
+        let line = Line {
+            inside: SocketAddr::new(ends.inside, 40_003),
+            ..line(family, UDP, 40_003, 61_003, outside)
+        };
+        let packet = line.packet(Way::Out, 30);
+        tun.deliver.send(packet.bytes())?;
+        attached.flow(&line.key()).await?;
+        attached.offload(&line).await?;
+        let mut pair = attached.programs.pair(PLACE.slot)?;
+        pair.out.ingress = attached.gateway().interface_index("tun0").await?;
+        attached.programs.set_pair(PLACE.slot, &pair)?;
+        let before = attached.programs.totals()?;
+        let sure = attached.seen("sure").await?;
+        tun.deliver.send(packet.bytes())?;
+        let twice = |flow: &Flow| flow.out_packets == 2;
+        attached
+            .flow_that("has a second packet", &line.key(), twice)
+            .await?;
+        failover_tests::eventually("the stack sees it", PATIENCE, || async {
+            let seen = attached.seen("sure").await;
+            let seen = seen.map_err(|error| failover_tests::LabError::Layout {
+                reason: error.to_string(),
+            })?;
+            Ok((seen == sure + 1).then_some(()))
+        })
+        .await?;
+        assert_eq!(attached.fast_since(before)?.0, 0, "{family:?}");
+    }
+    Ok(())
+}
