@@ -1,5 +1,5 @@
 //! Where measured packets end: a TC program on what the gateway sends to. It counts each packet that
-//! goes to [the addresses nobody has](super::frames), and drops it, or sends it back to whom it came
+//! goes to the addresses that nobody has (`frames`), and drops it, or sends it back to whom it came
 //! from as the other end of a flow would. All else passes: the probes of a daemon are answered.
 //!
 //! What it costs is the same for all variants, and less than a rule of nftables.

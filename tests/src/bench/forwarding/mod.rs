@@ -3,9 +3,9 @@
 //! # How it is measured
 //!
 //! Each variant has a lab of its own: a client, the gateway and its uplinks, joined by veth interfaces.
-//! A [generator](generator) sends prepared frames by the client's interface, from one processor, on
+//! A `generator` sends prepared frames by the client's interface, from one processor, on
 //! which all else that happens to a frame happens too; the daemons and everything else of the benchmark
-//! are kept on another one, where there is one. Frames end at the [far end](far_end), which counts them: a
+//! are kept on another one, where there is one. Frames end at the `far_end`, which counts them: a
 //! figure counts only if 99.9 % of the frames of its run arrived.
 //!
 //! What is taken off is the same generator with the same frames, dropped by the same program where they
