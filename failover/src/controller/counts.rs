@@ -14,6 +14,7 @@ use crate::causes::in_one_line;
 use crate::controller::metering::Reader;
 use crate::dataplane::ebpf::table::{FlowTable, TableError};
 use crate::fastpath::access::Access;
+use crate::fastpath::standing::{FastPathStatus, OfferCounts};
 use crate::kernel::conntrack::count_by_uplink;
 use crate::kernel::network::NetworkObserver;
 use crate::mark::MarkMask;
@@ -46,10 +47,12 @@ impl Counts {
             }
             Err(error) => warn!(%error, "cannot count flows"),
         }
+        let mut offers = OfferCounts::default();
         if let Some(bpffs) = self.table {
             match tokio::task::spawn_blocking(move || count_table(&bpffs, &ids)).await {
-                Ok(Ok((counted, connections))) => {
+                Ok(Ok((counted, offered, connections))) => {
                     document.flow_table = Some(counted);
+                    offers = offered;
                     for uplink in &mut document.uplinks {
                         let found = connections.get(&uplink.id);
                         uplink.ipv4.connections = found.map(|found| found.ipv4.into());
@@ -64,7 +67,12 @@ impl Counts {
         }
         let fast_path = self.fast_path;
         match tokio::task::spawn_blocking(move || fast_path.status()).await {
-            Ok(status) => document.fastpath = status,
+            Ok(status) => {
+                document.fastpath = FastPathStatus {
+                    counted: offers,
+                    ..status
+                };
+            }
             Err(error) => warn!(%error, "cannot ask how the fast path stands"),
         }
         if let Some((reader, mut meters)) = self.probes {
@@ -101,12 +109,16 @@ impl Counts {
     }
 }
 
-fn count_table(
-    bpffs: &Path,
-    uplinks: &[UplinkId],
-) -> Result<(FlowTableStatus, BTreeMap<UplinkId, UplinkConnections>), TableError> {
+/// What the pinned maps tell.
+type Counted = (
+    FlowTableStatus,
+    OfferCounts,
+    BTreeMap<UplinkId, UplinkConnections>,
+);
+
+fn count_table(bpffs: &Path, uplinks: &[UplinkId]) -> Result<Counted, TableError> {
     let table = FlowTable::open(bpffs)?;
-    let entered = table.totals()?.entered;
+    let totals = table.totals()?;
     let lives = table.lives()?;
     let mut live = 0;
     let walked = table.each(|key, flow| {
@@ -114,6 +126,14 @@ fn count_table(
         ControlFlow::Continue(())
     })?;
     let capacity = table.capacity()?.into();
-    let counted = FlowTableStatus::counted(capacity, entered, walked.entries, live);
-    Ok((counted, table.connections(uplinks)?))
+    let counted = FlowTableStatus {
+        held_off: totals.held_off,
+        ..FlowTableStatus::counted(capacity, totals.entered, walked.entries, live)
+    };
+    let offers = OfferCounts {
+        offered: totals.offered,
+        unheard: totals.unheard,
+        returned: totals.returned,
+    };
+    Ok((counted, offers, table.connections(uplinks)?))
 }

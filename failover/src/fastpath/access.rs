@@ -111,8 +111,7 @@ mod tests {
             let status = FastPathStatus {
                 on: false,
                 reason: Some(why.to_owned()),
-                flows: 0,
-                capacity: 0,
+                ..FastPathStatus::default()
             };
             assert_eq!(access.status(), status);
             assert_eq!(access.flush(), Err(why.to_owned()));

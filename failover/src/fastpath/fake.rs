@@ -39,6 +39,7 @@ impl FastPath for FakeFastPath {
             reason: None,
             flows: 12_345,
             capacity: 131_072,
+            ..FastPathStatus::default()
         }
     }
 

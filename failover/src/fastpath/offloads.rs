@@ -744,6 +744,7 @@ impl<P: Plane> Offloads<P> {
             reason: reason.map(|why| why.to_string()),
             flows: u64::try_from(self.by_key.len()).unwrap_or(u64::MAX),
             capacity: self.slots.capacity().into(),
+            ..FastPathStatus::default()
         }
     }
 }

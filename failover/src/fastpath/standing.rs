@@ -105,6 +105,20 @@ pub struct FastPathStatus {
     pub flows: u64,
     /// For how many there is room.
     pub capacity: u64,
+    /// What the programs counted.
+    #[serde(default)]
+    pub counted: OfferCounts,
+}
+
+/// What the programs counted since their maps were made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OfferCounts {
+    /// How often a flow was offered to the daemon.
+    pub offered: u64,
+    /// How often there was no room for that; such a flow is offered again.
+    pub unheard: u64,
+    /// Packets of flows that take it which the stack had to see.
+    pub returned: u64,
 }
 
 /// Who knows how flows stand, and can send all of them back to the stack. All of it may block for some

@@ -82,6 +82,10 @@ pub struct FlowTableStatus {
     /// the daemon removes none. An entry that was made by hand hides an eviction, and a flow whose
     /// first packets are on two processors at once may count as entered twice.
     pub evicted: u64,
+    /// Packets of flows that were not entered, since too many others waited for a first answer: they
+    /// are on their uplink all the same, and entered when an answer comes.
+    #[serde(default)]
+    pub held_off: u64,
 }
 
 impl FlowTableStatus {
@@ -95,6 +99,7 @@ impl FlowTableStatus {
             live,
             entered,
             evicted: entered.saturating_sub(entries),
+            held_off: 0,
         }
     }
 }

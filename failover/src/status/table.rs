@@ -125,6 +125,7 @@ fn fast_path(document: &StatusDocument) -> String {
         reason,
         flows,
         capacity,
+        counted: _,
     } = &document.fastpath;
     match reason {
         _ if *on => format!("\nFast path: {flows} of {capacity} flows.\n"),

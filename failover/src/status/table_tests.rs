@@ -204,6 +204,7 @@ fn a_person_sees_how_the_fast_path_stands() {
             reason: reason.map(str::to_owned),
             flows: 12_345,
             capacity: 131_072,
+            ..FastPathStatus::default()
         };
         render(&document, &now(), false)
     };

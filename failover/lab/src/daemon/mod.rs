@@ -14,7 +14,9 @@ use crate::lab::Lab;
 use crate::node::{Node, Output, Program, ProgramSpec, Refusal};
 
 pub use mode::Mode;
-pub use status::{ByHand, ConnectionsStatus, FamilyStatus, FlowTable, State, Status, UplinkStatus};
+pub use status::{
+    ByHand, ConnectionsStatus, FamilyStatus, FastPath, FlowTable, State, Status, UplinkStatus,
+};
 
 /// How long the daemon may take until it answers; with the largest sets it takes some seconds, and on
 /// a busy machine many.

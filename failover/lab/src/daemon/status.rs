@@ -17,6 +17,9 @@ pub struct Status {
     pub problem: Option<String>,
     /// How full the flow table is, in eBPF mode.
     pub flow_table: Option<FlowTable>,
+    /// How the fast path stands.
+    #[serde(default)]
+    pub fastpath: FastPath,
     /// The uplinks.
     pub uplinks: Vec<UplinkStatus>,
 }
@@ -34,6 +37,36 @@ pub struct FlowTable {
     pub entered: u64,
     /// Entries that had to leave.
     pub evicted: u64,
+    /// Packets of flows for which the table held no room.
+    #[serde(default)]
+    pub held_off: u64,
+}
+
+/// What is known of the fast path.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+pub struct FastPath {
+    /// Whether flows are taken.
+    pub on: bool,
+    /// Why not.
+    pub reason: Option<String>,
+    /// Flows that take it.
+    pub flows: u64,
+    /// How many fit.
+    pub capacity: u64,
+    /// What the programs counted.
+    #[serde(default)]
+    pub counted: FastPathCounts,
+}
+
+/// What the programs counted of the fast path.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+pub struct FastPathCounts {
+    /// How often a flow was offered.
+    pub offered: u64,
+    /// How often nobody heard.
+    pub unheard: u64,
+    /// Packets that the stack had to see.
+    pub returned: u64,
 }
 
 /// What is known of an uplink.

@@ -373,6 +373,7 @@ pub(super) async fn table_in_status(mode: Mode) -> TestResult {
             live: count,
             entered: count,
             evicted: 0,
+            held_off: 0,
         }),
     };
     assert_eq!(daemon.status().await?.flow_table, wanted);
