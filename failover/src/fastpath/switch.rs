@@ -1,5 +1,6 @@
-//! The fast path as it is switched on and off: while it is off there is no worker, and the kernel is
-//! asked nothing.
+//! The fast path as it is switched on and off. Before it is first switched on there is no worker, and the
+//! kernel is asked nothing. One that was on rests while it is off: it still has the kernel make entries
+//! whose end it tells, so that flows can take the fast path again that began meanwhile.
 
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -18,6 +19,8 @@ pub struct Switch<P>(Mutex<State<P>>);
 enum State<P> {
     Off,
     On(Worker<P>),
+    /// It is off, and has been on.
+    Rests(Worker<P>),
     /// It could not begin.
     Broken(String),
 }
@@ -38,25 +41,35 @@ impl<P: Plane + 'static> Switch<P> {
     /// Has it follow these settings; `start` begins one where there is none yet.
     pub fn set(&self, settings: Settings, start: impl FnOnce() -> Result<Worker<P>, String>) {
         let mut state = self.state();
-        if !settings.is_on {
-            *state = State::Off;
-            return;
-        }
-        if let State::Off = *state {
-            *state = match start() {
+        let before = std::mem::replace(&mut *state, State::Off);
+        *state = match before {
+            State::On(worker) | State::Rests(worker) if !settings.is_on => {
+                worker.set(settings);
+                State::Rests(worker)
+            }
+            State::On(worker) => {
+                worker.set(settings);
+                State::On(worker)
+            }
+            State::Rests(worker) => {
+                info!("flows that last take the fast path");
+                worker.set(settings);
+                State::On(worker)
+            }
+            State::Off | State::Broken(_) if !settings.is_on => State::Off,
+            State::Off => match start() {
                 Ok(worker) => {
                     info!("flows that last take the fast path");
+                    worker.set(settings);
                     State::On(worker)
                 }
                 Err(reason) => {
                     warn!(reason, "no flow takes the fast path");
                     State::Broken(reason)
                 }
-            };
-        }
-        if let State::On(worker) = &*state {
-            worker.set(settings);
-        }
+            },
+            State::Broken(reason) => State::Broken(reason),
+        };
     }
 
     /// Has no flow take it any more.
@@ -73,7 +86,7 @@ impl<P: Plane + 'static> Switch<P> {
 impl<P: Plane + 'static> FastPath for Switch<P> {
     fn standing(&self, key: &FlowKey, flow: &Flow) -> Standing {
         match &*self.state() {
-            State::Off => Standing::Stack(Why::Off),
+            State::Off | State::Rests(_) => Standing::Stack(Why::Off),
             State::On(worker) => worker.standing(key, flow),
             State::Broken(reason) => Standing::Stack(Why::Broken(reason.clone())),
         }
@@ -85,7 +98,7 @@ impl<P: Plane + 'static> FastPath for Switch<P> {
             ..FastPathStatus::default()
         };
         match &*self.state() {
-            State::Off => off("the configuration says `fastpath: off`"),
+            State::Off | State::Rests(_) => off("the configuration says `fastpath: off`"),
             State::On(worker) => worker.status(),
             State::Broken(reason) => off(reason),
         }
@@ -93,7 +106,9 @@ impl<P: Plane + 'static> FastPath for Switch<P> {
 
     fn flush(&self) -> Result<u64, String> {
         match &*self.state() {
-            State::Off => Err("the configuration says `fastpath: off`".to_owned()),
+            State::Off | State::Rests(_) => {
+                Err("the configuration says `fastpath: off`".to_owned())
+            }
             State::On(worker) => worker.flush(),
             State::Broken(reason) => Err(reason.clone()),
         }
