@@ -147,12 +147,12 @@ impl Hops {
         self.free.waited(waited);
         let (by_way, free) = (&mut self.by_way, &mut self.free);
         self.hops.retain(|index, hop| {
-            if let State::Closing(wait) = hop.state
-                && wait <= waited
-            {
+            let closed = matches!(hop.state, State::Closing(wait) if wait <= waited);
+            if closed {
                 hop.state = State::Closed;
             }
-            if behind.is_none_or(|interface| interface == hop.way.interface) {
+            // What has just been closed is opened at once where it can be: nobody else looks at it.
+            if closed || behind.is_none_or(|interface| interface == hop.way.interface) {
                 bring(*index, hop, around, plane);
             }
             let keep = hop.flows > 0 || hop.state != State::Closed;
