@@ -126,12 +126,31 @@ pub struct Flow {
 
 const _: () = assert!(size_of::<Flow>() == 40 + 64 + 64);
 
-/// After how many packets from inside a flow is first offered for the fast path: most flows end before.
-pub const FIRST_OFFER: u8 = 16;
-/// After how many more it is looked again.
-pub const NEXT_OFFER: u8 = 16;
-/// How long a flow is not offered again, in nanoseconds.
-pub const OFFER_AGAIN_NS: u64 = 1_000_000_000;
+/// When flows are offered for the fast path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Offering {
+    /// After how many packets from inside, the first one not counted: most flows end before.
+    pub first: u8,
+    /// After how many more it is looked again.
+    pub next: u8,
+    /// How long a flow is not offered again, in nanoseconds.
+    pub again_ns: u64,
+}
+
+impl Offering {
+    /// As it is best.
+    pub const USUAL: Self = Self {
+        first: 16,
+        next: 16,
+        again_ns: 1_000_000_000,
+    };
+    /// As soon as possible: for tests, whose flows have few packets.
+    pub const EARLY: Self = Self {
+        first: 1,
+        next: 1,
+        again_ns: 50_000_000,
+    };
+}
 
 #[cfg(feature = "user")]
 impl Flow {
@@ -153,7 +172,7 @@ impl Flow {
             offered_ns: 0,
             out_next: 0,
             sequenced: false,
-            until_offer: FIRST_OFFER,
+            until_offer: Offering::USUAL.first,
             reserved_out: [0; 2],
             spare_out: [0; 4],
             in_packets: 0,

@@ -149,4 +149,10 @@ pub mod globals {
     pub const MARK_ASK: &str = "MARK_ASK";
     /// How many new flows may wait for their first answer, `u32`.
     pub const UNANSWERED: &str = "UNANSWERED";
+    /// [`Offering::first`](crate::flow::Offering::first), `u8`.
+    pub const FIRST_OFFER: &str = "FIRST_OFFER";
+    /// [`Offering::next`](crate::flow::Offering::next), `u8`.
+    pub const NEXT_OFFER: &str = "NEXT_OFFER";
+    /// [`Offering::again_ns`](crate::flow::Offering::again_ns), `u64`.
+    pub const OFFER_AGAIN_NS: &str = "OFFER_AGAIN_NS";
 }

@@ -4,10 +4,10 @@
 use aya_ebpf::btf_maps::PerCpuArray;
 use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
 use aya_ebpf::macros::btf_map;
-use failover_common::flow::FIRST_OFFER;
 use failover_common::{Family, Flow, FlowKey, Offloaded, Phase, Reason, UplinkFamily};
 
 use crate::maps::{FLOWS, total, uplink, zero};
+use crate::offload::FIRST_OFFER;
 use crate::segment::Segment;
 
 /// How stale the time of a flow's last packet may be.
@@ -41,7 +41,7 @@ pub(crate) fn begin(flow: &mut Flow, now_ns: u64) {
     flow.offered_ns = none;
     flow.out_next = 0;
     flow.sequenced = false;
-    flow.until_offer = FIRST_OFFER;
+    flow.until_offer = FIRST_OFFER.load();
     flow.in_packets = none;
     flow.in_bytes = none;
 }

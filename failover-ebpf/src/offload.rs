@@ -6,8 +6,9 @@
 
 use core::ptr::addr_of_mut;
 
+use aya_ebpf::Global;
 use failover_common::fastpath::OffloadKey;
-use failover_common::flow::{NEXT_OFFER, OFFER_AGAIN_NS};
+use failover_common::flow::Offering;
 use failover_common::lifetime::protocol::{TCP, UDP};
 use failover_common::{
     Direction, Flow, FlowKey, Lease, Offer, Offloaded, Pair, Phase, Reason, Side,
@@ -19,6 +20,21 @@ use crate::maps::{LEASE, OFFERS, OFFLOAD, PAIRS, add, count, total, totals, upli
 use crate::mark::{self, Certainty};
 use crate::packet::{ETHERNET_HEADER, Packet};
 use crate::{PASS_ON, send, traffic};
+
+/// After how many packets a flow is first offered. The loader sets it, as the next two.
+#[unsafe(no_mangle)]
+// SAFETY: no other symbol of this name is linked.
+pub(crate) static FIRST_OFFER: Global<u8> = Global::new(Offering::USUAL.first);
+
+/// After how many more it is looked again.
+#[unsafe(no_mangle)]
+// SAFETY: no other symbol of this name is linked.
+static NEXT_OFFER: Global<u8> = Global::new(Offering::USUAL.next);
+
+/// How long a flow is not offered again.
+#[unsafe(no_mangle)]
+// SAFETY: no other symbol of this name is linked.
+static OFFER_AGAIN_NS: Global<u64> = Global::new(Offering::USUAL.again_ns);
 
 /// How stale the time of a direction's last packet may be.
 const REFRESH_NS: u64 = 1_000_000_000;
@@ -202,7 +218,7 @@ pub(crate) fn consider<const HEADER: usize>(
     flow: &mut Flow,
     now_ns: u64,
 ) {
-    flow.until_offer = NEXT_OFFER;
+    flow.until_offer = NEXT_OFFER.load();
     let wanted = lease().is_some_and(|lease| lease.offers_until_ns > now_ns);
     if HEADER != ETHERNET_HEADER
         || !wanted
@@ -216,7 +232,7 @@ pub(crate) fn consider<const HEADER: usize>(
         flow.offloaded = offloaded;
         return;
     }
-    if now_ns.wrapping_sub(flow.offered_ns) < OFFER_AGAIN_NS {
+    if now_ns.wrapping_sub(flow.offered_ns) < OFFER_AGAIN_NS.load() {
         return;
     }
     flow.offered_ns = now_ns;

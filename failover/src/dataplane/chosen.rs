@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use failover_common::flow::Offering;
 use tracing::{info, warn};
 
 use crate::causes::in_one_line;
@@ -21,6 +22,10 @@ use crate::state::Store;
 use crate::uplink::UplinkId;
 use crate::wanted::PickedBy;
 use crate::wanted::dataplane::{Attachment, DataPlane};
+
+/// A variable of the environment: if it is there, flows are offered for the fast path with their first
+/// packets. It is there for tests, whose flows are short.
+const OFFER_EARLY: &str = "FAILOVER_OFFER_EARLY";
 
 /// The one that was chosen when the daemon started.
 #[derive(Debug)]
@@ -51,6 +56,7 @@ pub async fn choose(
         marks: config.marks,
         flow_capacity: config.flow_capacity,
         log_flows: log::is_wanted(),
+        offering: offering(),
     };
     match Ebpf::start(settings, &pins, store, interfaces).await {
         Ok(started) => {
@@ -64,6 +70,14 @@ pub async fn choose(
             journal.note(Event::Fallback { reason });
             Ok(classic())
         }
+    }
+}
+
+/// When flows are offered for the fast path.
+fn offering() -> Offering {
+    match std::env::var_os(OFFER_EARLY) {
+        Some(_) => Offering::EARLY,
+        None => Offering::USUAL,
     }
 }
 

@@ -6,6 +6,7 @@ use aya::maps::{Map, MapError};
 use aya::pin::PinError as NotPinned;
 use aya::programs::{Program, ProgramError, SchedClassifier};
 use aya::{Ebpf, EbpfError, EbpfLoader};
+use failover_common::flow::Offering;
 use failover_common::{globals, maps};
 use nix::errno::Errno;
 use thiserror::Error;
@@ -23,6 +24,8 @@ pub struct Settings {
     pub flow_capacity: u32,
     /// Whether the programs log each new flow.
     pub log_flows: bool,
+    /// When flows are offered for the fast path.
+    pub offering: Offering,
 }
 
 /// Why the programs could not be loaded.
@@ -152,6 +155,9 @@ impl Programs {
             .override_global(aya_log::LEVEL, &level, true)
             .map_max_entries(maps::FLOWS, settings.flow_capacity)
             .override_global(globals::UNANSWERED, &unanswered, true)
+            .override_global(globals::FIRST_OFFER, &settings.offering.first, true)
+            .override_global(globals::NEXT_OFFER, &settings.offering.next, true)
+            .override_global(globals::OFFER_AGAIN_NS, &settings.offering.again_ns, true)
             .map_max_entries(maps::PAIRS, pairs)
             .map_max_entries(maps::OFFLOAD, maps::offload_capacity(pairs))
             .map_max_entries(
