@@ -1,4 +1,4 @@
-//! A scenario and the axes that it is played along: modes and address families.
+//! A scenario and the axes that it is played along: ways of steering and address families.
 
 use std::any::Any;
 use std::cell::OnceCell;
@@ -8,11 +8,11 @@ use std::pin::Pin;
 
 use failover::family::Family;
 use failover_tests::LabBuilder;
-use failover_tests::daemon::Mode;
 use libtest_mimic::{Failed, Trial};
 
 use crate::Outcome;
 use crate::scene::Scene;
+use crate::steering::Steering;
 
 type Played<'a> = Pin<Box<dyn Future<Output = Outcome> + 'a>>;
 type Play = Box<dyn for<'a> Fn(&'a Case) -> Played<'a> + Send>;
@@ -20,8 +20,20 @@ type Play = Box<dyn for<'a> Fn(&'a Case) -> Played<'a> + Send>;
 /// A scenario: a name that says what users see, and what is played.
 pub(crate) struct Scenario {
     name: &'static str,
-    /// For each mode and family: what stands for the family in the name, and what is played.
-    plays: Vec<(Mode, &'static str, Play)>,
+    /// Whether what it is about is not there in classic mode.
+    of_programs: bool,
+    /// For each way of steering and family: what stands for the family in the name, and what is played.
+    plays: Vec<(Steering, &'static str, Play)>,
+}
+
+/// How much of the table is played.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Extent {
+    /// All of it.
+    Whole,
+    /// What is about flows is played in classic mode and on the fast path, whose flows pass the stack
+    /// too, before and after; what is about the programs also without it.
+    Usual,
 }
 
 /// A scenario about one family, played for each.
@@ -29,7 +41,7 @@ pub(crate) fn each_family<F>(name: &'static str, play: F) -> Scenario
 where
     F: AsyncFn(&Case, Family) -> Outcome + Copy + Send + 'static,
 {
-    in_families(name, &Family::ALL, play)
+    in_families(name, Steering::ALL, &Family::ALL, play)
 }
 
 /// A scenario that makes sense in IPv6 only.
@@ -37,7 +49,7 @@ pub(crate) fn ipv6_only<F>(name: &'static str, play: F) -> Scenario
 where
     F: AsyncFn(&Case, Family) -> Outcome + Copy + Send + 'static,
 {
-    in_families(name, &[Family::Ipv6], play)
+    in_families(name, Steering::ALL, &[Family::Ipv6], play)
 }
 
 /// A scenario that makes sense in IPv4 only.
@@ -45,7 +57,7 @@ pub(crate) fn ipv4_only<F>(name: &'static str, play: F) -> Scenario
 where
     F: AsyncFn(&Case, Family) -> Outcome + Copy + Send + 'static,
 {
-    in_families(name, &[Family::Ipv4], play)
+    in_families(name, Steering::ALL, &[Family::Ipv4], play)
 }
 
 /// A scenario about the maps of the TC programs, which classic mode has none of, for each family.
@@ -53,22 +65,28 @@ pub(crate) fn ebpf_only<F>(name: &'static str, play: F) -> Scenario
 where
     F: AsyncFn(&Case, Family) -> Outcome + Copy + Send + 'static,
 {
-    in_modes(name, &[Mode::Ebpf], &Family::ALL, play)
+    in_families(name, Steering::EBPF, &Family::ALL, play)
 }
 
-fn in_families<F>(name: &'static str, families: &[Family], play: F) -> Scenario
+/// A scenario about the fast path, for each family.
+pub(crate) fn fast_path<F>(name: &'static str, play: F) -> Scenario
 where
     F: AsyncFn(&Case, Family) -> Outcome + Copy + Send + 'static,
 {
-    in_modes(name, &Mode::ALL, families, play)
+    in_families(name, Steering::FAST, &Family::ALL, play)
 }
 
-fn in_modes<F>(name: &'static str, modes: &[Mode], families: &[Family], play: F) -> Scenario
+fn in_families<F>(
+    name: &'static str,
+    steerings: &[Steering],
+    families: &[Family],
+    play: F,
+) -> Scenario
 where
     F: AsyncFn(&Case, Family) -> Outcome + Copy + Send + 'static,
 {
-    let mut plays: Vec<(Mode, &'static str, Play)> = Vec::new();
-    for &mode in modes {
+    let mut plays: Vec<(Steering, &'static str, Play)> = Vec::new();
+    for &steering in steerings {
         for &family in families {
             let label = match family {
                 Family::Ipv4 => "ipv4",
@@ -76,10 +94,10 @@ where
             };
             let play: Play =
                 Box::new(move |case| Box::pin(async move { play(case, family).await }));
-            plays.push((mode, label, play));
+            plays.push((steering, label, play));
         }
     }
-    Scenario { name, plays }
+    Scenario::new(name, plays)
 }
 
 /// A scenario about both families at once.
@@ -87,7 +105,7 @@ pub(crate) fn both_families<F>(name: &'static str, play: F) -> Scenario
 where
     F: AsyncFn(&Case) -> Outcome + Copy + Send + 'static,
 {
-    at_once(name, &Mode::ALL, play)
+    at_once(name, Steering::ALL, play)
 }
 
 /// A scenario about the maps of the TC programs and both families at once.
@@ -95,44 +113,74 @@ pub(crate) fn ebpf_only_both<F>(name: &'static str, play: F) -> Scenario
 where
     F: AsyncFn(&Case) -> Outcome + Copy + Send + 'static,
 {
-    at_once(name, &[Mode::Ebpf], play)
+    at_once(name, Steering::EBPF, play)
 }
 
-fn at_once<F>(name: &'static str, modes: &[Mode], play: F) -> Scenario
+/// A scenario about the fast path and both families at once.
+pub(crate) fn fast_path_both<F>(name: &'static str, play: F) -> Scenario
 where
     F: AsyncFn(&Case) -> Outcome + Copy + Send + 'static,
 {
-    let mut plays: Vec<(Mode, &'static str, Play)> = Vec::new();
-    for &mode in modes {
+    at_once(name, Steering::FAST, play)
+}
+
+fn at_once<F>(name: &'static str, steerings: &[Steering], play: F) -> Scenario
+where
+    F: AsyncFn(&Case) -> Outcome + Copy + Send + 'static,
+{
+    let mut plays: Vec<(Steering, &'static str, Play)> = Vec::new();
+    for &steering in steerings {
         let play: Play = Box::new(move |case| Box::pin(async move { play(case).await }));
-        plays.push((mode, "both", play));
+        plays.push((steering, "both", play));
     }
-    Scenario { name, plays }
+    Scenario::new(name, plays)
 }
 
 impl Scenario {
-    /// One test for each mode and family, named as in `classic/ipv4/NAME`. All fail with `refusal`,
-    /// if there is one.
-    pub(crate) fn trials(self, refusal: Option<&str>) -> impl Iterator<Item = Trial> {
+    fn new(name: &'static str, plays: Vec<(Steering, &'static str, Play)>) -> Self {
+        let classic = |(steering, ..): &(Steering, _, _)| *steering == Steering::Classic;
+        Self {
+            name,
+            of_programs: !plays.iter().any(classic),
+            plays,
+        }
+    }
+
+    /// One test for each way of steering and family, named as in `classic/ipv4/NAME`. All fail with
+    /// `refusal`, if there is one.
+    pub(crate) fn trials(
+        self,
+        extent: Extent,
+        refusal: Option<&str>,
+    ) -> impl Iterator<Item = Trial> {
         let (name, refusal) = (self.name, refusal.map(str::to_owned));
-        self.plays.into_iter().map(move |(mode, family, play)| {
+        let left_out =
+            |steering| extent == Extent::Usual && !self.of_programs && steering == Steering::Ebpf;
+        let plays = self.plays.into_iter();
+        let plays: Vec<_> = plays
+            .filter(|(steering, ..)| !left_out(*steering))
+            .collect();
+        plays.into_iter().map(move |(steering, family, play)| {
             let refusal = refusal.clone();
-            Trial::test(format!("{mode}/{family}/{name}"), move || match refusal {
-                Some(refusal) => Err(refusal.into()),
-                None => run(mode, &play),
-            })
+            Trial::test(
+                format!("{steering}/{family}/{name}"),
+                move || match refusal {
+                    Some(refusal) => Err(refusal.into()),
+                    None => run(steering, &play),
+                },
+            )
         })
     }
 }
 
 /// Plays a scenario. When it fails, what the daemon logged and what the gateway's kernel holds is
 /// told too.
-fn run(mode: Mode, play: &Play) -> Result<(), Failed> {
+fn run(steering: Steering, play: &Play) -> Result<(), Failed> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     let case = Case {
-        mode,
+        steering,
         scene: OnceCell::new(),
     };
     let played = catch_unwind(AssertUnwindSafe(|| runtime.block_on(play(&case))));
@@ -158,7 +206,7 @@ fn message(panic: &(dyn Any + Send)) -> String {
 
 /// One run of a scenario.
 pub(crate) struct Case {
-    mode: Mode,
+    steering: Steering,
     scene: OnceCell<Scene>,
 }
 
@@ -181,7 +229,7 @@ impl Case {
         &self,
         lab: LabBuilder,
     ) -> Result<&Scene, Box<dyn std::error::Error>> {
-        let scene = Scene::new(lab.build().await?, self.mode);
+        let scene = Scene::new(lab.build().await?, self.steering);
         Ok(self.scene.get_or_init(|| scene))
     }
 }

@@ -6,11 +6,13 @@ use std::time::Duration;
 use failover::family::Family;
 use failover_tests::chance::Chance;
 use failover_tests::churn::{self, Rounds};
+use failover_tests::daemon::Status;
 use failover_tests::footprint::Footprint;
 use failover_tests::{Keep, Protocol};
 
 use crate::Outcome;
 use crate::case::Case;
+use crate::steering::Steering;
 
 /// In each of them every kind of change befalls an uplink and a downlink.
 const ROUNDS: usize = 15;
@@ -24,9 +26,17 @@ const KEEP: Keep = Keep {
 pub(crate) async fn rounds(case: &Case) -> Outcome {
     let scene = case.open(churn::lab(), &churn::config()).await?;
     let daemon = scene.daemon()?;
-    let at_first = Footprint::of(&scene.lab, &daemon).await?;
+    let mut at_first = Footprint::of(&scene.lab, &daemon).await?;
     let unsteady = churn::unsteady();
     let flows = scene.client()?.keep(KEEP, &unsteady).await?;
+    if scene.steering() == Steering::FastPath {
+        // While flows take it, the daemon has a socket more, by which it is told of their end.
+        let some_take_it = |status: &Status| status.fastpath.flows > 0;
+        scene
+            .until("flows take the fast path", some_take_it)
+            .await?;
+        at_first = Footprint::of(&scene.lab, &daemon).await?;
+    }
     let rounds = Rounds {
         count: ROUNDS,
         seed: Chance::any_seed(),

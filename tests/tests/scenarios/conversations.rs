@@ -3,13 +3,16 @@
 
 use std::fmt::{self, Write};
 use std::net::SocketAddr;
+use std::time::Instant;
 
 use failover::family::Family;
+use failover_tests::addressing::SERVER_PORT;
 use failover_tests::traffic::{AskError, Asked};
-use failover_tests::{Flows, Host, Protocol, Tally, Traffic};
+use failover_tests::{Flows, Host, Protocol, Tally, Traffic, patient};
 
 use crate::Outcome;
-use crate::scene::{LIMIT, PATIENT, SILENCE};
+use crate::fastpath::looking::offloaded;
+use crate::scene::{LIMIT, PATIENT, SILENCE, Scene};
 
 /// Open flows, parted by protocol and uplink.
 pub(crate) struct Conversations {
@@ -95,6 +98,25 @@ impl Conversations {
             );
         }
         Ok(())
+    }
+
+    /// Asks all flows of some uplinks until those over TCP and UDP take the fast path.
+    pub(crate) async fn until_fast(&self, scene: &Scene, uplinks: &[u8]) -> Outcome {
+        let of_protocols = |part: &&Part| part.protocol != Protocol::Icmp;
+        let parts = self.on_any(uplinks).filter(of_protocols);
+        let wanted: usize = parts.map(|part| part.flows.len()).sum();
+        let start = Instant::now();
+        loop {
+            self.expect_unmoved(uplinks).await?;
+            let fast = offloaded(scene, SERVER_PORT).await?;
+            if fast >= wanted {
+                return Ok(());
+            }
+            assert!(
+                start.elapsed() < patient(LIMIT),
+                "{fast} of {wanted} flows take the fast path"
+            );
+        }
     }
 
     /// Asks all flows of some uplinks: none is answered.

@@ -1,5 +1,5 @@
 //! The scenarios: what users see of a gateway with several uplinks, in every mode and address
-//! family.
+//! family, and in eBPF mode with and without the fast path.
 //!
 //! [`table`] lists them. Each plays in a lab of its own with a daemon of its own. They need root
 //! and say so when they have none.
@@ -17,6 +17,7 @@ mod doubt;
 mod downlinks;
 mod download;
 mod families;
+mod fastpath;
 mod flood;
 mod flow_table;
 mod ftp;
@@ -44,6 +45,7 @@ mod service;
 mod setups;
 mod silence;
 mod spreading;
+mod steering;
 mod stickiness;
 mod strategies;
 mod table;
@@ -55,17 +57,25 @@ use std::process::ExitCode;
 use failover_tests::LABS_AT_ONCE;
 use libtest_mimic::Arguments;
 
+use crate::case::Extent;
+
 /// What a scenario returns; assertions panic.
 type Outcome = Result<(), Box<dyn std::error::Error>>;
+
+/// The variable of the environment that has the whole table played.
+const ALL: &str = "FAILOVER_TEST_ALL";
 
 fn main() -> ExitCode {
     let isolated = failover_tests::isolate();
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(LABS_AT_ONCE);
+    // Whoever asks for a scenario by its name finds it.
+    let all = std::env::var_os(ALL).is_some() || arguments.filter.is_some();
+    let extent = if all { Extent::Whole } else { Extent::Usual };
     let refusal = isolated.err().map(|error| error.to_string());
     let trials = table::table()
         .into_iter()
-        .flat_map(|scenario| scenario.trials(refusal.as_deref()))
+        .flat_map(|scenario| scenario.trials(extent, refusal.as_deref()))
         .collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }

@@ -10,12 +10,14 @@ use failover::family::Family;
 use failover_tests::capture::SeenFlow;
 use failover_tests::daemon::{FamilyStatus, Mode, State, Status};
 use failover_tests::{
-    Daemon, Host, Lab, LabError, ProgramSpec, Protocol, Tally, Traffic, Uplink, eventually, patient,
+    Daemon, Failover, Host, Lab, LabError, ProgramSpec, Protocol, Tally, Traffic, Uplink,
+    eventually, patient,
 };
 
 use crate::Outcome;
 use crate::conversations::Conversations;
 use crate::gateway;
+use crate::steering::Steering;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
@@ -60,17 +62,17 @@ const LOG_LINES: usize = 300;
 /// A lab with a daemon.
 pub(crate) struct Scene {
     pub(crate) lab: Lab,
-    mode: Mode,
+    steering: Steering,
     daemon: RefCell<Option<Rc<Daemon>>>,
     /// What daemons logged that run no more.
     former_logs: RefCell<String>,
 }
 
 impl Scene {
-    pub(crate) const fn new(lab: Lab, mode: Mode) -> Self {
+    pub(crate) const fn new(lab: Lab, steering: Steering) -> Self {
         Self {
             lab,
-            mode,
+            steering,
             daemon: RefCell::new(None),
             former_logs: RefCell::new(String::new()),
         }
@@ -78,16 +80,22 @@ impl Scene {
 
     /// Starts a daemon.
     pub(crate) async fn run_daemon(&self, config: &str) -> Outcome {
-        let daemon = Daemon::start(&self.lab, &self.whole(config)).await?;
+        let failover = Failover::new(&self.lab, &self.whole(config))?;
+        let daemon = self.steering.prepare(failover).run().await?;
         let status = daemon.status().await?;
-        assert_eq!(status.mode, self.mode.to_string());
+        assert_eq!(status.mode, self.mode().to_string());
         self.daemon.replace(Some(Rc::new(daemon)));
         Ok(())
     }
 
     /// Who picks the uplinks of new flows.
     pub(crate) const fn mode(&self) -> Mode {
-        self.mode
+        self.steering.mode()
+    }
+
+    /// How flows are steered.
+    pub(crate) const fn steering(&self) -> Steering {
+        self.steering
     }
 
     /// Takes the daemon out of the scene, to do with it what the scene has no words for. It comes back
@@ -104,12 +112,12 @@ impl Scene {
 
     /// A configuration with the mode, and with the lab's probe targets where it says nothing of them.
     fn whole(&self, config: &str) -> String {
+        let steering = self.steering.settings(config);
         if config.contains("\nprobe:") {
-            return format!("{config}\nmode: {}\n", self.mode);
+            return format!("{config}\n{steering}");
         }
         format!(
-            "{config}\nmode: {}\nprobe: {{targets: {TARGETS}, max_hold: 0s, interval: {}ms, timeout: {}ms}}\n",
-            self.mode,
+            "{config}\n{steering}probe: {{targets: {TARGETS}, max_hold: 0s, interval: {}ms, timeout: {}ms}}\n",
             patient(INTERVAL).as_millis(),
             patient(TIMEOUT).as_millis(),
         )

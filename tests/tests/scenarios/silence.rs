@@ -9,6 +9,7 @@ use failover_tests::{Lab, Protocol, RpFilter};
 use crate::Outcome;
 use crate::case::Case;
 use crate::scene::{Scene, THREE};
+use crate::steering::Steering;
 
 const FLOWS: [(Protocol, usize); 3] = [
     (Protocol::Udp, 200),
@@ -33,6 +34,9 @@ pub(crate) async fn moves_only_its_own_flows(case: &Case, family: Family) -> Out
         assert!(flows.on(uplink) > 80, "{} on wan{uplink}", flows.on(uplink));
     }
     flows.expect_unmoved(&[1, 2, 3]).await?;
+    if scene.steering() == Steering::FastPath {
+        flows.until_fast(scene, &[1, 2, 3]).await?;
+    }
 
     scene.uplink(2)?.black_hole().await?;
     flows.expect_unmoved(&[1, 3]).await?;

@@ -1,10 +1,12 @@
 //! All scenarios. Each line says what users see.
 
 use crate::case::{
-    Scenario, both_families, each_family, ebpf_only, ebpf_only_both, ipv4_only, ipv6_only,
+    Scenario, both_families, each_family, ebpf_only, ebpf_only_both, fast_path, fast_path_both,
+    ipv4_only, ipv6_only,
 };
 use crate::{
     affinity, beginning, bpftool, by_hand, calls, churn, coming_from, doubt, downlinks, families,
+    fastpath::{established, leaving},
     flood, flow_table, ftp, inbound, last_resort, leases, links, loss, mail, metered, narrow,
     one_interface, own_rules, own_traffic, priorities, reloading, resets, restarts, returning,
     setups, silence, spreading, stickiness, strategies, traffic, translation,
@@ -15,6 +17,8 @@ pub(crate) fn table() -> Vec<Scenario> {
     vec![
         // What takes longest begins first.
         ebpf_only("a_million_flows_are_more_than_the_flow_table_holds", flood::a_million_flows),
+
+        fast_path_both("what_is_silent_leaves_the_fast_path_and_what_moves_is_not_forgotten", leaving::timed),
 
         // New flows.
         each_family("new_flows_are_spread_by_weight", spreading::by_weight),
@@ -159,6 +163,15 @@ pub(crate) fn table() -> Vec<Scenario> {
         ebpf_only("gateways_of_a_shared_interface_are_known_by_their_addresses", one_interface::shared_maps),
         ebpf_only("gateways_on_one_arm_are_known_by_their_addresses", one_interface::one_arm_maps),
         ebpf_only("flows_stay_when_the_flow_table_is_lost_and_weights_change", flow_table::is_lost_with_the_daemon),
+
+        // The fast path.
+        fast_path("established_flows_take_the_fast_path_unseen_and_are_counted", established::from_inside),
+        fast_path("connections_from_outside_take_the_fast_path_to_a_client", established::from_outside),
+        fast_path("flows_of_a_rule_stay_off_the_fast_path_and_a_reload_sends_all_back", established::forbidden),
+        fast_path("what_connection_tracking_forgets_leaves_the_fast_path_at_once", leaving::forgotten),
+        fast_path("packets_on_the_fast_path_follow_a_new_hardware_address", leaving::other_hardware),
+        fast_path_both("a_killed_daemon_leaves_the_fast_path_to_the_stack", leaving::killed),
+        fast_path_both("a_thousand_moves_to_and_from_the_fast_path_lose_nothing", established::moves),
 
         // Setups of the documentation.
         both_families("home_with_a_good_line_and_one_that_costs", setups::home),

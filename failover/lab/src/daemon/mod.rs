@@ -49,6 +49,8 @@ pub struct Failover {
     places: String,
     control: PathBuf,
     refusal: Option<Refusal>,
+    /// What is added to the environment of each command.
+    variables: Vec<(String, String)>,
 }
 
 impl Failover {
@@ -102,6 +104,7 @@ impl Failover {
             places,
             control,
             refusal: None,
+            variables: Vec::new(),
         };
         failover.rewrite(config)?;
         Ok(failover)
@@ -143,6 +146,13 @@ impl Failover {
         self
     }
 
+    /// Sets a variable of the environment, for all of its commands.
+    #[must_use]
+    pub fn variable(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.variables.push((name.into(), value.into()));
+        self
+    }
+
     /// The configuration file, with the added keys.
     #[must_use]
     pub fn config(&self) -> &Path {
@@ -178,6 +188,8 @@ impl Failover {
             .arguments([option])
             .arguments([path])
             .limit(COMMAND_LIMIT);
+        let spec =
+            (self.variables.iter()).fold(spec, |spec, (name, value)| spec.variable(name, value));
         match self.refusal {
             Some(refusal) => spec.refuse(refusal),
             None => spec,
