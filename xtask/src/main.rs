@@ -66,6 +66,9 @@ enum Command {
         /// Run only what depends on the kernel, on Debian's kernel of this series
         #[arg(long, value_enum)]
         kernel: Option<Series>,
+        /// Play every scenario in every way: in eBPF mode also without the fast path
+        #[arg(long)]
+        all: bool,
     },
     /// Shows failover at work: one of three uplinks dies and returns under real traffic
     #[command(
@@ -126,7 +129,11 @@ fn main() -> ExitCode {
         Command::BuildEbpf { toolchain } => ebpf::build(&workspace, toolchain)
             .map(|()| ExitCode::SUCCESS)
             .map_err(Into::into),
-        Command::Test { filter, kernel } => Ok(test::run(&workspace, filter.as_deref(), kernel)),
+        Command::Test {
+            filter,
+            kernel,
+            all,
+        } => Ok(test::run(&workspace, filter.as_deref(), kernel, all)),
         Command::Demo { arguments } => {
             lab::run(&workspace, lab::Show::Demo, &arguments).map_err(Into::into)
         }

@@ -24,7 +24,7 @@ const TOO_FAST: [&str; 3] = [
 
 /// What the daemon does by routes, rules and nftables, which all these kernels have alike. Where each
 /// test runs once, it is left out.
-const ALIKE: [&str; 81] = [
+const ALIKE: [&str; 86] = [
     // Translation, and the router's own packets.
     "translat",
     "own_traffic",
@@ -117,6 +117,12 @@ const ALIKE: [&str; 81] = [
     "are_reached_from_outside",
     "a_restart_amid",
     "flow_table_is_lost",
+    // Which flows are on the fast path, which the daemon decides.
+    "from_outside_take_the_fast_path",
+    "stay_off_the_fast_path",
+    "leaves_the_fast_path",
+    "a_new_hardware_address",
+    "a_thousand_moves",
     // A table that is full is full in the packet tests.
     "a_million_flows",
 ];
@@ -126,8 +132,8 @@ const ALIKE: [&str; 81] = [
 pub(crate) enum Extent<'a> {
     /// Every test.
     Whole,
-    /// Every test of what depends on the kernel, but of one that there is for both families only one:
-    /// they take turns.
+    /// Every test of what depends on the kernel, but of one that there is for both families, or with and
+    /// without the fast path, only one: they take turns.
     EachOnce,
     /// Tests whose names hold this.
     Named(&'a str),
@@ -185,7 +191,7 @@ fn without_some() -> Vec<String> {
 /// `name_family: test`.
 fn superfluous(listed: &str) -> Vec<String> {
     let mut left_out = Vec::new();
-    let mut of_both: BTreeMap<(&str, &str), Vec<&str>> = BTreeMap::new();
+    let mut of_both: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for name in listed
         .lines()
         .filter_map(|line| line.strip_suffix(": test"))
@@ -193,12 +199,12 @@ fn superfluous(listed: &str) -> Vec<String> {
         let mut parts = TOO_FAST.iter().chain(&ALIKE);
         if name.starts_with(LEFT_OUT) || parts.any(|part| name.contains(part)) {
             left_out.push(name.to_owned());
-        } else if let Some((mode, rest)) = name.split_once('/')
+        } else if let Some((_mode, rest)) = name.split_once('/')
             && let Some((_family, scenario)) = rest.split_once('/')
         {
-            of_both.entry((mode, scenario)).or_default().push(name);
+            of_both.entry(scenario).or_default().push(name);
         } else if let Some((test, "ipv4" | "ipv6")) = name.rsplit_once('_') {
-            of_both.entry(("", test)).or_default().push(name);
+            of_both.entry(test).or_default().push(name);
         }
     }
     let pairs = of_both.values().filter(|names| names.len() > 1);
@@ -246,16 +252,18 @@ mod tests {
         let listed = "classic/ipv4/a: test\nebpf/ipv4/a: test\nebpf/ipv6/a: test\n\
             ebpf/ipv4/b: test\nebpf/ipv6/b: test\nebpf/both/c: test\nebpf/ipv6/d: test\n\
             ebpf/both/kills_and_starts_lose_no_packet: test\nbudget: test\n\
-            ebpf/ipv4/tcp_segments_fit: test\nno_flow_ipv4: test\nno_flow_ipv6: test\n\n11 tests\n";
+            ebpf/ipv4/tcp_segments_fit: test\nno_flow_ipv4: test\nno_flow_ipv6: test\n\
+            fastpath/both/c: test\n\n12 tests\n";
         assert_eq!(
             superfluous(listed),
             [
                 "classic/ipv4/a",
                 "ebpf/both/kills_and_starts_lose_no_packet",
                 "ebpf/ipv4/tcp_segments_fit",
-                "no_flow_ipv6",
-                "ebpf/ipv4/a",
-                "ebpf/ipv6/b"
+                "ebpf/ipv6/a",
+                "ebpf/ipv4/b",
+                "fastpath/both/c",
+                "no_flow_ipv4"
             ]
         );
     }

@@ -25,15 +25,24 @@ use crate::workspace::{Workspace, path_of_root};
 /// Tells the kernel tests which object to load; without it they take the embedded one.
 const OBJECT: &str = "FAILOVER_BPF_OBJECT";
 
+/// Has the scenarios play their whole table.
+const ALL: &str = "FAILOVER_TEST_ALL";
+
 /// The kernel that runs as one step of everything: the oldest that is supported.
 const OTHER_KERNEL: Series = Series::V6_1;
 
 /// Runs everything, or with a filter only the tests whose names hold it, or with a kernel only what
-/// depends on it, and prints the summary.
-pub(crate) fn run(workspace: &Workspace, filter: Option<&str>, kernel: Option<Series>) -> ExitCode {
+/// depends on it, and prints the summary. `all`: every scenario in every way.
+pub(crate) fn run(
+    workspace: &Workspace,
+    filter: Option<&str>,
+    kernel: Option<Series>,
+    all: bool,
+) -> ExitCode {
     let mut run = Run {
         workspace,
         filter,
+        all,
         report: Report::default(),
         began: Instant::now(),
         tests: 0,
@@ -75,6 +84,7 @@ enum Bad {
 struct Run<'a> {
     workspace: &'a Workspace,
     filter: Option<&'a str>,
+    all: bool,
     report: Report,
     began: Instant,
     /// How many tests ran, other than checks.
@@ -182,13 +192,14 @@ impl Run<'_> {
                 return;
             }
         };
+        let all = self.all;
         self.tests("root tests", &["--workspace", "--test", "*"], |command| {
-            as_root(command, privilege, None);
+            as_root(command, privilege, None, all);
         });
         if let Some(object) = fresh {
             let name = "kernel tests with the fresh object";
             self.tests(name, &["--workspace", "--test", "packets"], |command| {
-                as_root(command, privilege, Some(object));
+                as_root(command, privilege, Some(object), all);
             });
         }
     }
@@ -315,12 +326,15 @@ fn colourful(mut command: Command) -> Command {
 }
 
 /// Has cargo compile as this user and run the tests as root.
-fn as_root(command: &mut Command, privilege: Privilege, object: Option<&Path>) {
+fn as_root(command: &mut Command, privilege: Privilege, object: Option<&Path>, all: bool) {
     let mut environment: Vec<(&str, OsString)> = ["RUST_LOG", "RUST_BACKTRACE", "CI"]
         .into_iter()
         .filter_map(|name| Some((name, std::env::var_os(name)?)))
         .chain([("PATH", path_of_root())])
         .collect();
+    if all {
+        environment.push((ALL, "1".into()));
+    }
     match object {
         Some(object) => environment.push((OBJECT, object.as_os_str().to_owned())),
         None => {
