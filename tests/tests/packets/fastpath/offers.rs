@@ -1,6 +1,6 @@
 //! Which flows the programs offer to the daemon, and how they learn what it made of them.
 
-use failover_common::flow::{FIRST_OFFER, NEXT_OFFER, OFFER_AGAIN_NS};
+use failover_common::flow::Offering;
 use failover_common::lifetime::protocol::{ICMP, ICMPV6, TCP, UDP};
 use failover_common::{Family, Flow, FlowKey, Lease, Offer, Offloaded, Phase};
 
@@ -8,6 +8,10 @@ use super::{GENERATION, LEASE, Line, PLACE, PROTOCOLS, UPLINK, Way};
 use crate::frames::Message;
 use crate::gateway::{Failure, Gateway, Mark, Outcome, both};
 use crate::trial::SystemTest;
+
+const FIRST_OFFER: u8 = Offering::USUAL.first;
+const NEXT_OFFER: u8 = Offering::USUAL.next;
+const OFFER_AGAIN_NS: u64 = Offering::USUAL.again_ns;
 
 pub(crate) fn trials() -> Vec<SystemTest> {
     [
