@@ -1,16 +1,21 @@
-//! A connection between real sockets, which send packets that stand for many.
+//! Connections of real sockets, which send packets that stand for many.
 
+use std::collections::BTreeMap;
+use std::error::Error;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use failover_common::Affinity;
 use failover_common::lifetime::protocol::TCP;
+use failover_tests::tun::Tun;
 use failover_tests::within;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::oneshot;
 
-use super::{PLACE, line};
+use super::{PLACE, line, next, remote, with_tun};
+use crate::fastpath::{Line, Way};
+use crate::frames::{ACK, Message, Packet, SYN};
 use crate::gateway::{BOTH, ends, length};
 use crate::trial::TestResult;
 use crate::wire::{Attached, MASQUERADE, PATIENCE};
@@ -118,4 +123,101 @@ async fn download(stream: &mut TcpStream) -> io::Result<()> {
         place += count;
     }
     Ok(())
+}
+
+/// Less than a host sends before it hears anything, in many segments.
+const BURST: usize = 3000;
+
+/// A connection with the TUN, which sees each segment with its checksum.
+pub(super) async fn segments() -> TestResult {
+    let (mut attached, mut tun) = with_tun().await?;
+    attached.gateway().nft(MASQUERADE).await?;
+    for family in BOTH {
+        let line = line(family, TCP, 40_004, 40_004, remote(family));
+        let stream = connect(&attached, &line, &mut tun).await?;
+        attached.offload(&line).await?;
+        let before = attached.programs.totals()?;
+        let client = attached.stand.lab().client(1)?.node();
+        let _open = client
+            .run(move || async move {
+                let mut stream = TcpStream::from_std(stream)?;
+                let bytes: Vec<u8> = (0..BURST).map(content).collect();
+                stream.write_all(&bytes).await?;
+                stream.into_std()
+            })
+            .await??;
+        let mut found = BTreeMap::new();
+        while found.values().sum::<usize>() < BURST {
+            let segment = received(&line, &next(&mut tun, &line).await?)?;
+            let data = segment.message.bytes.len().saturating_sub(20);
+            found.insert(number(&segment.message, 4)?, data);
+            let right = segment.clone().sealed();
+            assert_eq!(segment.message.bytes, right.message.bytes, "{family:?}");
+        }
+        assert!(found.len() > 1, "{family:?}: {found:?}");
+        let (fast, returned) = attached.fast_since(before)?;
+        assert!(fast >= length(found.len()), "{family:?}: {fast}, {found:?}");
+        assert_eq!(returned, 0, "{family:?}");
+    }
+    Ok(())
+}
+
+/// A packet of the flow behind the gateway, whose IP header is a plain one.
+fn received(line: &Line, bytes: &[u8]) -> Result<Packet, Box<dyn Error>> {
+    let header = match line.own.ip() {
+        IpAddr::V4(_) => 20,
+        IpAddr::V6(_) => 40,
+    };
+    let (own, far) = (line.own, line.far);
+    let message = Message {
+        protocol: TCP,
+        bytes: bytes.get(header..).ok_or("no header")?.to_vec(),
+    };
+    let ports = [own.port().to_be_bytes(), far.port().to_be_bytes()].concat();
+    assert_eq!(message.bytes.get(..4), Some(&ports[..]), "it is translated");
+    Ok(Packet::new(own.ip(), far.ip(), message))
+}
+
+/// A number of four bytes in a TCP header.
+fn number(message: &Message, at: usize) -> Result<u32, Box<dyn Error>> {
+    let bytes = message.bytes.get(at..at + 4).ok_or("no header")?;
+    Ok(u32::from_be_bytes(bytes.try_into()?))
+}
+
+/// A connection of the client's, which the TUN accepts without any options.
+async fn connect(
+    attached: &Attached,
+    line: &Line,
+    tun: &mut Tun,
+) -> Result<std::net::TcpStream, Box<dyn Error>> {
+    let client = attached.stand.lab().client(1)?.node();
+    let (from, to) = (line.inside, line.outside);
+    let connect = client.run(move || async move {
+        let socket = match from {
+            SocketAddr::V4(_) => TcpSocket::new_v4()?,
+            SocketAddr::V6(_) => TcpSocket::new_v6()?,
+        };
+        socket.bind(from)?;
+        socket.connect(to).await?.into_std()
+    });
+    let accept = async {
+        let syn = received(line, &next(tun, line).await?)?;
+        let expected = number(&syn.message, 4)?.wrapping_add(1);
+        let mut accepted = line.packet(Way::Back, 0);
+        accepted.message = Message::tcp(line.far.port(), line.own.port(), SYN | ACK);
+        let bytes = &mut accepted.message.bytes;
+        bytes.splice(8..12, expected.to_be_bytes());
+        tun.deliver.send(accepted.sealed().bytes())?;
+        // The SYN may be there twice.
+        while received(line, &next(tun, line).await?)?
+            .message
+            .bytes
+            .get(13)
+            != Some(&ACK)
+        {}
+        Ok::<_, Box<dyn Error>>(())
+    };
+    let (stream, accepted) = tokio::join!(within("it is accepted", PATIENCE, connect), accept);
+    accepted?;
+    Ok(stream???)
 }

@@ -31,6 +31,7 @@ pub(crate) fn trials() -> Vec<SystemTest> {
             "a_connection_really_takes_the_fast_path",
             connection::connection,
         ),
+        SystemTest::new("segments_really_take_the_fast_path", connection::segments),
         SystemTest::new("odd_frames_of_an_offloaded_flow_arrive", frames),
         SystemTest::new("packets_from_a_tunnel_take_no_fast_path", tunnelled),
     ]
@@ -129,17 +130,19 @@ impl Attached {
     }
 }
 
-/// The next packet for, or from, a port of the host behind the TUN.
-async fn next(tun: &mut Tun, protocol: u8) -> Result<Vec<u8>, Box<dyn Error>> {
-    let port = remote(Family::Ipv4).port().to_be_bytes();
+/// The next packet of its protocol and family for the other end of a flow.
+async fn next(tun: &mut Tun, line: &Line) -> Result<Vec<u8>, Box<dyn Error>> {
+    let (version, at, header) = match line.far {
+        SocketAddr::V4(_) => (4, 9, 20),
+        SocketAddr::V6(_) => (6, 6, 40),
+    };
+    let port = line.far.port().to_be_bytes();
     within("a packet arrives", PATIENCE, async {
         while let Some(packet) = tun.sent.recv().await {
-            let header = match packet.first().map(|byte| byte >> 4) {
-                Some(4) if packet.get(9) == Some(&protocol) => 20,
-                Some(6) if packet.get(6) == Some(&protocol) => 40,
-                _ => continue,
-            };
-            if packet.get(header + 2..header + 4) == Some(&port) {
+            if packet.first().is_some_and(|byte| byte >> 4 == version)
+                && packet.get(at) == Some(&line.protocol)
+                && packet.get(header + 2..header + 4) == Some(&port)
+            {
                 return Ok(packet);
             }
         }
@@ -191,7 +194,7 @@ async fn datagrams() -> TestResult {
         // The stack's: the programs learn of the flow.
         let client = attached.stand.lab().client(1)?.node();
         send(client, from, to, b"first".to_vec(), 0).await?;
-        next(&mut tun, UDP).await?;
+        next(&mut tun, &line).await?;
         attached.offload(&line).await?;
         let before = attached.programs.totals()?;
         let sure = attached.seen("sure").await?;
@@ -203,7 +206,7 @@ async fn datagrams() -> TestResult {
             let payload: Vec<u8> = (0..=250).cycle().take(segments * each).collect();
             send(client, from, to, payload.clone(), segment).await?;
             for part in payload.chunks(each) {
-                let found = next(&mut tun, UDP).await?;
+                let found = next(&mut tun, &line).await?;
                 let sent = line.carrying(Way::Out, part);
                 assert_eq!(found, expected(&line, &sent, &found), "segments of {each}");
             }
@@ -264,7 +267,7 @@ async fn frames() -> TestResult {
             let client = attached.stand.lab().client(1)?.node();
             let first = vec![frame.clone()];
             client.send_frames("eth0", Layout::Linear, first).await?;
-            next(&mut tun, protocol).await?;
+            next(&mut tun, &line).await?;
             attached.offload(&line).await?;
             let client = attached.stand.lab().client(1)?.node();
             for layout in [Layout::Linear, Layout::Scattered] {
@@ -272,7 +275,7 @@ async fn frames() -> TestResult {
                 client
                     .send_frames("eth0", layout, vec![frame.clone()])
                     .await?;
-                let found = next(&mut tun, protocol).await?;
+                let found = next(&mut tun, &line).await?;
                 assert_eq!(found, expected(&line, &packet, &found), "{layout:?}");
                 assert_eq!(attached.fast_since(before)?, (1, 0), "{layout:?}");
             }
@@ -287,9 +290,9 @@ async fn frames() -> TestResult {
                 client.send_frames("eth0", Layout::Linear, frames).await?;
                 if seen {
                     // By the stack, which has no translation for it here.
-                    next(&mut tun, protocol).await?;
+                    next(&mut tun, &line).await?;
                 }
-                let found = next(&mut tun, protocol).await?;
+                let found = next(&mut tun, &line).await?;
                 assert_eq!(found, expected(&line, &packet, &found), "tag {tag:#x}");
                 let since = attached.fast_since(before)?;
                 assert_eq!(since, (1, u64::from(seen)), "tag {tag:#x}");
