@@ -198,3 +198,142 @@ fn close<P: Plane>(index: u32, hop: &mut Hop, plane: &mut P) {
         hop.state = State::Closing(plane.wait_for_programs());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::io;
+    use std::net::{IpAddr, Ipv4Addr};
+    use std::os::fd::{AsFd as _, BorrowedFd};
+
+    use failover_common::{Lease, Moved, Offer, OffloadKey, Offloaded, Pair};
+
+    use super::*;
+    use crate::uplink::UplinkId;
+
+    /// Next hops that are told, and waits that end when the test says so.
+    struct Told {
+        open: BTreeMap<u32, NextHop>,
+        asked: u64,
+        over: u64,
+        nothing: File,
+    }
+
+    impl Plane for Told {
+        type Error = io::Error;
+
+        fn capacity(&self) -> u32 {
+            0
+        }
+
+        fn write(&mut self, _: u32, _: &Pair) {}
+
+        fn give_up(&mut self, _: u32) {}
+
+        fn read(&self, _: u32) -> (bool, Moved) {
+            (false, Moved::default())
+        }
+
+        fn lead(&mut self, _: &OffloadKey, _: Offloaded) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn leave(&mut self, _: &OffloadKey) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn clear(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn open_hop(&mut self, index: u32, hop: &NextHop) {
+            self.open.insert(index, *hop);
+        }
+
+        fn close_hop(&mut self, index: u32) {
+            self.open.remove(&index);
+        }
+
+        fn lease(&self) -> Lease {
+            Lease::default()
+        }
+
+        fn set_lease(&mut self, _: Lease) {}
+
+        fn generation(&self, _: UplinkId, _: Family) -> Option<u32> {
+            None
+        }
+
+        fn offers(&mut self, _: usize) -> Vec<Offer> {
+            Vec::new()
+        }
+
+        fn offered(&self) -> BorrowedFd<'_> {
+            self.nothing.as_fd()
+        }
+
+        fn wait_for_programs(&mut self) -> Wait {
+            self.asked += 1;
+            Wait(self.asked)
+        }
+
+        fn waited(&self) -> Wait {
+            Wait(self.over)
+        }
+    }
+
+    const LAN: InterfaceIndex = InterfaceIndex(2);
+    const WAN: InterfaceIndex = InterfaceIndex(3);
+    const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 18, 0, 10));
+
+    fn around(mac: u8) -> Around {
+        let port = |interface| {
+            let port = Port {
+                mac: Some(MacAddress([2, 0, 0, 0, 0, 1])),
+                mtu: 1500,
+                is_up: true,
+            };
+            (interface, port)
+        };
+        let client = Neighbour {
+            mac: Some(MacAddress([2, 0, 0, 0, 0, mac])),
+            is_stale: false,
+        };
+        Around {
+            ports: [LAN, WAN].map(port).into(),
+            neighbours: [((LAN, CLIENT), client)].into(),
+        }
+    }
+
+    #[test]
+    fn another_address_is_told_when_no_program_reads_the_old_one_whatever_the_next_news_are_about()
+    {
+        let mut told = Told {
+            open: BTreeMap::new(),
+            asked: 0,
+            over: 0,
+            nothing: File::open("/dev/null").unwrap(),
+        };
+        let mut hops = Hops::default();
+        let way = Way {
+            interface: LAN,
+            address: CLIENT,
+            mtu: None,
+        };
+        let before = around(7);
+        let index = hops.take(way, &before, &mut told).unwrap();
+        assert_eq!(told.open.get(&index), before.frame(&way).as_ref());
+
+        let after = around(8);
+        hops.follow(&after, Some(LAN), &mut told);
+        assert_eq!(told.open.get(&index), None);
+        hops.follow(&after, Some(LAN), &mut told);
+        assert_eq!(told.open.get(&index), None);
+        assert!(hops.are_waiting());
+
+        told.over = told.asked;
+        hops.follow(&after, Some(WAN), &mut told);
+        assert_eq!(told.open.get(&index), after.frame(&way).as_ref());
+        assert!(!hops.are_waiting());
+    }
+}
