@@ -20,7 +20,7 @@ type Play = Box<dyn for<'a> Fn(&'a Case) -> Played<'a> + Send>;
 /// A scenario: a name that says what users see, and what is played.
 pub(crate) struct Scenario {
     name: &'static str,
-    /// Whether what it is about is not there in classic mode.
+    /// Whether it is always played without the fast path, too.
     of_programs: bool,
     /// For each way of steering and family: what stands for the family in the name, and what is played.
     plays: Vec<(Steering, &'static str, Play)>,
@@ -143,6 +143,15 @@ impl Scenario {
             name,
             of_programs: !plays.iter().any(classic),
             plays,
+        }
+    }
+
+    /// What it costs is much, and the fast path adds to it and takes nothing away: without it, it is
+    /// played only with the whole table.
+    pub(crate) fn once(self) -> Self {
+        Self {
+            of_programs: false,
+            ..self
         }
     }
 

@@ -16,7 +16,7 @@ use crate::{
 pub(crate) fn table() -> Vec<Scenario> {
     vec![
         // What takes longest begins first.
-        ebpf_only("a_million_flows_are_more_than_the_flow_table_holds", flood::a_million_flows),
+        ebpf_only("a_million_flows_are_more_than_the_flow_table_holds", flood::a_million_flows).once(),
 
         fast_path_both("what_is_silent_leaves_the_fast_path_and_what_moves_is_not_forgotten", leaving::timed),
 
