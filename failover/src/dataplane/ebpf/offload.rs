@@ -165,9 +165,9 @@ fn failed_memory(map: &'static str) -> impl FnOnce(io::Error) -> OffloadError {
 /// of its word; and where it stands that a packet ended the flow, as the byte of a word.
 const IDS: [usize; 2] = [0, 8];
 const LEFT: [usize; 2] = [7, 15];
-/// `left` is the third byte of its word: after `changes` and `uplink`.
-const LEFT_SHIFT: u32 = 8 * ((std::mem::offset_of!(failover_common::Direction, left) % 8) as u32);
-const _: () = assert!(std::mem::offset_of!(failover_common::Direction, left) / 8 == 7);
+/// How far `left` is shifted in its word: it is the third byte, after `changes` and `uplink`.
+const LEFT_SHIFT: u32 = 16;
+const _: () = assert!(std::mem::offset_of!(failover_common::Direction, left) == 7 * 8 + 2);
 const _: () = assert!(std::mem::offset_of!(Pair, moved) == 128);
 /// The half of a word that the id is in; that the interface of a next hop is in.
 const FIRST_HALF: u64 = 0xffff_ffff;
