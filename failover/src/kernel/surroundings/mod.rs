@@ -2,14 +2,14 @@
 //!
 //! | file | what it does |
 //! | --- | --- |
-//! | [`connections`] | asks for entries of connection tracking, and keeps them alive |
-//! | [`ways`] | asks for routes |
-//! | [`neighbours`] | reads neighbours, and has stale ones asked |
-//! | [`ports`] | reads interfaces |
-//! | [`obstacles`] | finds programs and filters of others on an interface |
-//! | [`chains`] | finds firewalls of others there |
-//! | [`policies`] | counts IPsec policies |
-//! | [`listening`] | is told of what changes |
+//! | `connections` | asks for entries of connection tracking, and keeps them alive |
+//! | `ways` | asks for routes |
+//! | `neighbours` | reads neighbours, and has stale ones asked |
+//! | `ports` | reads interfaces |
+//! | `obstacles` | finds programs and filters of others on an interface |
+//! | `chains` | finds firewalls of others there |
+//! | `policies` | counts IPsec policies |
+//! | `listening` | is told of what changes |
 //!
 //! All of it blocks, on a thread of its own, for no longer than the kernel takes to answer.
 
