@@ -3,14 +3,15 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use failover_common::{Flow, FlowKey, Lease, Offer, OffloadKey, Phase};
+use failover_common::{Flow, Offer, Offloaded, Phase};
 
 use super::*;
-use crate::fastpath::facts::{Neighbour, Port};
-use crate::fastpath::judging::Lifetimes;
+use crate::fastpath::facts::{Connection, Neighbour, News, Port, Way};
 use crate::fastpath::recorded::Recorded;
+use crate::fastpath::standing::{Returned, Standing};
+use crate::fastpath::translation::bytes;
 use crate::flows::{TrackedFlow, Tuple};
-use crate::mark::MarkMask;
+use crate::mark::{Mark, MarkMask};
 use crate::network::MacAddress;
 
 const SECOND: u64 = 1_000_000_000;

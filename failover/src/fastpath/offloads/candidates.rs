@@ -1,0 +1,308 @@
+//! From an offer to the fast path: what is asked about a flow, what forbids it, and how it is put there.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use failover_common::{Direction, FlowKey, Offer, OffloadKey, Offloaded, Pair};
+
+use super::{Entry, Offloads, nanos, upkeep};
+use crate::family::Family;
+use crate::fastpath::facts::{Connection, PassingPacket, Upkeep, Way};
+use crate::fastpath::judging::judge;
+use crate::fastpath::plane::Plane;
+use crate::fastpath::standing::Why;
+use crate::fastpath::translation::{Sides, address};
+use crate::fastpath::upkeep::Life;
+use crate::flows::Protocol;
+use crate::interface::InterfaceIndex;
+use crate::mark::Mark;
+use crate::uplink::UplinkId;
+
+/// How long a flow that cannot take it is not offered again.
+const REFUSED_FOR: Duration = Duration::from_secs(10);
+/// How many of these are remembered.
+const MOST_REFUSED: usize = 65_536;
+
+/// A flow that is to take it, when all that was asked is known.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    /// As it was offered.
+    pub offer: Offer,
+    sides: Sides,
+    timeout: Duration,
+    uplink: UplinkId,
+    interface: InterfaceIndex,
+    epoch: u64,
+}
+
+impl<P: Plane> Offloads<P> {
+    /// The offers that are worth a question, as their flow's packets from users look.
+    pub fn sift(&mut self, offers: Vec<Offer>, now_ns: u64) -> Vec<(Offer, PassingPacket)> {
+        let mut seen = BTreeSet::new();
+        let mut asked = Vec::new();
+        for offer in offers {
+            let key = offer.flow;
+            if self.by_key.contains_key(&key) || !seen.insert(key) {
+                continue;
+            }
+            match self.allowed(&offer) {
+                Ok(packet) => asked.push((offer, packet)),
+                Err(why) => self.refuse(key, why, now_ns),
+            }
+        }
+        asked
+    }
+
+    fn allowed(&self, offer: &Offer) -> Result<PassingPacket, Why> {
+        if let Some(why) = &self.broken {
+            return Err(why.clone());
+        }
+        let uplink = UplinkId::try_from(offer.uplink).map_err(|_| Why::Untracked)?;
+        let key = &offer.flow;
+        let packet = PassingPacket {
+            ingress: InterfaceIndex(offer.ingress),
+            mark: self.settings.marks.flow(uplink),
+            source: address(key.inside, key.family),
+            destination: address(key.outside, key.family),
+            protocol: Protocol(key.protocol),
+            source_port: key.inside_port,
+            destination_port: key.outside_port,
+        };
+        self.settings.allows(&packet)?;
+        if offer.created_ns < self.told_since_ns {
+            return Err(Why::Old);
+        }
+        let out = self.settings.interface(uplink).ok_or(Why::NoWay)?;
+        for interface in [packet.ingress, out] {
+            if let Some(obstacle) = self.obstacles.get(&interface) {
+                return Err(Why::Filtered(obstacle.clone()));
+            }
+        }
+        if self.slots.used() == self.slots.capacity() && self.slots_are_full() {
+            return Err(Why::Full);
+        }
+        Ok(packet)
+    }
+
+    fn slots_are_full(&self) -> bool {
+        self.by_key.len() >= usize::try_from(self.slots.capacity()).unwrap_or(usize::MAX)
+    }
+
+    /// What connection tracking says of an offer. The candidates' packets, from users first, are to be
+    /// asked for their ways.
+    pub fn consider(
+        &mut self,
+        offer: Offer,
+        connection: Option<&Connection>,
+        now_ns: u64,
+    ) -> Option<(Candidate, [PassingPacket; 2])> {
+        match self.candidate(offer, connection) {
+            Ok(found) => Some(found),
+            Err(why) => {
+                self.refuse(offer.flow, why, now_ns);
+                None
+            }
+        }
+    }
+
+    fn candidate(
+        &self,
+        offer: Offer,
+        connection: Option<&Connection>,
+    ) -> Result<(Candidate, [PassingPacket; 2]), Why> {
+        let connection = connection.ok_or(Why::Untracked)?;
+        let uplink = UplinkId::try_from(offer.uplink).map_err(|_| Why::Untracked)?;
+        let marks = self.settings.marks;
+        let mark = marks.flow(uplink);
+        let timeout = judge(connection, mark, marks.bits(), self.lifetimes)?;
+        let sides = Sides::of(&offer.flow, &connection.flow).ok_or(Why::Untracked)?;
+        let interface = self.settings.interface(uplink).ok_or(Why::NoWay)?;
+        let protocol = connection.flow.protocol;
+        // As packets look between the translations of destination and source.
+        let out = PassingPacket {
+            ingress: InterfaceIndex(offer.ingress),
+            mark,
+            source: sides.users.source,
+            destination: sides.provider.source,
+            protocol,
+            source_port: sides.users.source_port,
+            destination_port: sides.provider.source_port,
+        };
+        let back = PassingPacket {
+            ingress: interface,
+            mark: Mark(0),
+            source: sides.provider.source,
+            destination: sides.users.source,
+            protocol,
+            source_port: sides.provider.source_port,
+            destination_port: sides.users.source_port,
+        };
+        let candidate = Candidate {
+            offer,
+            sides,
+            timeout,
+            uplink,
+            interface,
+            epoch: self.epoch,
+        };
+        Ok((candidate, [out, back]))
+    }
+
+    /// Looks whether both ways lead somewhere; those where a neighbour is to be asked are told.
+    ///
+    /// # Errors
+    /// The neighbour that is not known, or nothing where that is not what is missing.
+    pub fn route(
+        &mut self,
+        candidate: &Candidate,
+        ways: [Option<Way>; 2],
+        now_ns: u64,
+    ) -> Result<[Way; 2], Option<(InterfaceIndex, IpAddr)>> {
+        let key = candidate.offer.flow;
+        let refused = match ways {
+            [Some(out), Some(back)] if out.interface == candidate.interface => {
+                let missing = [out, back]
+                    .into_iter()
+                    .find(|way| self.around.frame(way).is_none());
+                let Some(way) = missing else {
+                    return Ok([out, back]);
+                };
+                let port = self.around.ports.get(&way.interface);
+                if port.is_some_and(|port| port.mac.is_none()) {
+                    Why::NoEthernet
+                } else {
+                    self.refuse(key, Why::NoNeighbour, now_ns);
+                    return Err(Some((way.interface, way.address)));
+                }
+            }
+            _ => Why::NoWay,
+        };
+        self.refuse(key, refused, now_ns);
+        Err(None)
+    }
+
+    /// What is to be true of a candidate in connection tracking before it takes the fast path.
+    #[must_use]
+    pub fn prepared(candidate: &Candidate) -> Upkeep {
+        Upkeep {
+            relax: candidate.offer.flow.protocol == Protocol::TCP.0,
+            ..upkeep(&candidate.offer.flow, candidate.timeout)
+        }
+    }
+
+    /// Has a candidate take it.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn put(
+        &mut self,
+        candidate: &Candidate,
+        [out, back]: [Way; 2],
+        now_ns: u64,
+    ) -> Result<(), P::Error> {
+        let offer = &candidate.offer;
+        let key = offer.flow;
+        if candidate.epoch != self.epoch || self.by_key.contains_key(&key) {
+            return Ok(());
+        }
+        self.refused.remove(&key);
+        let Some(slot) = self.slots.take() else {
+            self.refuse(key, Why::Full, now_ns);
+            return Ok(());
+        };
+        let mut take = |way| self.hops.take(way, &self.around, &mut self.plane);
+        let (out_hop, back_hop) = match (take(out), take(back)) {
+            (Some(out), Some(back)) => (out, back),
+            (out, back) => {
+                for hop in [out, back].into_iter().flatten() {
+                    self.hops.give_up(hop);
+                }
+                self.slots.give_up(slot, self.plane.waited());
+                self.refuse(key, Why::Full, now_ns);
+                return Ok(());
+            }
+        };
+        self.last_id = match self.last_id.wrapping_add(1) {
+            0 => 1,
+            next => next,
+        };
+        let id = self.last_id;
+        let common = |direction: Direction, ingress: InterfaceIndex, next_hop| Direction {
+            id,
+            ingress: ingress.0,
+            next_hop,
+            generation: offer.generation,
+            uplink: offer.uplink,
+            ..direction
+        };
+        let mut pair: Pair = candidate.sides.pair();
+        pair.out = common(pair.out, InterfaceIndex(offer.ingress), out_hop);
+        pair.back = common(pair.back, candidate.interface, back_hop);
+        let back_key = candidate.sides.from_provider(&key);
+        let entry = Entry {
+            key,
+            back: back_key,
+            uplink: candidate.uplink,
+            family: Family::of(candidate.sides.users.source),
+            generation: offer.generation,
+            hops: [out_hop, back_hop],
+            life: Life::new(candidate.timeout, now_ns),
+        };
+        self.plane.write(slot, &pair);
+        let place = usize::try_from(slot).unwrap_or(usize::MAX);
+        if self.entries.len() <= place {
+            self.entries.resize_with(place.saturating_add(1), || None);
+        }
+        if let Some(place) = self.entries.get_mut(place) {
+            *place = Some(entry);
+        }
+        self.by_key.insert(key, slot);
+        self.inbound.insert(back_key, slot);
+        let to = Offloaded { slot, id };
+        let led = (self.plane.lead(&back_key, to))
+            .and_then(|()| self.plane.lead(&OffloadKey::from_users(&key), to));
+        if led.is_err() {
+            self.remove(slot);
+        }
+        led
+    }
+
+    /// Notes that a flow cannot take it, and has the programs not offer it again for a while where
+    /// nothing but time or the user will change that.
+    fn refuse(&mut self, key: FlowKey, why: Why, now_ns: u64) {
+        let lasts = !matches!(
+            why,
+            Why::Young | Why::NoNeighbour | Why::Untracked | Why::Waiting
+        );
+        if self.refused.len() >= MOST_REFUSED {
+            return;
+        }
+        if lasts {
+            let led = self
+                .plane
+                .lead(&OffloadKey::from_users(&key), Offloaded::default());
+            if led.is_err() {
+                return;
+            }
+        }
+        let until_ns = now_ns.saturating_add(nanos(REFUSED_FOR));
+        self.refused.insert(key, (why, until_ns));
+    }
+
+    /// Flows that were refused long enough ago may be offered again.
+    pub fn forget_refusals(&mut self, now_ns: u64) {
+        let plane = &mut self.plane;
+        let by_key = &self.by_key;
+        self.refused.retain(|key, (_, until_ns)| {
+            let keep = *until_ns > now_ns;
+            if !keep
+                && !by_key.contains_key(key)
+                && let Err(error) = plane.leave(&OffloadKey::from_users(key))
+            {
+                tracing::warn!(%error, "a key of the fast path stays that leads nowhere");
+            }
+            keep
+        });
+    }
+}

@@ -1,0 +1,132 @@
+//! What is due for flows on the fast path: connection tracking is told that they live, their ways are
+//! asked again after routes changed, and those that are silent or ended go back to the stack.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use failover_common::FlowKey;
+
+use super::{Offloads, upkeep};
+use crate::fastpath::facts::{PassingPacket, Upkeep, Way};
+use crate::fastpath::plane::Plane;
+use crate::fastpath::translation::address;
+use crate::fastpath::upkeep::Due;
+use crate::flows::Protocol;
+use crate::interface::InterfaceIndex;
+use crate::mark::Mark;
+
+impl<P: Plane> Offloads<P> {
+    /// Looks at the next entries, so many at most; returns what is to be told to connection tracking.
+    pub fn look(&mut self, most: u32, now_ns: u64) -> Vec<(FlowKey, Upkeep)> {
+        let used = self.slots.used();
+        let mut due = Vec::new();
+        let mut generations = BTreeMap::new();
+        for _ in 0..most.min(used) {
+            let slot = self.cursor;
+            self.cursor = if slot + 1 >= used { 0 } else { slot + 1 };
+            let (left, moved) = self.plane.read(slot);
+            let Some(entry) = self.entry_mut(slot) else {
+                continue;
+            };
+            let seen_ns = moved.out_seen_ns.max(moved.back_seen_ns);
+            let key = entry.key;
+            let what = entry.life.due(seen_ns, now_ns);
+            let (uplink, family, generation) = (entry.uplink, entry.family, entry.generation);
+            let current = generations
+                .entry((uplink, family))
+                .or_insert_with(|| self.plane.generation(uplink, family));
+            if left || *current != Some(generation) {
+                self.remove(slot);
+                continue;
+            }
+            match what {
+                Due::Nothing => {}
+                Due::Renew(remaining) => due.push((key, upkeep(&key, remaining))),
+                Due::Release(remaining) => {
+                    due.push((key, upkeep(&key, remaining)));
+                    self.remove(slot);
+                }
+            }
+        }
+        due
+    }
+
+    /// Connection tracking does not know a flow any more.
+    pub fn forget(&mut self, key: &FlowKey) {
+        if let Some(slot) = self.by_key.get(key).copied() {
+            self.remove(slot);
+        }
+    }
+
+    /// How many entries there are to look at.
+    #[must_use]
+    pub const fn span(&self) -> u32 {
+        self.slots.used()
+    }
+
+    /// After a change of routes: the next flows whose ways are to be asked again, so many at most, each
+    /// with its packets and the ways that it takes.
+    pub fn doubted(&mut self, most: usize) -> Vec<(u32, [PassingPacket; 2], [Way; 2])> {
+        let Some(mut slot) = self.rerouted else {
+            return Vec::new();
+        };
+        let mut doubted = Vec::new();
+        while doubted.len() < most && slot < self.slots.used() {
+            if let Some(packets) = self.packets(slot) {
+                doubted.push(packets);
+            }
+            slot += 1;
+        }
+        self.rerouted = (slot < self.slots.used()).then_some(slot);
+        doubted
+    }
+
+    fn packets(&self, slot: u32) -> Option<(u32, [PassingPacket; 2], [Way; 2])> {
+        let entry = self.entries.get(usize::try_from(slot).ok()?)?.as_ref()?;
+        let key = &entry.key;
+        let [out, back] = entry.hops.map(|hop| self.hops.way(hop));
+        let (out, back) = (out?, back?);
+        let inside = address(key.inside, key.family);
+        let other = address(entry.back.source, key.family);
+        let packet = |ingress, mark, from: (IpAddr, u16), to: (IpAddr, u16)| PassingPacket {
+            ingress,
+            mark,
+            source: from.0,
+            destination: to.0,
+            protocol: Protocol(key.protocol),
+            source_port: from.1,
+            destination_port: to.1,
+        };
+        let users = (inside, key.inside_port);
+        let provider = (other, entry.back.source_port);
+        let mark = self.settings.marks.flow(entry.uplink);
+        Some((
+            slot,
+            [
+                packet(back.interface, mark, users, provider),
+                packet(out.interface, Mark(0), provider, users),
+            ],
+            [out, back],
+        ))
+    }
+
+    /// A doubted flow's ways as they are now.
+    pub fn rerouted(&mut self, slot: u32, known: [Way; 2], found: [Option<Way>; 2]) {
+        if known.map(Some) != found {
+            self.remove(slot);
+        }
+    }
+
+    /// Neighbours that flows move to and that nobody else asks.
+    #[must_use]
+    pub fn stale_neighbours(&self) -> Vec<(InterfaceIndex, IpAddr)> {
+        self.hops
+            .used()
+            .map(|way| (way.interface, way.address))
+            .filter(|place| {
+                let neighbour = self.around.neighbours.get(place);
+                neighbour.is_some_and(|neighbour| neighbour.is_stale)
+            })
+            .collect()
+    }
+}
