@@ -1,6 +1,6 @@
 //! What libraries have no safe form for: two promises about descriptors, the address of a packet
 //! socket, the width of a terminal, reading a map of the kernel in batches, arrays of the kernel in this
-//! process's memory, and the wait for all processors. The only module of the daemon with unsafe code.
+//! process's memory, the wait for all processors, and the numbers of programs on an interface. The only module of the daemon with unsafe code.
 #![expect(
     unsafe_code,
     reason = "tokio and surge-ping have no safe form of their calls, socket2 and aya have none at all of the others"
@@ -96,6 +96,66 @@ pub(crate) fn wait_for_processors() -> io::Result<()> {
     // SAFETY: the call takes numbers alone, and touches no memory of this process.
     let result = unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) };
     Ok(Errno::result(result).map(|_| ())?)
+}
+
+/// `BPF_PROG_QUERY` of `enum bpf_cmd`, and `BPF_TCX_INGRESS` of `enum bpf_attach_type`
+/// (`include/uapi/linux/bpf.h`).
+const BPF_PROG_QUERY: libc::c_int = 16;
+const BPF_TCX_INGRESS: u32 = 46;
+/// Programs that may hang at one place (`MPROG_MAX_NUM`, `include/linux/bpf_mprog.h`: 64).
+const MOST_HANGING: usize = 64;
+
+/// The part of `union bpf_attr` that is for queries, in `include/uapi/linux/bpf.h`.
+#[repr(C)]
+struct QueryAttributes {
+    target_ifindex: u32,
+    attach_type: u32,
+    query_flags: u32,
+    attach_flags: u32,
+    prog_ids: u64,
+    count: u32,
+    reserved: u32,
+    prog_attach_flags: u64,
+    link_ids: u64,
+    link_attach_flags: u64,
+    revision: u64,
+}
+
+/// The numbers of the programs that hang by TCX where packets come in by an interface, in the order in
+/// which they run. To know more of them takes more privileges than to ask for that.
+///
+/// # Errors
+/// `EINVAL` from a kernel without TCX; otherwise what the kernel says.
+pub(crate) fn hanging_programs(interface: u32) -> io::Result<Vec<u32>> {
+    let mut ids = [0_u32; MOST_HANGING];
+    let address = ids.as_mut_ptr().expose_provenance();
+    let mut attributes = QueryAttributes {
+        target_ifindex: interface,
+        attach_type: BPF_TCX_INGRESS,
+        query_flags: 0,
+        attach_flags: 0,
+        prog_ids: u64::try_from(address).map_err(io::Error::other)?,
+        count: u32::try_from(MOST_HANGING).map_err(io::Error::other)?,
+        reserved: 0,
+        prog_attach_flags: 0,
+        link_ids: 0,
+        link_attach_flags: 0,
+        revision: 0,
+    };
+    // SAFETY: the hazard is a write past a buffer. The kernel writes at most `count` numbers of 32 bits to
+    // `prog_ids`, which has room for so many, nothing to the places that are nought, and of `attributes`
+    // it changes `count` and `revision`. Both outlive the call, and any numbers in them are valid.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            BPF_PROG_QUERY,
+            &raw mut attributes,
+            size_of::<QueryAttributes>(),
+        )
+    };
+    Errno::result(result)?;
+    let count = usize::try_from(attributes.count).map_err(io::Error::other)?;
+    Ok(ids.into_iter().take(count).collect())
 }
 
 /// An array of the kernel (`BPF_MAP_TYPE_ARRAY` with `BPF_F_MMAPABLE`) in this process's memory, as

@@ -225,6 +225,7 @@ fn what_forbids_it_is_told() {
     offloads.set_told_since(NOW);
     assert!(!take(&mut offloads, offer(1001), Some(&connection(1001))));
     assert_eq!(why(&offloads, 1001), Standing::Stack(Why::Old));
+    offloads.set_told_since(0);
     offloads.set_obstacles(BTreeMap::from([(WAN, "a filter".to_owned())]));
     assert!(!take(&mut offloads, offer(1002), Some(&connection(1002))));
     let filtered = Why::Filtered("a filter".to_owned());

@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use aya::maps::{HashMap, Map, MapData};
+use aya::maps::{Array, HashMap, Map, MapData};
 use bytemuck::bytes_of;
 use failover::dataplane::ebpf::table::{FlowTable, TableError};
 use failover_common::{
@@ -160,8 +160,8 @@ async fn senseless() {
     let mut broken = flow(3);
     broken.phase = Phase::Closing;
     let mut bytes: [u8; VALUE] = bytes_of(&broken).try_into().unwrap();
-    // The phase, whose largest is 3.
-    bytes[54] = 99;
+    // The largest phase is 3.
+    bytes[std::mem::offset_of!(Flow, phase)] = 99;
     let key: [u8; KEY] = bytes_of(&key(3)).try_into().unwrap();
     flows.insert(key, bytes, 0).unwrap();
     let table = FlowTable::open(bpffs).unwrap();
@@ -178,7 +178,7 @@ async fn senseless() {
 async fn beside_it() {
     let bpffs = bpffs();
     let _flows = flows(10);
-    make("uplinks", "hash", 4, size_of::<Uplink>(), 128);
+    make("uplinks", "array", 4, size_of::<Uplink>(), 128);
     make("totals", "percpu_array", 4, size_of::<Totals>(), 1);
     let family = |generation| UplinkFamily {
         generation,
@@ -192,10 +192,10 @@ async fn beside_it() {
         ipv6: family(4),
     };
     let map = MapData::from_pin(format!("{}/uplinks", folder())).unwrap();
-    let mut uplinks: HashMap<_, [u8; 4], [u8; size_of::<Uplink>()]> =
+    let mut uplinks: Array<_, [u8; size_of::<Uplink>()]> =
         Map::from_map_data(map).unwrap().try_into().unwrap();
     let bytes: [u8; size_of::<Uplink>()] = bytes_of(&uplink).try_into().unwrap();
-    uplinks.insert(9_u32.to_ne_bytes(), bytes, 0).unwrap();
+    uplinks.set(9, bytes, 0).unwrap();
     // Each processor has counted one entry and 256 refusals.
     let one =
         "1 0 0 0 0 0 0 0 0 1 0 0 0 0 0 0 ".to_owned() + &"0 ".repeat(size_of::<Totals>() - 16);
@@ -240,7 +240,7 @@ async fn stops_and_errors() {
     assert!(matches!(table.lives(), Err(TableError::Open { .. })));
     assert!(matches!(table.totals(), Err(TableError::Open { .. })));
     // Maps of another layout, at their places.
-    make("uplinks", "hash", 4, 8, 128);
+    make("uplinks", "array", 4, 8, 128);
     assert!(matches!(table.lives(), Err(TableError::Layout { .. })));
     make("totals", "percpu_array", 4, 8, 1);
     assert!(table.totals().is_err());

@@ -176,8 +176,8 @@ impl FlowTable {
             path: path.clone(),
             source,
         };
-        let map = MapData::from_pin(&path).and_then(Map::from_map_data);
-        let array = Array::<_, [u8; LENGTH]>::try_from(map.map_err(failed)?).map_err(failed)?;
+        let map = Map::from_map_data(open::<u32, Uplink>(&path)?).map_err(failed)?;
+        let array = Array::<_, [u8; LENGTH]>::try_from(map).map_err(failed)?;
         let mut found = BTreeMap::new();
         for id in 1..=maps::UPLINK_CAPACITY {
             let bytes = array.get(&id, 0).map_err(failed)?;
@@ -249,7 +249,7 @@ fn per_processor<V: CheckedBitPattern, const LENGTH: usize>(
     Ok(entries)
 }
 
-/// Opens a pinned hash map with such keys and values.
+/// Opens a pinned map with such keys and values.
 fn open<K, V>(path: &Path) -> Result<MapData, TableError> {
     let failed = |source| TableError::Open {
         path: path.to_owned(),

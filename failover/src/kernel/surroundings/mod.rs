@@ -82,9 +82,7 @@ pub enum SurroundingsError {
         source: io::Error,
     },
     /// Its programs could not be listed.
-    #[error(
-        "cannot list the eBPF programs of interface {interface}: {source}; it takes CAP_SYS_ADMIN"
-    )]
+    #[error("cannot list the eBPF programs of interface {interface}: {source}")]
     Programs {
         /// The interface.
         interface: InterfaceIndex,

@@ -17,6 +17,7 @@ use crate::interface::InterfaceIndex;
 use crate::kernel::filters::{self, Filter, Side};
 use crate::kernel::netlink::rtnetlink;
 use crate::kernel::questions::Questions;
+use crate::sys;
 
 /// How often the programs are listed anew when one of them went meanwhile.
 const ATTEMPTS: usize = 4;
@@ -42,10 +43,14 @@ pub(super) fn find(
         // Nothing comes in any more.
         return Ok(None);
     };
-    let programs = programs(&name).map_err(|source| SurroundingsError::Programs {
-        interface,
-        source: Box::new(source),
-    })?;
+    let programs = match programs(&name) {
+        // To open programs by their numbers takes CAP_SYS_ADMIN; the numbers alone do not.
+        Err(error) if errno(&error) == Some(Errno::EPERM) => numbers(interface).map_err(failed)?,
+        programs => programs.map_err(|source| SurroundingsError::Programs {
+            interface,
+            source: Box::new(source),
+        })?,
+    };
     let filters = list_filters(routing, interface).map_err(failed)?;
     if let Some(what) = behind_ours(&programs, &filters, own) {
         return Ok(Some(format!("{what} on {name}")));
@@ -86,6 +91,26 @@ fn programs(interface: &str) -> Result<Vec<Hanging>, ProgramError> {
             },
         }
     }
+}
+
+/// The same, by their numbers alone.
+fn numbers(interface: InterfaceIndex) -> io::Result<Vec<Hanging>> {
+    let found = match sys::hanging_programs(interface.0) {
+        Err(error)
+            if matches!(
+                error.raw_os_error().map(Errno::from_raw),
+                Some(Errno::EINVAL | Errno::ENODEV)
+            ) =>
+        {
+            Vec::new()
+        }
+        found => found?,
+    };
+    let hanging = found.into_iter().map(|id| Hanging {
+        id,
+        name: format!("number {id}"),
+    });
+    Ok(hanging.collect())
 }
 
 fn errno(error: &ProgramError) -> Option<Errno> {
