@@ -24,7 +24,7 @@ const TOO_FAST: [&str; 3] = [
 
 /// What the daemon does by routes, rules and nftables, which all these kernels have alike. Where each
 /// test runs once, it is left out.
-const ALIKE: [&str; 86] = [
+const ALIKE: [&str; 94] = [
     // Translation, and the router's own packets.
     "translat",
     "own_traffic",
@@ -123,6 +123,17 @@ const ALIKE: [&str; 86] = [
     "leaves_the_fast_path",
     "a_new_hardware_address",
     "a_thousand_moves",
+    // Where flows and sources go by what is remembered, and by whose hardware address: the packet tests
+    // have it.
+    "it_was_sent_for_as_long",
+    "they_were_sent_for_as_long",
+    "what_is_remembered",
+    "between_downlinks",
+    "known_by_their_addresses",
+    // What the daemon does when it starts, and for its own resolver; how maps are shown.
+    "older_than_the_daemon",
+    "a_resolver_on_the_router",
+    "bpftool_shows",
     // A table that is full is full in the packet tests.
     "a_million_flows",
 ];
