@@ -17,23 +17,24 @@ mod telling;
 pub use candidates::Candidate;
 
 use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use failover_common::{FlowKey, Lease, OffloadKey};
 
-use super::facts::Upkeep;
+use super::facts::{PassingPacket, Upkeep};
 use super::hops::{Around, Hops};
 use super::judging::Lifetimes;
 use super::plane::Plane;
 use super::settings::Settings;
 use super::slots::Slots;
 use super::standing::Why;
-use super::translation::address;
 use super::upkeep::Life;
 use crate::family::Family;
-use crate::flows::Protocol;
+use crate::flows::{Protocol, address};
 use crate::interface::InterfaceIndex;
+use crate::mark::Mark;
 use crate::uplink::UplinkId;
 
 /// How long packets may take the fast path after the daemon was last heard of: less than connection
@@ -227,6 +228,36 @@ impl<P: Plane> Offloads<P> {
         let place = usize::try_from(slot).ok()?;
         self.entries.get_mut(place)?.as_mut()
     }
+}
+
+/// The packets of a flow in both directions, from users first, as they look between the translations of
+/// destination and source. Those of a provider are not marked.
+const fn passing(
+    protocol: Protocol,
+    mark: Mark,
+    users: (IpAddr, u16),
+    provider: (IpAddr, u16),
+    [from_users, from_provider]: [InterfaceIndex; 2],
+) -> [PassingPacket; 2] {
+    let out = PassingPacket {
+        ingress: from_users,
+        mark,
+        source: users.0,
+        destination: provider.0,
+        protocol,
+        source_port: users.1,
+        destination_port: provider.1,
+    };
+    let back = PassingPacket {
+        ingress: from_provider,
+        mark: Mark(0),
+        source: provider.0,
+        destination: users.0,
+        protocol,
+        source_port: provider.1,
+        destination_port: users.1,
+    };
+    [out, back]
 }
 
 fn upkeep(key: &FlowKey, remaining: Duration) -> Upkeep {

@@ -9,8 +9,7 @@ use super::*;
 use crate::fastpath::facts::{Connection, Neighbour, News, Port, Way};
 use crate::fastpath::recorded::Recorded;
 use crate::fastpath::standing::{Returned, Standing};
-use crate::fastpath::translation::bytes;
-use crate::flows::{TrackedFlow, Tuple};
+use crate::flows::{TrackedFlow, Tuple, bytes};
 use crate::mark::{Mark, MarkMask};
 use crate::network::MacAddress;
 

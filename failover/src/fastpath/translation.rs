@@ -1,12 +1,9 @@
 //! From an entry of connection tracking to what the programs do with its packets.
 
-use std::net::IpAddr;
-
 use failover_common::fastpath::change;
-use failover_common::flow::Family as LayoutFamily;
 use failover_common::{Direction, FlowKey, OffloadKey, Pair, Side};
 
-use crate::flows::{TrackedFlow, Tuple};
+use crate::flows::{TrackedFlow, Tuple, address, bytes};
 
 /// Both directions of a flow as their packets come in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,28 +98,6 @@ fn direction(from: &Tuple, to: &Tuple) -> Direction {
                 0
             },
         ..Direction::default()
-    }
-}
-
-/// An address as it stands in keys.
-pub(super) fn bytes(address: IpAddr) -> [u8; 16] {
-    match address {
-        IpAddr::V4(address) => {
-            let [a, b, c, d] = address.octets();
-            [a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
-        }
-        IpAddr::V6(address) => address.octets(),
-    }
-}
-
-/// An address from a key.
-pub(super) fn address(bytes: [u8; 16], family: LayoutFamily) -> IpAddr {
-    match family {
-        LayoutFamily::Ipv4 => {
-            let [a, b, c, d, ..] = bytes;
-            IpAddr::from([a, b, c, d])
-        }
-        LayoutFamily::Ipv6 => IpAddr::from(bytes),
     }
 }
 

@@ -2,13 +2,13 @@
 //! say.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
 use failover_common::lifetime::is_alive;
 use failover_common::{Flow, FlowKey, Uplink};
 
 use crate::family::Family;
 use crate::flows::entry::NO_FAST_PATH;
+use crate::flows::key::address;
 use crate::flows::{FlowEntry, Protocol, Uplinks};
 use crate::uplink::UplinkId;
 
@@ -49,12 +49,12 @@ pub fn entry_of(key: &FlowKey, flow: &Flow, uplinks: &Uplinks, now_ns: u64) -> O
             failover_common::Family::Ipv4 => Family::Ipv4,
             failover_common::Family::Ipv6 => Family::Ipv6,
         },
-        inside: address(key.family, key.inside),
+        inside: address(key.inside, key.family),
         inside_port: port(
             key.inside_port,
             protocol.has_ports() || protocol.has_identifier(),
         ),
-        outside: address(key.family, key.outside),
+        outside: address(key.outside, key.family),
         outside_port: port(key.outside_port, protocol.has_ports()),
         uplink: uplink.clone(),
         uplink_id,
@@ -73,18 +73,10 @@ pub fn entry_of(key: &FlowKey, flow: &Flow, uplinks: &Uplinks, now_ns: u64) -> O
     })
 }
 
-fn address(family: failover_common::Family, bytes: [u8; 16]) -> IpAddr {
-    match family {
-        failover_common::Family::Ipv4 => {
-            let [a, b, c, d, ..] = bytes;
-            IpAddr::from([a, b, c, d])
-        }
-        failover_common::Family::Ipv6 => IpAddr::from(bytes),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use failover_common::{Phase, Reason, UplinkFamily, UplinkState};
 
     use super::*;

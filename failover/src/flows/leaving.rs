@@ -6,9 +6,7 @@
 
 use std::net::IpAddr;
 
-use failover_common::FlowKey;
-
-use super::{Protocol, Surroundings, TrackedFlow};
+use super::{Surroundings, TrackedFlow};
 use crate::family::Family;
 use crate::mark::{Mark, MarkMask};
 use crate::policy::Keeping;
@@ -55,66 +53,12 @@ impl Leaving {
     }
 }
 
-/// How the TC programs know a flow that began inside.
-#[must_use]
-pub fn outbound_key(flow: &TrackedFlow) -> FlowKey {
-    let asked = &flow.original;
-    let from = if flow.protocol.has_identifier() {
-        asked.identifier
-    } else {
-        asked.source_port
-    };
-    let (from, to) = (
-        (asked.source, from),
-        (asked.destination, asked.destination_port),
-    );
-    key_of(flow.protocol, from, to)
-}
-
-/// How the TC programs know a flow from inside, by its ends there. Its port from inside is the
-/// identifier of an echo.
-#[must_use]
-pub fn key_of(
-    protocol: Protocol,
-    (source, source_port): (IpAddr, u16),
-    (destination, port): (IpAddr, u16),
-) -> FlowKey {
-    let (inside_port, outside_port) = if protocol.has_identifier() {
-        (source_port, 0)
-    } else if protocol.has_ports() {
-        (source_port, port)
-    } else {
-        (0, 0)
-    };
-    FlowKey {
-        inside: bytes(source),
-        outside: bytes(destination),
-        inside_port,
-        outside_port,
-        protocol: protocol.0,
-        family: match Family::of(source) {
-            Family::Ipv4 => failover_common::Family::Ipv4,
-            Family::Ipv6 => failover_common::Family::Ipv6,
-        },
-        reserved: [0; 2],
-    }
-}
-
-fn bytes(address: IpAddr) -> [u8; 16] {
-    match address {
-        IpAddr::V4(v4) => {
-            let [a, b, c, d] = v4.octets();
-            [a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
-        }
-        IpAddr::V6(v6) => v6.octets(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config;
     use crate::flows::Protocol;
+    use crate::flows::outbound_key;
     use crate::interface::InterfaceIndex;
     use crate::network::{InterfaceAddress, Link, NetworkView};
     use crate::policy::Open;

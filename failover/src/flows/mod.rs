@@ -3,6 +3,7 @@
 
 mod entry;
 mod idle;
+mod key;
 mod known;
 mod leaving;
 mod lost;
@@ -14,8 +15,10 @@ mod tracked;
 
 pub use entry::{FlowEntry, Phase, Why};
 pub use idle::Timeouts;
+pub(crate) use key::{address, bytes};
+pub use key::{key_of, outbound_key};
 pub use known::{Lives, entry_of};
-pub use leaving::{Leaving, key_of, outbound_key};
+pub use leaving::Leaving;
 pub use lost::LostConnection;
 pub use protocol::Protocol;
 pub use surroundings::{Direction, Surroundings};

@@ -15,15 +15,13 @@ use nix::sys::socket::SockProtocol;
 use socket2::{SockFilter, SockRef};
 use tracing::warn;
 
+use super::netlink::rtnlgrp;
 use super::routing::route::address_family;
 use super::rtnetlink::{Rtnetlink, RtnetlinkError};
 use super::watch::{Change, Reader, Socket, WatchError};
 use crate::family::Family;
 use crate::interface::InterfaceIndex;
 use crate::network::{MacAddress, Neighbours};
-
-/// The group of rtnetlink that tells of neighbours (`include/uapi/linux/rtnetlink.h`).
-pub(super) const RTNLGRP_NEIGH: u32 = 3;
 
 /// Offset of `ndm_ifindex` in a message: after `struct nlmsghdr`, `ndm_family` and padding.
 const NDM_IFINDEX: u32 = 20;
@@ -95,7 +93,7 @@ impl NeighbourFilter {
         let socket = Socket::open(
             "neighbours",
             SockProtocol::NetlinkRoute,
-            &[RTNLGRP_NEIGH],
+            &[rtnlgrp::NEIGH],
             &nothing,
         )?;
         let filter = Self {

@@ -46,6 +46,19 @@ pub(super) fn join(socket: &OwnedFd, groups: u32) -> io::Result<()> {
     Ok(())
 }
 
+/// Groups of rtnetlink (`include/uapi/linux/rtnetlink.h`).
+pub(super) mod rtnlgrp {
+    pub(in crate::kernel) const LINK: u32 = 1;
+    pub(in crate::kernel) const NEIGH: u32 = 3;
+    pub(in crate::kernel) const IPV4_IFADDR: u32 = 5;
+    pub(in crate::kernel) const IPV4_ROUTE: u32 = 7;
+    pub(in crate::kernel) const IPV4_RULE: u32 = 8;
+    pub(in crate::kernel) const IPV6_IFADDR: u32 = 9;
+    pub(in crate::kernel) const IPV6_ROUTE: u32 = 11;
+    pub(in crate::kernel) const IPV6_RULE: u32 = 19;
+    pub(in crate::kernel) const NEXTHOP: u32 = 32;
+}
+
 /// The bit of a group in a mask of groups.
 pub(super) const fn group(number: u32) -> u32 {
     1 << (number - 1)

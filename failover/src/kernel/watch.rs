@@ -26,7 +26,7 @@ use tokio::sync::mpsc;
 use tracing::{error, warn};
 
 use super::neighbours::NeighbourFilter;
-use super::netlink::{DATAGRAM, group, join, messages, open, receive, send_all};
+use super::netlink::{DATAGRAM, group, join, messages, open, receive, rtnlgrp, send_all};
 use super::network;
 use crate::interface::{InterfaceIndex, InterfaceName};
 use crate::network::{Link, MacAddress};
@@ -127,15 +127,6 @@ const QUEUE: usize = 256;
 /// Bytes of each socket's receive buffer: a replaced ruleset is told in a hundred kilobytes.
 const RECEIVE_BUFFER: usize = 4 << 20;
 
-// Groups of rtnetlink (`include/uapi/linux/rtnetlink.h`).
-const RTNLGRP_LINK: u32 = 1;
-const RTNLGRP_IPV4_IFADDR: u32 = 5;
-const RTNLGRP_IPV4_ROUTE: u32 = 7;
-const RTNLGRP_IPV4_RULE: u32 = 8;
-const RTNLGRP_IPV6_IFADDR: u32 = 9;
-const RTNLGRP_IPV6_ROUTE: u32 = 11;
-const RTNLGRP_IPV6_RULE: u32 = 19;
-
 /// Group of nftables (`include/uapi/linux/netfilter/nfnetlink.h`).
 const NFNLGRP_NFTABLES: u32 = 7;
 /// `NFPROTO_INET`, the family of our table.
@@ -162,18 +153,18 @@ pub fn start(own_port: u32) -> Result<Watch, WatchError> {
         "links, addresses and rules",
         SockProtocol::NetlinkRoute,
         &[
-            RTNLGRP_LINK,
-            RTNLGRP_IPV4_IFADDR,
-            RTNLGRP_IPV6_IFADDR,
-            RTNLGRP_IPV4_RULE,
-            RTNLGRP_IPV6_RULE,
+            rtnlgrp::LINK,
+            rtnlgrp::IPV4_IFADDR,
+            rtnlgrp::IPV6_IFADDR,
+            rtnlgrp::IPV4_RULE,
+            rtnlgrp::IPV6_RULE,
         ],
         &[],
     )?;
     let routes = Socket::open(
         "routes",
         SockProtocol::NetlinkRoute,
-        &[RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE],
+        &[rtnlgrp::IPV4_ROUTE, rtnlgrp::IPV6_ROUTE],
         &default_routes_and_ours(),
     )?;
     let firewall = Socket::open(

@@ -1,7 +1,7 @@
 //! Frames that a node sends as they are, past its own network stack.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, send, socket};
 
@@ -48,7 +48,12 @@ impl Node {
     }
 }
 
-fn send_all(index: u32, layout: Layout, frames: &[Vec<u8>]) -> io::Result<()> {
+/// Opens a socket of the calling thread's network namespace that sends whole frames by an interface, and
+/// receives none.
+///
+/// # Errors
+/// When the kernel gives none, or there is no such interface.
+pub fn frame_sender(index: u32) -> io::Result<OwnedFd> {
     // Without a protocol it receives nothing.
     let socket = socket(
         AddressFamily::Packet,
@@ -57,6 +62,11 @@ fn send_all(index: u32, layout: Layout, frames: &[Vec<u8>]) -> io::Result<()> {
         None,
     )?;
     sys::bind_packet_socket(socket.as_fd(), index)?;
+    Ok(socket)
+}
+
+fn send_all(index: u32, layout: Layout, frames: &[Vec<u8>]) -> io::Result<()> {
+    let socket = frame_sender(index)?;
     let before: &[u8] = match layout {
         Layout::Linear => &[],
         Layout::Scattered => {

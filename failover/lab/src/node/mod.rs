@@ -26,7 +26,7 @@ use tokio::task::LocalSet;
 
 use crate::error::LabError;
 
-pub use frames::Layout;
+pub use frames::{Layout, frame_sender};
 pub use program::{Output, Program, ProgramSpec};
 pub use refusal::{BpfCommand, Refusal};
 

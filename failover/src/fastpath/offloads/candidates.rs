@@ -6,17 +6,16 @@ use std::time::Duration;
 
 use failover_common::{Direction, FlowKey, Offer, OffloadKey, Offloaded, Pair};
 
-use super::{Entry, Offloads, nanos, upkeep};
+use super::{Entry, Offloads, nanos, passing, upkeep};
 use crate::family::Family;
 use crate::fastpath::facts::{Connection, PassingPacket, Upkeep, Way};
 use crate::fastpath::judging::judge;
 use crate::fastpath::plane::Plane;
 use crate::fastpath::standing::Why;
-use crate::fastpath::translation::{Sides, address};
+use crate::fastpath::translation::Sides;
 use crate::fastpath::upkeep::Life;
-use crate::flows::Protocol;
+use crate::flows::{Protocol, address};
 use crate::interface::InterfaceIndex;
-use crate::mark::Mark;
 use crate::uplink::UplinkId;
 
 /// How long a flow that cannot take it is not offered again.
@@ -79,13 +78,13 @@ impl<P: Plane> Offloads<P> {
                 return Err(Why::Filtered(obstacle.clone()));
             }
         }
-        if self.slots.used() == self.slots.capacity() && self.slots_are_full() {
+        if self.is_full() {
             return Err(Why::Full);
         }
         Ok(packet)
     }
 
-    fn slots_are_full(&self) -> bool {
+    fn is_full(&self) -> bool {
         self.by_key.len() >= usize::try_from(self.slots.capacity()).unwrap_or(usize::MAX)
     }
 
@@ -118,26 +117,13 @@ impl<P: Plane> Offloads<P> {
         let timeout = judge(connection, mark, marks.bits(), self.lifetimes)?;
         let sides = Sides::of(&offer.flow, &connection.flow).ok_or(Why::Untracked)?;
         let interface = self.settings.interface(uplink).ok_or(Why::NoWay)?;
-        let protocol = connection.flow.protocol;
-        // As packets look between the translations of destination and source.
-        let out = PassingPacket {
-            ingress: InterfaceIndex(offer.ingress),
+        let packets = passing(
+            connection.flow.protocol,
             mark,
-            source: sides.users.source,
-            destination: sides.provider.source,
-            protocol,
-            source_port: sides.users.source_port,
-            destination_port: sides.provider.source_port,
-        };
-        let back = PassingPacket {
-            ingress: interface,
-            mark: Mark(0),
-            source: sides.provider.source,
-            destination: sides.users.source,
-            protocol,
-            source_port: sides.provider.source_port,
-            destination_port: sides.users.source_port,
-        };
+            (sides.users.source, sides.users.source_port),
+            (sides.provider.source, sides.provider.source_port),
+            [InterfaceIndex(offer.ingress), interface],
+        );
         let candidate = Candidate {
             offer,
             sides,
@@ -146,7 +132,7 @@ impl<P: Plane> Offloads<P> {
             interface,
             epoch: self.epoch,
         };
-        Ok((candidate, [out, back]))
+        Ok((candidate, packets))
     }
 
     /// Looks whether both ways lead somewhere; those where a neighbour is to be asked are told.

@@ -6,14 +6,12 @@ use std::net::IpAddr;
 
 use failover_common::FlowKey;
 
-use super::{Offloads, upkeep};
+use super::{Offloads, passing, upkeep};
 use crate::fastpath::facts::{PassingPacket, Upkeep, Way};
 use crate::fastpath::plane::Plane;
-use crate::fastpath::translation::address;
 use crate::fastpath::upkeep::Due;
-use crate::flows::Protocol;
+use crate::flows::{Protocol, address};
 use crate::interface::InterfaceIndex;
-use crate::mark::Mark;
 
 impl<P: Plane> Offloads<P> {
     /// Looks at the next entries, so many at most; returns what is to be told to connection tracking.
@@ -86,28 +84,17 @@ impl<P: Plane> Offloads<P> {
         let key = &entry.key;
         let [out, back] = entry.hops.map(|hop| self.hops.way(hop));
         let (out, back) = (out?, back?);
-        let inside = address(key.inside, key.family);
-        let other = address(entry.back.source, key.family);
-        let packet = |ingress, mark, from: (IpAddr, u16), to: (IpAddr, u16)| PassingPacket {
-            ingress,
-            mark,
-            source: from.0,
-            destination: to.0,
-            protocol: Protocol(key.protocol),
-            source_port: from.1,
-            destination_port: to.1,
-        };
-        let users = (inside, key.inside_port);
-        let provider = (other, entry.back.source_port);
-        let mark = self.settings.marks.flow(entry.uplink);
-        Some((
-            slot,
-            [
-                packet(back.interface, mark, users, provider),
-                packet(out.interface, Mark(0), provider, users),
-            ],
-            [out, back],
-        ))
+        let packets = passing(
+            Protocol(key.protocol),
+            self.settings.marks.flow(entry.uplink),
+            (address(key.inside, key.family), key.inside_port),
+            (
+                address(entry.back.source, key.family),
+                entry.back.source_port,
+            ),
+            [back.interface, out.interface],
+        );
+        Some((slot, packets, [out, back]))
     }
 
     /// A doubted flow's ways as they are now.

@@ -1,12 +1,11 @@
 //! What happened in the kernel, and what follows from it for flows on the fast path.
 
-use failover_common::{FlowKey, OffloadKey};
+use failover_common::{OffloadKey, Side};
 
 use super::Offloads;
-use crate::family::Family;
 use crate::fastpath::facts::News;
 use crate::fastpath::plane::Plane;
-use crate::fastpath::translation::bytes;
+use crate::flows::key_of;
 
 impl<P: Plane> Offloads<P> {
     /// Takes in what happened. Returns whether news were lost, so that the surroundings must be read
@@ -22,21 +21,13 @@ impl<P: Plane> Offloads<P> {
                     source_port,
                     destination_port,
                 } => {
-                    let family = match Family::of(source) {
-                        Family::Ipv4 => failover_common::Family::Ipv4,
-                        Family::Ipv6 => failover_common::Family::Ipv6,
-                    };
-                    let outward = FlowKey {
-                        inside: bytes(source),
-                        outside: bytes(destination),
-                        inside_port: source_port,
-                        outside_port: destination_port,
-                        protocol: protocol.0,
-                        family,
-                        reserved: [0; 2],
-                    };
+                    let outward = key_of(
+                        protocol,
+                        (source, source_port),
+                        (destination, destination_port),
+                    );
                     let inward = OffloadKey {
-                        side: failover_common::Side::Provider,
+                        side: Side::Provider,
                         ..OffloadKey::from_users(&outward)
                     };
                     let slot = self.by_key.get(&outward);

@@ -21,18 +21,8 @@ use crate::flows::Protocol;
 use crate::interface::InterfaceIndex;
 use crate::kernel::conntrack::message::Entry;
 use crate::kernel::conntrack::tracked::{self, CTA_STATUS};
-use crate::kernel::neighbours::{MEMORY, RTNLGRP_NEIGH};
-use crate::kernel::netlink::{DATAGRAM, group, join, messages, open, receive};
-
-// Groups of rtnetlink (`include/uapi/linux/rtnetlink.h`).
-const RTNLGRP_LINK: u32 = 1;
-const RTNLGRP_IPV4_IFADDR: u32 = 5;
-const RTNLGRP_IPV4_ROUTE: u32 = 7;
-const RTNLGRP_IPV4_RULE: u32 = 8;
-const RTNLGRP_IPV6_IFADDR: u32 = 9;
-const RTNLGRP_IPV6_ROUTE: u32 = 11;
-const RTNLGRP_IPV6_RULE: u32 = 19;
-const RTNLGRP_NEXTHOP: u32 = 32;
+use crate::kernel::neighbours::MEMORY;
+use crate::kernel::netlink::{DATAGRAM, group, join, messages, open, receive, rtnlgrp};
 
 // Groups of netfilter (`include/uapi/linux/netfilter/nfnetlink_compat.h`).
 const NFNLGRP_CONNTRACK_DESTROY: u32 = 3;
@@ -68,21 +58,21 @@ impl Listeners {
             Listener::open(what, SockProtocol::NetlinkRoute, groups, filter)
         };
         Ok(Self {
-            neighbours: route("changes of neighbours", &[RTNLGRP_NEIGH], &of_ip())?,
+            neighbours: route("changes of neighbours", &[rtnlgrp::NEIGH], &of_ip())?,
             known_neighbours: BTreeMap::new(),
-            links: route("changes of interfaces", &[RTNLGRP_LINK], &[])?,
+            links: route("changes of interfaces", &[rtnlgrp::LINK], &[])?,
             known_ports: BTreeMap::new(),
             routes: route(
                 "changes of routes",
                 &[
-                    RTNLGRP_IPV4_ROUTE,
-                    RTNLGRP_IPV6_ROUTE,
-                    RTNLGRP_IPV4_RULE,
-                    RTNLGRP_IPV6_RULE,
-                    RTNLGRP_NEXTHOP,
+                    rtnlgrp::IPV4_ROUTE,
+                    rtnlgrp::IPV6_ROUTE,
+                    rtnlgrp::IPV4_RULE,
+                    rtnlgrp::IPV6_RULE,
+                    rtnlgrp::NEXTHOP,
                     // The kernel takes IPv4 routes with an address without a message of their own.
-                    RTNLGRP_IPV4_IFADDR,
-                    RTNLGRP_IPV6_IFADDR,
+                    rtnlgrp::IPV4_IFADDR,
+                    rtnlgrp::IPV6_IFADDR,
                 ],
                 &[],
             )?,

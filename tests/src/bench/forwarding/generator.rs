@@ -8,23 +8,20 @@
 //! one by one, and so not on the median.
 
 use std::io::{self, IoSlice};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
-use nix::sys::socket::{
-    AddressFamily, MsgFlags, MultiHeaders, SockFlag, SockType, SockaddrIn, sendmmsg, socket,
-};
+use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrIn, sendmmsg};
 use nix::unistd::Pid;
 use tokio::sync::oneshot;
 
 use super::frames::Frames;
 use super::statistics::median;
 use crate::error::LabError;
-use crate::node::Node;
-use crate::sys;
+use crate::node::{Node, frame_sender};
 
 /// How many frames are sent by one system call, and timed as one.
 const BATCH: usize = 64;
@@ -53,17 +50,7 @@ impl Generator {
         processor: usize,
     ) -> Result<Self, LabError> {
         let index = node.interface_index(interface).await?;
-        let made = node.run(move || async move {
-            // Without a protocol it receives nothing.
-            let socket = socket(
-                AddressFamily::Packet,
-                SockType::Raw,
-                SockFlag::SOCK_CLOEXEC,
-                None,
-            )?;
-            sys::bind_packet_socket(socket.as_fd(), index)?;
-            Ok::<_, io::Error>(socket)
-        });
+        let made = node.run(move || async move { frame_sender(index) });
         let socket = made.await?.map_err(LabError::io(format!(
             "open a packet socket on {interface} of node {}",
             node.name()

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use clap::ValueEnum;
 use failover::family::Family;
 
 use super::{Case, Protocol, Variant};
@@ -17,7 +18,7 @@ const SHORT: usize = 60;
 const LONG: usize = 1400;
 
 /// A part of the benchmark.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Part {
     /// Packets of known flows.
     Known,

@@ -2,14 +2,16 @@
 
 use std::fmt;
 
+use clap::ValueEnum;
 use failover::family::Family;
 use serde::Serialize;
 
 /// A gateway's way to forward packets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Variant {
     /// Frames are dropped where the gateway would take them: what is taken off all others.
+    #[value(skip)]
     Generator,
     /// Routing alone, by one uplink.
     Plain,

@@ -11,10 +11,10 @@ use super::FamilyArgument;
 pub(super) struct ForwardingArguments {
     /// Only this variant, and those that are named likewise; all by default
     #[arg(long = "variant", value_enum, value_name = "NAME")]
-    variants: Vec<VariantArgument>,
+    variants: Vec<Variant>,
     /// Only this part, and those that are named likewise; all by default
     #[arg(long = "part", value_enum, value_name = "NAME")]
-    parts: Vec<PartArgument>,
+    parts: Vec<Part>,
     /// With so many known flows; may be given several times
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=1_900_000))]
     flows: Vec<u32>,
@@ -45,42 +45,6 @@ pub(super) struct ForwardingArguments {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum VariantArgument {
-    /// Routing alone, by one uplink
-    Plain,
-    /// One uplink and its translation
-    Masquerade,
-    /// Three uplinks by routing alone, and translation
-    Multipath,
-    /// Three uplinks by the connection mark, with nftables
-    NftablesConnmark,
-    /// The rules of fault_tolerant_router
-    FaultTolerantRouter,
-    /// Rules as mwan3 makes them
-    Mwan3,
-    /// failover in classic mode
-    Classic,
-    /// failover in eBPF mode, without the fast path
-    Ebpf,
-    /// failover in eBPF mode, with the fast path
-    FastPath,
-    /// The least that a TC program must do
-    Minimal,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum PartArgument {
-    /// Packets of known flows
-    Known,
-    /// New flows
-    New,
-    /// Long transfers by TCP
-    Bulk,
-    /// Memory per flow
-    Memory,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
 enum ProtocolArgument {
     /// Datagrams
     Udp,
@@ -93,8 +57,8 @@ impl ForwardingArguments {
     pub(super) fn options(&self) -> Options {
         let usual = if self.quick { 3 } else { 7 };
         Options {
-            variants: self.variants.iter().map(|one| one.variant()).collect(),
-            parts: self.parts.iter().map(|one| one.part()).collect(),
+            variants: self.variants.clone(),
+            parts: self.parts.clone(),
             flows: self.flows.clone(),
             sizes: self.sizes.iter().copied().map(usize::from).collect(),
             families: self.family.families(),
@@ -102,34 +66,6 @@ impl ForwardingArguments {
             rounds: usize::from(self.rounds.unwrap_or(usual)),
             quick: self.quick,
             binary: self.failover.clone(),
-        }
-    }
-}
-
-impl VariantArgument {
-    const fn variant(self) -> Variant {
-        match self {
-            Self::Plain => Variant::Plain,
-            Self::Masquerade => Variant::Masquerade,
-            Self::Multipath => Variant::Multipath,
-            Self::NftablesConnmark => Variant::NftablesConnmark,
-            Self::FaultTolerantRouter => Variant::FaultTolerantRouter,
-            Self::Mwan3 => Variant::Mwan3,
-            Self::Classic => Variant::Classic,
-            Self::Ebpf => Variant::Ebpf,
-            Self::FastPath => Variant::FastPath,
-            Self::Minimal => Variant::Minimal,
-        }
-    }
-}
-
-impl PartArgument {
-    const fn part(self) -> Part {
-        match self {
-            Self::Known => Part::Known,
-            Self::New => Part::New,
-            Self::Bulk => Part::Bulk,
-            Self::Memory => Part::Memory,
         }
     }
 }
