@@ -176,6 +176,29 @@ pub struct NextHop {
 
 const _: () = assert!(size_of::<NextHop>() == 32);
 
+#[cfg(feature = "user")]
+impl NextHop {
+    /// Packets of a family that go out by an Ethernet interface, `from` its address `to` another one.
+    #[must_use]
+    pub fn ethernet(interface: u32, mtu: u32, family: Family, to: [u8; 6], from: [u8; 6]) -> Self {
+        let kind: u16 = match family {
+            Family::Ipv4 => 0x0800,
+            Family::Ipv6 => 0x86dd,
+        };
+        let mut frame = [0; 16];
+        let parts = to.into_iter().chain(from).chain(kind.to_be_bytes());
+        for (place, byte) in frame.iter_mut().skip(2).zip(parts) {
+            *place = byte;
+        }
+        Self {
+            interface,
+            mtu,
+            frame: bytemuck::cast(frame),
+            reserved: 0,
+        }
+    }
+}
+
 /// What says that the daemon is there. A daemon that ends without a word renews nothing, and all flows
 /// are the stack's again before connection tracking forgets any of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

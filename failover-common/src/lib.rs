@@ -112,8 +112,8 @@ pub mod maps {
     }
     /// Neighbours that offloaded flows may have: behind a downlink may be thousands.
     pub const NEXT_HOP_CAPACITY: u32 = 16_384;
-    /// The length of the ring of offers, in bytes: some thousand offers.
-    pub const OFFERS_CAPACITY: u32 = 262_144;
+    /// The length of the ring of offers, in bytes: ten thousand offers and more.
+    pub const OFFERS_CAPACITY: u32 = 1_048_576;
     /// The length of the ring in bytes: a power of two, and a multiple of a page of any processor.
     pub const TRAFFIC_NEWS_CAPACITY: u32 = 65_536;
     /// All that are pinned.

@@ -14,7 +14,7 @@ use failover_common::{
     Direction, Flow, FlowKey, Lease, Offer, Offloaded, Pair, Phase, Reason, Side,
 };
 
-use crate::flow::{enter, now_ns, touch};
+use crate::flow::{enter, now_ns};
 use crate::headers::{self, Headers, Tuple};
 use crate::maps::{LEASE, OFFERS, OFFLOAD, PAIRS, add, count, total, totals, uplink};
 use crate::mark::{self, Certainty};
@@ -46,11 +46,17 @@ fn lease() -> Option<&'static Lease> {
     LEASE.get(0)
 }
 
-/// A pair, as long as it is this one's. Its directions are written before anybody is told of it, and
-/// again only after all programs have ended that may know it: what is read of them here is whole.
+/// Whether packets may take the fast path.
 #[inline(always)]
-fn pair(offloaded: Offloaded, now_ns: u64) -> Option<*mut Pair> {
-    if offloaded.id == 0 || lease()?.packets_until_ns <= now_ns {
+fn is_open(now_ns: u64) -> bool {
+    lease().is_some_and(|lease| lease.packets_until_ns > now_ns)
+}
+
+/// Where a key leads. The directions of a pair are written before anybody is told of it, and again only
+/// after all programs have ended that may know it: what is read of them, under its id, is whole.
+#[inline(always)]
+fn pair(offloaded: Offloaded) -> Option<*mut Pair> {
+    if offloaded.id == 0 {
         return None;
     }
     PAIRS.get_ptr_mut(offloaded.slot)
@@ -75,10 +81,10 @@ fn by_its_pair<const HEADER: usize>(
     flow: &mut Flow,
     now_ns: u64,
 ) -> Option<i32> {
-    if HEADER != ETHERNET_HEADER {
+    if HEADER != ETHERNET_HEADER || !is_open(now_ns) {
         return None;
     }
-    let pair = pair(flow.offloaded, now_ns)?;
+    let pair = PAIRS.get_ptr_mut(flow.offloaded.slot)?;
     // SAFETY: the map has the memory for good. The direction is not written while a program may read
     // it, but for its id and `left`, each a word or a byte of its own that is looked at once.
     let out = unsafe { &(*pair).out };
@@ -96,8 +102,9 @@ fn by_its_pair<const HEADER: usize>(
         return None;
     };
     mark::give(packet, flow.uplink, Certainty::Confirmed);
-    if now_ns.wrapping_sub(flow.seen_ns) >= REFRESH_NS {
-        touch(flow, now_ns);
+    if now_ns.wrapping_sub(flow.offered_ns) >= REFRESH_NS {
+        flow.offered_ns = now_ns;
+        flow.seen_ns = now_ns;
         // SAFETY: as above; the word is written by packets of users alone.
         unsafe { (*pair).moved.out_seen_ns = now_ns };
     }
@@ -113,10 +120,7 @@ fn by_its_pair<const HEADER: usize>(
 #[inline(never)]
 pub(crate) fn from_provider<const HEADER: usize>(packet: &Packet<'_, HEADER>) -> i32 {
     let now_ns = now_ns();
-    if HEADER != ETHERNET_HEADER
-        || !packet.is_for_us()
-        || lease().is_none_or(|lease| lease.packets_until_ns <= now_ns)
-    {
+    if HEADER != ETHERNET_HEADER || !packet.is_for_us() || !is_open(now_ns) {
         return PASS_ON;
     }
     let Headers::Flow(tuple) = headers::read(packet) else {
@@ -142,7 +146,7 @@ fn answer<const HEADER: usize>(
         reserved: 0,
     };
     let offloaded = known(&key)?;
-    let pair = pair(offloaded, now_ns)?;
+    let pair = pair(offloaded)?;
     // SAFETY: as for packets from users.
     let back = unsafe { &(*pair).back };
     if back.id != offloaded.id {
@@ -235,7 +239,6 @@ pub(crate) fn consider<const HEADER: usize>(
     if now_ns.wrapping_sub(flow.offered_ns) < OFFER_AGAIN_NS.load() {
         return;
     }
-    flow.offered_ns = now_ns;
     let offer = Offer {
         flow: *key,
         created_ns: flow.created_ns,
@@ -245,8 +248,9 @@ pub(crate) fn consider<const HEADER: usize>(
         reserved: [0; 7],
     };
     total(|totals| &mut totals.offered);
-    if OFFERS.output(offer, 0).is_err() {
-        total(|totals| &mut totals.unheard);
+    match OFFERS.output(offer, 0) {
+        Ok(()) => flow.offered_ns = now_ns,
+        Err(_) => total(|totals| &mut totals.unheard),
     }
 }
 
@@ -268,11 +272,11 @@ pub(crate) fn enter_again(key: &FlowKey, now_ns: u64) -> bool {
 
 #[inline(always)]
 fn pushed_out(key: &FlowKey, now_ns: u64) -> Option<(Offloaded, &'static Direction)> {
-    if lease()?.packets_until_ns <= now_ns {
+    if !is_open(now_ns) {
         return None;
     }
     let offloaded = known(&OffloadKey::from_users(key))?;
-    let pair = pair(offloaded, now_ns)?;
+    let pair = pair(offloaded)?;
     // SAFETY: as in `from_users`.
     let out = unsafe { &(*pair).out };
     let current = uplink(out.uplink, key.family)?.generation;

@@ -11,12 +11,9 @@ use super::facts::{Neighbour, Port, Way};
 use super::plane::{Plane, Wait};
 use super::slots::Slots;
 use crate::family::Family;
+use crate::flows::layout_family;
 use crate::interface::InterfaceIndex;
 use crate::network::MacAddress;
-
-/// The types of what is in an Ethernet frame (IEEE 802).
-const IPV4: u16 = 0x0800;
-const IPV6: u16 = 0x86dd;
 
 /// A next hop.
 #[derive(Debug)]
@@ -73,24 +70,13 @@ impl Around {
         let MacAddress(source) = port.mac?;
         let neighbour = self.neighbours.get(&(way.interface, way.address))?;
         let MacAddress(destination) = neighbour.mac?;
-        let kind = match Family::of(way.address) {
-            Family::Ipv4 => IPV4,
-            Family::Ipv6 => IPV6,
-        };
-        let mut frame = [0; 16];
-        let parts = destination
-            .into_iter()
-            .chain(source)
-            .chain(kind.to_be_bytes());
-        for (place, byte) in frame.iter_mut().skip(2).zip(parts) {
-            *place = byte;
-        }
-        Some(NextHop {
-            interface: way.interface.0,
-            mtu: way.mtu.map_or(port.mtu, |mtu| mtu.min(port.mtu)),
-            frame: bytemuck::cast(frame),
-            reserved: 0,
-        })
+        Some(NextHop::ethernet(
+            way.interface.0,
+            way.mtu.map_or(port.mtu, |mtu| mtu.min(port.mtu)),
+            layout_family(Family::of(way.address)),
+            destination,
+            source,
+        ))
     }
 }
 

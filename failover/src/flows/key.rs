@@ -44,10 +44,7 @@ pub fn key_of(
         inside_port,
         outside_port,
         protocol: protocol.0,
-        family: match Family::of(source) {
-            Family::Ipv4 => LayoutFamily::Ipv4,
-            Family::Ipv6 => LayoutFamily::Ipv6,
-        },
+        family: layout_family(Family::of(source)),
         reserved: [0; 2],
     }
 }
@@ -60,6 +57,14 @@ pub(crate) fn bytes(address: IpAddr) -> [u8; 16] {
             [a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
         }
         IpAddr::V6(address) => address.octets(),
+    }
+}
+
+/// A family as the programs know it.
+pub(crate) const fn layout_family(family: Family) -> LayoutFamily {
+    match family {
+        Family::Ipv4 => LayoutFamily::Ipv4,
+        Family::Ipv6 => LayoutFamily::Ipv6,
     }
 }
 

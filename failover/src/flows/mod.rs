@@ -15,7 +15,7 @@ mod tracked;
 
 pub use entry::{FlowEntry, Phase, Why};
 pub use idle::Timeouts;
-pub(crate) use key::{address, bytes};
+pub(crate) use key::{address, bytes, layout_family};
 pub use key::{key_of, outbound_key};
 pub use known::{Lives, entry_of};
 pub use leaving::Leaving;

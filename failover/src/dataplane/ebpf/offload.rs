@@ -17,10 +17,10 @@ use tracing::warn;
 
 use super::load::{LoadError, Programs};
 use super::pins::Pins;
-use super::publish::layout_family;
 use super::uplinks;
 use crate::family::Family;
 use crate::fastpath::plane::{Plane, Wait};
+use crate::flows::layout_family;
 use crate::sys::{self, MappedArray};
 use crate::uplink::UplinkId;
 

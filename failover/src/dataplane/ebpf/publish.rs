@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::hash::{BuildHasher as _, RandomState};
 
 use failover_common::{
-    Affinity, Family as LayoutFamily, Gateway, GatewayKey, Interface, Role as LayoutRole, SLOTS,
-    Selection, SelectionKey, Uplink, UplinkFamily, UplinkState, maps,
+    Affinity, Gateway, GatewayKey, Interface, Role as LayoutRole, SLOTS, Selection, SelectionKey,
+    Uplink, UplinkFamily, UplinkState, maps,
 };
 use thiserror::Error;
 
@@ -15,6 +15,7 @@ use super::rules::Written;
 use super::uplinks::UplinkTable;
 use crate::config;
 use crate::family::Family;
+use crate::flows::layout_family;
 use crate::status::State;
 use crate::uplink::UplinkId;
 use crate::wanted::dataplane::{DataPlane, FamilyEntry, GatewayEntry, Role, SelectionEntry};
@@ -216,12 +217,5 @@ pub const fn layout_affinity(affinity: config::Affinity) -> Affinity {
         config::Affinity::Flow => Affinity::Flow,
         config::Affinity::Pair(_) => Affinity::Pair,
         config::Affinity::Source(_) => Affinity::Source,
-    }
-}
-
-pub(super) const fn layout_family(family: Family) -> LayoutFamily {
-    match family {
-        Family::Ipv4 => LayoutFamily::Ipv4,
-        Family::Ipv6 => LayoutFamily::Ipv6,
     }
 }

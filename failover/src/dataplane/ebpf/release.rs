@@ -9,9 +9,10 @@ use failover_common::{Flow, FlowKey, UplinkState, maps};
 
 use super::load::Programs;
 use super::maps::Table;
-use super::publish::{PublishError, layout_family};
+use super::publish::PublishError;
 use super::uplinks::UplinkTable;
 use crate::family::Family;
+use crate::flows::layout_family;
 use crate::uplink::UplinkId;
 
 type Flows<'m> = Table<'m, FlowKey, Flow, { size_of::<FlowKey>() }, { size_of::<Flow>() }>;

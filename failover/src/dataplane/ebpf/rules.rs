@@ -17,7 +17,8 @@ use tracing::info;
 use super::conditions::Conditions;
 use super::load::Programs;
 use super::maps::{MapAccessError, Table};
-use super::publish::{PublishError, Selections, layout_family, selection};
+use super::publish::{PublishError, Selections, selection};
+use crate::flows::layout_family;
 use crate::policy::{Otherwise, Policy};
 use crate::wanted::dataplane::RuleTable;
 

@@ -13,9 +13,12 @@ pub(super) const IPV4: i16 = 20;
 pub(super) const IPV6: i16 = 40;
 
 /// The hardware address of who sends.
-const SENDER: [u8; 6] = [0x02, 0, 0, 0, 0, 0x09];
+pub(super) const SENDER: [u8; 6] = [0x02, 0, 0, 0, 0, 0x09];
 /// As short as a frame can be on the wire, or a bit longer for IPv6.
 const PAYLOAD: [u8; 18] = [0; 18];
+
+/// The hops that a packet usually has.
+const HOPS: u8 = 64;
 
 /// A UDP datagram in a frame to `mac`.
 pub(super) fn datagram(
@@ -24,10 +27,21 @@ pub(super) fn datagram(
     to: IpAddr,
     ports: (u16, u16),
 ) -> Result<Vec<u8>, LabError> {
+    datagram_of_hops(HOPS, mac, from, to, ports)
+}
+
+/// One with so many hops left.
+pub(super) fn datagram_of_hops(
+    hops: u8,
+    mac: [u8; 6],
+    from: IpAddr,
+    to: IpAddr,
+    ports: (u16, u16),
+) -> Result<Vec<u8>, LabError> {
     let ethernet = PacketBuilder::ethernet2(SENDER, mac);
     let ip = match (from, to) {
-        (IpAddr::V4(from), IpAddr::V4(to)) => ethernet.ipv4(from.octets(), to.octets(), 64),
-        (IpAddr::V6(from), IpAddr::V6(to)) => ethernet.ipv6(from.octets(), to.octets(), 64),
+        (IpAddr::V4(from), IpAddr::V4(to)) => ethernet.ipv4(from.octets(), to.octets(), hops),
+        (IpAddr::V6(from), IpAddr::V6(to)) => ethernet.ipv6(from.octets(), to.octets(), hops),
         _ => {
             return Err(LabError::Layout {
                 reason: format!("no packet goes from {from} to {to}"),

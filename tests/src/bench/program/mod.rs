@@ -6,6 +6,7 @@
 //! the same without them, run by run in turns.
 
 mod frames;
+mod offloaded;
 mod report;
 mod ruled;
 mod trial;
@@ -45,6 +46,8 @@ pub enum Meeting {
     ScatteredNoRules,
     /// The same, while there are very many rules and prefixes.
     ScatteredRules,
+    /// A packet of a flow on the fast path.
+    Sent,
     /// A packet that came in by an uplink.
     Counted,
     /// A packet for another host in the LAN, which the route lookup tells.
@@ -70,6 +73,7 @@ impl fmt::Display for Meeting {
             Self::MissRules => "miss, 1,000 rules, 50,000 prefixes",
             Self::ScatteredNoRules => "miss, other servers, no rules",
             Self::ScatteredRules => "miss, other servers, 1,000 rules",
+            Self::Sent => "sent: by the fast path",
             Self::Counted => "counted",
             Self::Lan => "pass: to the LAN",
             Self::Gateway => "pass: to the gateway",

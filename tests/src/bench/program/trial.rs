@@ -23,7 +23,7 @@ use crate::terminal::Terminal;
 
 pub(super) const LAN_IN: &str = "fo_lan_in";
 const LAN_OUT: &str = "fo_lan_out";
-const WAN_IN: &str = "fo_wan_in";
+pub(super) const WAN_IN: &str = "fo_wan_in";
 
 const UPLINKS: u8 = 3;
 const CONFIG: &str = r#"mode: classic
@@ -46,7 +46,7 @@ pub(super) const NEW_FLOWS: u32 = 40_000;
 pub(super) const PACKETS: u32 = 500_000;
 
 /// The ports of the flow that is known.
-const PORTS: (u16, u16) = (5000, 53);
+pub(super) const PORTS: (u16, u16) = (5000, 53);
 
 /// What is to be measured.
 #[derive(Clone, Debug)]
@@ -116,6 +116,8 @@ enum Part {
     Same,
     /// New flows through this program.
     New(&'static str),
+    /// Packets that take the fast path.
+    Offloaded,
     /// Known and new flows, with and without the user's rules.
     Ruled,
 }
@@ -149,6 +151,7 @@ async fn measure(
         Part::Same,
         Part::New(LAN_IN),
         Part::New(LAN_OUT),
+        Part::Offloaded,
         Part::Ruled,
     ] {
         let bpffs = lab.bpffs();
@@ -166,6 +169,7 @@ async fn measure(
             match part {
                 Part::Same => bench.same(),
                 Part::New(program) => bench.new_flows(program),
+                Part::Offloaded => bench.offloaded(),
                 Part::Ruled => bench.ruled(),
             }
         };
@@ -339,7 +343,7 @@ impl Bench<'_> {
         series
     }
 
-    fn wan(&self) -> Result<u32, ProgramsError> {
+    pub(super) fn wan(&self) -> Result<u32, ProgramsError> {
         let first = self.wiring.wans.first().copied();
         first.ok_or_else(|| ProgramsError::Missing("uplink".to_owned()))
     }

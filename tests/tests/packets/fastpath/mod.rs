@@ -83,21 +83,7 @@ fn leaving(to: [u8; 6], from: [u8; 6], packet: &Packet) -> Vec<u8> {
 
 /// What the daemon writes of a next hop.
 pub(crate) fn next_hop(family: Family, interface: u32, to: [u8; 6], from: [u8; 6]) -> NextHop {
-    let kind = match family {
-        Family::Ipv4 => IPV4,
-        Family::Ipv6 => IPV6,
-    };
-    let mut frame = [0; 16];
-    let parts = to.into_iter().chain(from).chain(kind.to_be_bytes());
-    for (place, byte) in frame.iter_mut().skip(2).zip(parts) {
-        *place = byte;
-    }
-    NextHop {
-        interface,
-        mtu: MTU,
-        frame: bytemuck::cast(frame),
-        reserved: 0,
-    }
+    NextHop::ethernet(interface, MTU, family, to, from)
 }
 
 /// A lease that lasts.
