@@ -15,6 +15,13 @@ pub struct Counters {
 }
 
 impl Counters {
+    /// Adds what went by.
+    #[inline(always)]
+    pub const fn note(&mut self, packets: u64, bytes: u64) {
+        self.packets = self.packets.wrapping_add(packets);
+        self.bytes = self.bytes.wrapping_add(bytes);
+    }
+
     /// Both together.
     #[must_use]
     pub const fn plus(self, other: Self) -> Self {
@@ -36,6 +43,10 @@ pub struct UplinkCounters {
     pub wan_in: Counters,
     /// Came by this uplink and went to users.
     pub lan_out: Counters,
+    /// Packets of all these that took the fast path, segments of an offloaded packet counted each.
+    pub fast: u64,
+    /// Zero: the rest of a cache line.
+    pub reserved: u64,
 }
 
 impl UplinkCounters {
@@ -46,6 +57,8 @@ impl UplinkCounters {
             lan_in: self.lan_in.plus(other.lan_in),
             wan_in: self.wan_in.plus(other.wan_in),
             lan_out: self.lan_out.plus(other.lan_out),
+            fast: self.fast.saturating_add(other.fast),
+            reserved: 0,
         }
     }
 }
@@ -79,8 +92,6 @@ pub struct Totals {
     pub offered: u64,
     /// Offers for which there was no room.
     pub unheard: u64,
-    /// Packets that took the fast path, segments of an offloaded packet counted each.
-    pub fast: u64,
     /// Packets of offloaded flows that the stack had to see.
     pub returned: u64,
 }
@@ -101,7 +112,6 @@ impl Totals {
             held_off: self.held_off.saturating_add(other.held_off),
             offered: self.offered.saturating_add(other.offered),
             unheard: self.unheard.saturating_add(other.unheard),
-            fast: self.fast.saturating_add(other.fast),
             returned: self.returned.saturating_add(other.returned),
         }
     }

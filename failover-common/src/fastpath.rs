@@ -167,11 +167,17 @@ pub struct NextHop {
     pub interface: u32,
     /// The longest packet that fits, from the IP header on, in bytes.
     pub mtu: u32,
-    /// What a frame begins with: destination, source, and the type of what is in it, behind two bytes
-    /// that are zero.
-    pub frame: [u64; 2],
+    /// What a frame begins with: its first eight bytes, as they stand in memory. These are the
+    /// destination, and the first two bytes of the source.
+    pub start: u64,
+    /// The others of the source, likewise.
+    pub middle: u32,
+    /// The type of what is in the frame, likewise.
+    pub kind: u16,
     /// Zero.
-    pub reserved: u64,
+    pub reserved: u16,
+    /// Zero.
+    pub reserved_too: u64,
 }
 
 const _: () = assert!(size_of::<NextHop>() == 32);
@@ -185,17 +191,23 @@ impl NextHop {
             Family::Ipv4 => 0x0800,
             Family::Ipv6 => 0x86dd,
         };
-        let mut frame = [0; 16];
-        let parts = to.into_iter().chain(from).chain(kind.to_be_bytes());
-        for (place, byte) in frame.iter_mut().skip(2).zip(parts) {
-            *place = byte;
-        }
+        let [a, b, c, d, e, f] = to;
+        let [g, h, rest @ ..] = from;
         Self {
             interface,
             mtu,
-            frame: bytemuck::cast(frame),
-            reserved: 0,
+            start: u64::from_ne_bytes([a, b, c, d, e, f, g, h]),
+            middle: u32::from_ne_bytes(rest),
+            kind: kind.to_be(),
+            ..Self::default()
         }
+    }
+
+    /// Where frames go to.
+    #[must_use]
+    pub const fn destination(&self) -> [u8; 6] {
+        let [a, b, c, d, e, f, _, _] = self.start.to_ne_bytes();
+        [a, b, c, d, e, f]
     }
 }
 

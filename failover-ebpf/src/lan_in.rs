@@ -10,6 +10,7 @@ use crate::maps::{FLOWS, add, count, guard, total};
 use crate::mark::{self, Certainty};
 use crate::packet::Packet;
 use crate::pick::{Picked, pick};
+use crate::shape::Shape;
 use crate::{PASS_ON, log, offload, traffic};
 
 /// How many new flows may wait for their first answer. The loader sets it.
@@ -89,7 +90,8 @@ fn steer<const HEADER: usize, const ONE_SIDED: bool>(
         Known::Here(flow, uplink) => {
             traffic::goes_on(&key, tuple, flow, uplink.translates, now_ns);
             if flow.offloaded.id != 0 {
-                let sent = offload::from_users(packet, tuple, flow, now_ns);
+                let shape = Shape::of(packet, tuple);
+                let sent = offload::from_users(packet, shape, flow, now_ns);
                 if sent != PASS_ON {
                     return sent;
                 }

@@ -36,6 +36,7 @@ mod remembered;
 mod rules;
 mod segment;
 mod send;
+mod shape;
 mod traffic;
 mod wan_in;
 

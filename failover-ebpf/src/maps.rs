@@ -128,29 +128,41 @@ pub(crate) fn count(
     packets: u64,
     bytes: u64,
 ) {
-    if let Some(counters) = COUNTERS.get_ptr_mut(u32::from(uplink)) {
-        // SAFETY: the slot is this processor's alone, and programs at TC run with bottom halves
-        // disabled, so none interrupts another on the same processor: nobody else writes here. The
-        // daemon only reads.
-        let counters = field(unsafe { &mut *counters });
-        counters.packets += packets;
-        counters.bytes += bytes;
+    if let Some(counters) = counters(uplink) {
+        field(counters).note(packets, bytes);
     }
+}
+
+/// Counts packets of an uplink that took the fast path.
+#[inline(always)]
+pub(crate) fn count_fast(
+    uplink: u8,
+    field: impl FnOnce(&mut UplinkCounters) -> &mut Counters,
+    packets: u64,
+    bytes: u64,
+) {
+    if let Some(counters) = counters(uplink) {
+        field(counters).note(packets, bytes);
+        counters.fast += packets;
+    }
+}
+
+#[inline(always)]
+fn counters(uplink: u8) -> Option<&'static mut UplinkCounters> {
+    let counters = COUNTERS.get_ptr_mut(u32::from(uplink))?;
+    // SAFETY: the slot is this processor's alone, and programs at TC run with bottom halves
+    // disabled, so none interrupts another on the same processor: nobody else writes here. The
+    // daemon only reads.
+    Some(unsafe { &mut *counters })
 }
 
 /// Counts one thing more that became of packets.
 #[inline(always)]
 pub(crate) fn total(field: impl FnOnce(&mut Totals) -> &mut u64) {
-    totals(field, 1);
-}
-
-/// Counts what became of so many packets.
-#[inline(always)]
-pub(crate) fn totals(field: impl FnOnce(&mut Totals) -> &mut u64, amount: u64) {
     if let Some(totals) = TOTALS.get_ptr_mut(0) {
-        // SAFETY: as in `count`: the slot is this processor's alone.
+        // SAFETY: as in `counters`: the slot is this processor's alone.
         let totals = unsafe { &mut *totals };
-        *field(totals) += amount;
+        *field(totals) += 1;
     }
 }
 
@@ -182,7 +194,7 @@ pub(crate) fn liveness(uplink: u8, family: Family) -> Option<&'static mut Livene
 #[inline(always)]
 pub(crate) fn connections(uplink: u8, family: Family, note: impl FnOnce(&mut Connections)) {
     if let Some(both) = CONNECTIONS.get_ptr_mut(u32::from(uplink)) {
-        // SAFETY: as in `count`: the slot is this processor's alone.
+        // SAFETY: as in `counters`: the slot is this processor's alone.
         let both = unsafe { &mut *both };
         note(match family {
             Family::Ipv4 => &mut both.ipv4,

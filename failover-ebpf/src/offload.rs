@@ -16,9 +16,10 @@ use failover_common::{
 
 use crate::flow::{enter, now_ns};
 use crate::headers::{self, Headers, Tuple};
-use crate::maps::{LEASE, OFFERS, OFFLOAD, PAIRS, add, count, total, totals, uplink};
+use crate::maps::{LEASE, OFFERS, OFFLOAD, PAIRS, count_fast, total, uplink};
 use crate::mark::{self, Certainty};
 use crate::packet::{ETHERNET_HEADER, Packet};
+use crate::shape::Shape;
 use crate::{PASS_ON, send, traffic};
 
 /// After how many packets a flow is first offered. The loader sets it, as the next two.
@@ -67,17 +68,17 @@ fn pair(offloaded: Offloaded) -> Option<*mut Pair> {
 #[inline(never)]
 pub(crate) fn from_users<const HEADER: usize>(
     packet: &Packet<'_, HEADER>,
-    tuple: &Tuple,
+    shape: Shape,
     flow: &mut Flow,
     now_ns: u64,
 ) -> i32 {
-    by_its_pair(packet, tuple, flow, now_ns).unwrap_or(PASS_ON)
+    by_its_pair(packet, shape, flow, now_ns).unwrap_or(PASS_ON)
 }
 
 #[inline(always)]
 fn by_its_pair<const HEADER: usize>(
     packet: &Packet<'_, HEADER>,
-    tuple: &Tuple,
+    shape: Shape,
     flow: &mut Flow,
     now_ns: u64,
 ) -> Option<i32> {
@@ -92,8 +93,8 @@ fn by_its_pair<const HEADER: usize>(
         flow.offloaded = Offloaded::default();
         return None;
     }
-    let sent = if out.generation == flow.generation && is_plain(packet, tuple, pair, out) {
-        send::by(packet, tuple, out)
+    let sent = if out.generation == flow.generation && is_plain(packet, shape, pair, out) {
+        send::by(packet, shape, out)
     } else {
         None
     };
@@ -109,10 +110,9 @@ fn by_its_pair<const HEADER: usize>(
         unsafe { (*pair).moved.out_seen_ns = now_ns };
     }
     let (packets, bytes) = (packet.segments(), packet.length());
-    add(&mut flow.out_packets, packets);
-    add(&mut flow.out_bytes, bytes);
-    totals(|totals| &mut totals.fast, packets);
-    count(flow.uplink, |counters| &mut counters.lan_in, packets, bytes);
+    flow.out_packets += packets;
+    flow.out_bytes += bytes;
+    count_fast(flow.uplink, |counters| &mut counters.lan_in, packets, bytes);
     Some(sent)
 }
 
@@ -153,8 +153,9 @@ fn answer<const HEADER: usize>(
         return None;
     }
     let current = uplink(back.uplink, tuple.family)?.generation;
-    let sent = if back.generation == current && is_plain(packet, tuple, pair, back) {
-        send::by(packet, tuple, back)
+    let shape = Shape::of(packet, tuple);
+    let sent = if back.generation == current && is_plain(packet, shape, pair, back) {
+        send::by(packet, shape, back)
     } else {
         None
     };
@@ -168,10 +169,9 @@ fn answer<const HEADER: usize>(
         moved.back_seen_ns = now_ns;
     }
     let (packets, bytes) = (packet.segments(), packet.length());
-    add(&mut moved.back_packets, packets);
-    add(&mut moved.back_bytes, bytes);
-    totals(|totals| &mut totals.fast, packets);
-    count(
+    moved.back_packets += packets;
+    moved.back_bytes += bytes;
+    count_fast(
         back.uplink,
         |counters| &mut counters.lan_out,
         packets,
@@ -195,11 +195,11 @@ fn known(key: &OffloadKey) -> Option<Offloaded> {
 #[inline(always)]
 fn is_plain<const HEADER: usize>(
     packet: &Packet<'_, HEADER>,
-    tuple: &Tuple,
+    shape: Shape,
     pair: *mut Pair,
     way: &Direction,
 ) -> bool {
-    if tuple.tcp.is_for_the_stack() {
+    if shape.ends() {
         // SAFETY: as in `from_users`; nobody writes anything else to these bytes as long as the pair is
         // this flow's, and the daemon looks at them no more once it is another one's.
         unsafe { (*pair).out.left = 1 };
@@ -207,11 +207,7 @@ fn is_plain<const HEADER: usize>(
         unsafe { (*pair).back.left = 1 };
         return false;
     }
-    way.left == 0
-        && way.ingress == packet.ifindex()
-        && tuple.plain
-        && tuple.hops > 1
-        && packet.is_untagged()
+    way.left == 0 && way.ingress == packet.ifindex() && shape.is_plain()
 }
 
 /// Looks whether a flow takes the fast path by now, and offers it otherwise.

@@ -136,8 +136,13 @@ impl<'c, const HEADER: usize> Packet<'c, HEADER> {
             return None;
         }
         // SAFETY: the words lie within the packet, by the comparison above.
-        let [first, second, third] =
-            unsafe { [u32::load(start), u32::load(start + 4), u32::load(start + 8)] };
+        let [first, second, third] = unsafe {
+            [
+                u32::load::<0>(start),
+                u32::load::<4>(start),
+                u32::load::<8>(start),
+            ]
+        };
         let ([a, b, c, d], [e, f, g, h], [i, j, k, l]) = (
             first.to_ne_bytes(),
             second.to_ne_bytes(),
@@ -188,6 +193,13 @@ impl<'c, const HEADER: usize> Packet<'c, HEADER> {
         self.length() >= (HEADER + offset) as u64
     }
 
+    /// Where the packet begins, with its link-layer header, if so many bytes of it are in one piece.
+    #[inline(always)]
+    pub(crate) fn front(&self, length: usize) -> Option<usize> {
+        let start = self.context.data();
+        (start + length <= self.context.data_end()).then_some(start)
+    }
+
     /// Reads words, in network order, at an offset from the IP header. `None` where the packet ends
     /// before, or beyond [`MOST_OFFSET`].
     #[inline(always)]
@@ -205,7 +217,7 @@ impl<'c, const HEADER: usize> Packet<'c, HEADER> {
         let mut words = [W::ZERO; COUNT];
         for (index, word) in words.iter_mut().enumerate() {
             // SAFETY: the word lies within the packet, by the comparison above.
-            *word = unsafe { W::load(first + size_of::<W>() * index) };
+            *word = unsafe { W::load::<0>(first + size_of::<W>() * index) };
         }
         Some(words)
     }
@@ -228,55 +240,68 @@ fn bounded(offset: usize) -> usize {
     offset
 }
 
-/// What a packet is read by.
+/// What a packet is read and written by. The addresses need not be aligned: behind an Ethernet header an
+/// IP header is not, on most processors. The compiler would go byte by byte; the kernel allows a word
+/// wherever the processor can do that.
 pub(crate) trait Word: Copy {
     /// Any value.
     const ZERO: Self;
 
-    /// Loads a word from an address that need not be aligned: behind an Ethernet header an IP header
-    /// is not, on most processors. The compiler would load it byte by byte; the kernel allows a word
-    /// wherever the processor can do that.
+    /// Loads a word that stands so many bytes behind an address.
     ///
     /// # Safety
     /// The bytes must lie within the packet. The hazard is a read beyond it, which the kernel's
     /// verifier refuses.
-    unsafe fn load(address: usize) -> Self;
+    unsafe fn load<const AT: usize>(address: usize) -> Self;
+
+    /// Stores it so many bytes behind an address.
+    ///
+    /// # Safety
+    /// As for [`Self::load`], and the bytes must be the packet's alone, not those of a clone: the kernel
+    /// sees to that before a program begins that stores into packets (`bpf_unclone_prologue`,
+    /// net/core/filter.c).
+    unsafe fn store<const AT: usize>(self, address: usize);
 }
 
-impl Word for u32 {
-    const ZERO: Self = 0;
+macro_rules! word {
+    ($type:ty, $width:literal) => {
+        impl Word for $type {
+            const ZERO: Self = 0;
 
-    #[inline(always)]
-    unsafe fn load(address: usize) -> Self {
-        let word: u64;
-        // SAFETY: by the caller's promise; the instruction reads memory and nothing else.
-        unsafe {
-            asm!(
-                "{word} = *(u32 *)({address} + 0)",
-                word = lateout(reg) word,
-                address = in(reg) address,
-                options(nostack, readonly, pure)
-            );
+            #[inline(always)]
+            unsafe fn load<const AT: usize>(address: usize) -> Self {
+                let word: u64;
+                // SAFETY: by the caller's promise; the instruction reads memory and nothing else.
+                unsafe {
+                    asm!(
+                        concat!("{word} = *(", $width, " *)({address} + {at})"),
+                        word = lateout(reg) word,
+                        address = in(reg) address,
+                        at = const AT,
+                        options(nostack, readonly, pure)
+                    );
+                }
+                word as Self
+            }
+
+            #[inline(always)]
+            unsafe fn store<const AT: usize>(self, address: usize) {
+                // SAFETY: by the caller's promise; the instruction writes these bytes and nothing else.
+                unsafe {
+                    asm!(
+                        concat!("*(", $width, " *)({address} + {at}) = {word}"),
+                        word = in(reg) u64::from(self),
+                        address = in(reg) address,
+                        at = const AT,
+                        options(nostack)
+                    );
+                }
+            }
         }
-        word as Self
-    }
+    };
 }
 
-impl Word for u64 {
-    const ZERO: Self = 0;
-
-    #[inline(always)]
-    unsafe fn load(address: usize) -> Self {
-        let word: Self;
-        // SAFETY: by the caller's promise; the instruction reads memory and nothing else.
-        unsafe {
-            asm!(
-                "{word} = *(u64 *)({address} + 0)",
-                word = lateout(reg) word,
-                address = in(reg) address,
-                options(nostack, readonly, pure)
-            );
-        }
-        word
-    }
-}
+word!(u8, "u8");
+word!(u16, "u16");
+word!(u32, "u32");
+word!(u64, "u64");

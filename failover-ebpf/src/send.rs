@@ -3,32 +3,29 @@
 //! What the kernel keeps of a packet's checksum is known to its helpers alone: whether the field holds
 //! a whole checksum, or that over the pseudo header which hardware or a later look adds the rest to, or
 //! whether hardware has summed up all bytes. So the checksum of TCP and UDP is changed by the helper,
-//! and that also makes the headers writable. All else is computed here and written at once.
+//! and that also makes the headers writable up to it. All else is written into the packet directly.
 
-use aya_ebpf::EbpfContext as _;
 use aya_ebpf::bindings::{BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR};
-use aya_ebpf::helpers::generated::{
-    bpf_csum_update, bpf_l4_csum_replace, bpf_redirect, bpf_skb_store_bytes,
-};
-use failover_common::lifetime::protocol::{TCP, UDP};
-use failover_common::{Direction, Family, NextHop};
+use aya_ebpf::helpers::generated::{bpf_csum_update, bpf_l4_csum_replace, bpf_redirect};
+use failover_common::{Direction, NextHop};
 
-use crate::headers::Tuple;
-use crate::maps::{NEXT_HOPS, zero};
-use crate::packet::{ETHERNET_HEADER, Packet};
+use crate::maps::NEXT_HOPS;
+use crate::packet::{ETHERNET_HEADER, Packet, Word as _};
+use crate::shape::{IPV4_HEADER, IPV6_HEADER, Shape};
 
 /// Where the checksum stands in a TCP header (RFC 9293, section 3.1) and in a UDP header (RFC 768).
 const TCP_CHECKSUM: usize = 16;
 const UDP_CHECKSUM: usize = 6;
-/// The lengths of the headers, in bytes; that of TCP without options.
-const TCP_HEADER: u32 = 20;
-const UDP_HEADER: u32 = 8;
-const IPV4_HEADER: usize = 20;
-const IPV6_HEADER: usize = 40;
+/// The length of the ports that both begin with.
 const PORTS: usize = 4;
-/// A frame begins two bytes into what it is written from, so that the words behind its Ethernet header
-/// are aligned.
-const SHIFT: usize = 2;
+
+/// Where fields stand in the headers of IP (RFC 791, section 3.1; RFC 8200, section 3).
+const IPV4_HOPS: usize = 8;
+const IPV4_SOURCE: usize = 12;
+const IPV4_DESTINATION: usize = 16;
+const IPV6_HOPS: usize = 7;
+const IPV6_SOURCE: usize = 8;
+const IPV6_DESTINATION: usize = 24;
 
 /// One hop less, as a difference in one's complement: of the word that holds the hops and the protocol of
 /// an IPv4 header, and of the one that holds the next header and the hops of an IPv6 header.
@@ -39,78 +36,50 @@ const ONE_HOP_IPV6: u16 = !0x0100;
 #[inline(always)]
 pub(crate) fn by<const HEADER: usize>(
     packet: &Packet<'_, HEADER>,
-    tuple: &Tuple,
+    shape: Shape,
     way: &Direction,
 ) -> Option<i32> {
     // The daemon takes the interface away before it changes anything else of a next hop, and waits for
     // all programs before it does that.
     let hop = NEXT_HOPS.get(way.next_hop)?;
     let interface = hop.interface;
-    if interface == 0 || !fits(packet, tuple, hop) {
+    // What does not fit the output is answered or cut by the stack.
+    if interface == 0 || shape.size() > hop.mtu {
         return None;
     }
-    change_checksum(packet, tuple, way)?;
-    let (front, length) = match tuple.family {
-        Family::Ipv4 => (front_ipv4(packet, way, hop)?, IPV4_HEADER),
-        Family::Ipv6 => (front_ipv6(packet, way, hop)?, IPV6_HEADER),
-    };
-    write(packet, &front, ETHERNET_HEADER + length + PORTS)?;
-    if matches!(tuple.family, Family::Ipv6) {
+    if shape.is_ipv6() {
+        change_checksum::<_, IPV6_HEADER>(packet, shape, way)?;
+        rewrite_ipv6(packet, way, hop)?;
         // Nothing in the IPv6 header makes up for what changes there, as the checksum of IPv4's does, and
         // the helper that changed the checksum of TCP or UDP did as if there were.
         let change = plus(way.address_sum, ONE_HOP_IPV6);
         // SAFETY: the context is valid for the call. It fails where hardware has not summed up the
         // packet.
         let _unneeded = unsafe { bpf_csum_update(packet.context().skb.skb, u32::from(change)) };
+    } else {
+        change_checksum::<_, IPV4_HEADER>(packet, shape, way)?;
+        rewrite_ipv4(packet, way, hop)?;
     }
     packet.set_fast();
     // SAFETY: the helper takes two numbers.
     Some(unsafe { bpf_redirect(interface, 0) } as i32)
 }
 
-/// Whether the packet, or each segment that it is cut into, fits the output. What does not is answered
-/// or cut by the stack.
+/// Changes the checksum of TCP or UDP by the differences of addresses and ports, behind an IP header of
+/// a length.
 #[inline(always)]
-fn fits<const HEADER: usize>(packet: &Packet<'_, HEADER>, tuple: &Tuple, hop: &NextHop) -> bool {
-    let internet = match tuple.family {
-        Family::Ipv4 => IPV4_HEADER,
-        Family::Ipv6 => IPV6_HEADER,
-    } as u32;
-    let upper = if tuple.protocol == TCP {
-        tuple.tcp.header()
-    } else {
-        UDP_HEADER
-    };
-    let headers = internet + upper;
-    let segment = packet.gso_size();
-    if segment != 0 {
-        return headers + segment <= hop.mtu;
-    }
-    // One that is shorter than it says, or than its headers are, is broken, and the stack's to judge.
-    let is_whole = u64::from(tuple.length) + ETHERNET_HEADER as u64 <= packet.length()
-        && headers <= tuple.length
-        && (tuple.protocol != TCP || upper >= TCP_HEADER);
-    is_whole && tuple.length <= hop.mtu
-}
-
-/// Changes the checksum of TCP or UDP by the differences of addresses and ports.
-#[inline(always)]
-fn change_checksum<const HEADER: usize>(
+fn change_checksum<const HEADER: usize, const INTERNET: usize>(
     packet: &Packet<'_, HEADER>,
-    tuple: &Tuple,
+    shape: Shape,
     way: &Direction,
 ) -> Option<()> {
-    let internet = match tuple.family {
-        Family::Ipv4 => IPV4_HEADER,
-        Family::Ipv6 => IPV6_HEADER,
-    };
-    let (checksum, flags) = match tuple.protocol {
-        TCP => (TCP_CHECKSUM, 0),
+    let (checksum, flags) = if shape.is_tcp() {
+        (TCP_CHECKSUM, 0)
+    } else {
         // Without a checksum it stays so (RFC 768).
-        UDP => (UDP_CHECKSUM, u64::from(BPF_F_MARK_MANGLED_0)),
-        _ => return None,
+        (UDP_CHECKSUM, u64::from(BPF_F_MARK_MANGLED_0))
     };
-    let at = (ETHERNET_HEADER + internet + checksum) as u32;
+    let at = (ETHERNET_HEADER + INTERNET + checksum) as u32;
     let change = |difference: u16, flags: u64| {
         // SAFETY: the context is valid for the call; the helper looks itself whether the packet reaches
         // so far.
@@ -140,82 +109,72 @@ const fn plus(a: u16, b: u16) -> u16 {
     ((sum & 0xffff) + (sum >> 16)) as u16
 }
 
-/// The front of a frame from the words that hold it, the first two bytes left out: up to the ports.
-type Front = [u64; 8];
-
+/// Writes what is new of an IPv4 packet. There is always room: its checksum was changed, which stands
+/// behind all of this.
 #[inline(always)]
-fn front_ipv4<const HEADER: usize>(
+fn rewrite_ipv4<const HEADER: usize>(
     packet: &Packet<'_, HEADER>,
     way: &Direction,
     hop: &NextHop,
-) -> Option<Front> {
-    let [first, second, third] = packet.words::<u32, 3>(0)?;
-    let [hops, protocol, high, low] = third.to_ne_bytes();
-    let sum = plus(!u16::from_ne_bytes([high, low]), way.address_sum);
-    let [high, low] = (!plus(sum, ONE_HOP_IPV4)).to_ne_bytes();
-    let third = u32::from_ne_bytes([hops.wrapping_sub(1), protocol, high, low]);
-    let [link, rest] = hop.frame;
-    let ([source, _], [destination, _]) = (way.source, way.destination);
-    let none = zero();
-    Some([
-        link,
-        rest,
-        u64::from(first) | u64::from(second) << 32,
-        u64::from(third) | source << 32,
-        destination & 0xffff_ffff | u64::from(ports(way)) << 32,
-        none,
-        none,
-        none,
-    ])
+) -> Option<()> {
+    const IP: usize = ETHERNET_HEADER;
+    const UPPER: usize = IP + IPV4_HEADER;
+    let start = packet.front(UPPER + PORTS)?;
+    // SAFETY: all words lie within the length that was asked for.
+    unsafe {
+        let third = u32::load::<{ IP + IPV4_HOPS }>(start);
+        let [hops, protocol, high, low] = third.to_ne_bytes();
+        let sum = plus(!u16::from_ne_bytes([high, low]), way.address_sum);
+        let [high, low] = (!plus(sum, ONE_HOP_IPV4)).to_ne_bytes();
+        let third = u32::from_ne_bytes([hops.wrapping_sub(1), protocol, high, low]);
+        let ([source, _], [destination, _]) = (way.source, way.destination);
+        write_link(start, hop);
+        third.store::<{ IP + IPV4_HOPS }>(start);
+        (source as u32).store::<{ IP + IPV4_SOURCE }>(start);
+        (destination as u32).store::<{ IP + IPV4_DESTINATION }>(start);
+        ports(way).store::<UPPER>(start);
+    }
+    Some(())
 }
 
+/// Writes what is new of an IPv6 packet, likewise.
 #[inline(always)]
-fn front_ipv6<const HEADER: usize>(
+fn rewrite_ipv6<const HEADER: usize>(
     packet: &Packet<'_, HEADER>,
     way: &Direction,
     hop: &NextHop,
-) -> Option<Front> {
-    let [first] = packet.words::<u64, 1>(0)?;
-    let [a, b, c, d, e, f, next, hops] = first.to_ne_bytes();
-    let first = u64::from_ne_bytes([a, b, c, d, e, f, next, hops.wrapping_sub(1)]);
-    let [link, rest] = hop.frame;
+) -> Option<()> {
+    const IP: usize = ETHERNET_HEADER;
+    const UPPER: usize = IP + IPV6_HEADER;
+    let start = packet.front(UPPER + PORTS)?;
     let [source, source_low] = way.source;
     let [destination, destination_low] = way.destination;
-    Some([
-        link,
-        rest,
-        first,
-        source,
-        source_low,
-        destination,
-        destination_low,
-        u64::from(ports(way)),
-    ])
+    // SAFETY: all words lie within the length that was asked for.
+    unsafe {
+        let hops = u8::load::<{ IP + IPV6_HOPS }>(start).wrapping_sub(1);
+        write_link(start, hop);
+        hops.store::<{ IP + IPV6_HOPS }>(start);
+        source.store::<{ IP + IPV6_SOURCE }>(start);
+        source_low.store::<{ IP + IPV6_SOURCE + 8 }>(start);
+        destination.store::<{ IP + IPV6_DESTINATION }>(start);
+        destination_low.store::<{ IP + IPV6_DESTINATION + 8 }>(start);
+        ports(way).store::<UPPER>(start);
+    }
+    Some(())
 }
 
-/// Writes the front of a frame.
+/// Writes the Ethernet header.
+///
+/// # Safety
+/// It must lie within the packet, as for [`Word::store`](crate::packet::Word::store).
 #[inline(always)]
-fn write<const HEADER: usize>(
-    packet: &Packet<'_, HEADER>,
-    front: &Front,
-    length: usize,
-) -> Option<()> {
-    const LONGEST: usize = ETHERNET_HEADER + IPV6_HEADER + PORTS;
-    const { assert!(SHIFT + LONGEST <= size_of::<Front>()) };
-    // SAFETY: two bytes into the words is within them.
-    let from = unsafe { front.as_ptr().cast::<u8>().add(SHIFT) };
-    // SAFETY: the words hold so many bytes behind their first two, by the assertion above; the helper
-    // looks itself whether the packet has them.
-    let written = unsafe {
-        bpf_skb_store_bytes(
-            packet.context().as_ptr().cast(),
-            0,
-            from.cast(),
-            length as u32,
-            0,
-        )
-    };
-    (written == 0).then_some(())
+unsafe fn write_link(start: usize, hop: &NextHop) {
+    // SAFETY: by the caller's promise.
+    unsafe {
+        hop.start.store::<0>(start);
+        hop.middle.store::<8>(start);
+        hop.kind.store::<12>(start);
+    }
 }
 
 /// The ports as they stand in a packet.

@@ -187,8 +187,9 @@ fn a_flow_that_lasts_is_put_on_the_fast_path_in_both_directions() {
     assert_eq!((out.out.ingress, out.back.ingress), (LAN.0, WAN.0));
     let hop = plane.hops[&out.out.next_hop];
     assert_eq!((hop.interface, hop.mtu), (WAN.0, 1500));
-    let frame: [u8; 16] = bytemuck::cast(hop.frame);
-    assert_eq!(frame, [0, 0, 2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 1, 3, 8, 0]);
+    assert_eq!(hop.start.to_ne_bytes(), [2, 0, 0, 0, 0, 1, 2, 0]);
+    assert_eq!(hop.middle.to_ne_bytes(), [0, 0, 1, 3]);
+    assert_eq!(hop.kind.to_ne_bytes(), [8, 0]);
     assert!(plane.lease.packets_until_ns > NOW && plane.lease.offers_until_ns > NOW);
     assert_eq!(
         why(&offloads, 1000),
@@ -287,8 +288,7 @@ fn a_next_hop_that_moves_is_closed_until_nobody_looks_at_it() {
     offloads.plane.over = 1;
     offloads.wait_is_over();
     let hop = offloads.plane.hops[&index];
-    let frame: [u8; 16] = bytemuck::cast(hop.frame);
-    assert_eq!((hop.interface, frame[7]), (WAN.0, 99));
+    assert_eq!((hop.interface, hop.destination()[5]), (WAN.0, 99));
     let down = Port {
         mac: Some(MacAddress([2, 0, 0, 0, 1, 3])),
         mtu: 1500,
