@@ -1,5 +1,7 @@
 //! What the headers of a packet say about its flow, for IPv4 and IPv6 alike.
 
+use core::hint::cold_path;
+
 use failover_common::lifetime::protocol::{DCCP, ICMP, ICMPV6, SCTP, TCP, UDP, UDPLITE};
 use failover_common::{Family, FlowKey};
 
@@ -149,7 +151,10 @@ pub(crate) fn read<const HEADER: usize>(packet: &Packet<'_, HEADER>) -> Headers 
         Internet::Unread => return Headers::Unread,
     };
     match (upper.protocol, upper.family) {
-        (ICMP, Family::Ipv4) | (ICMPV6, Family::Ipv6) => read_icmp(packet, &upper),
+        (ICMP, Family::Ipv4) | (ICMPV6, Family::Ipv6) => {
+            cold_path();
+            read_icmp(packet, &upper)
+        }
         _ => match read_tuple(packet, &upper, true) {
             Some(tuple) => Headers::Flow(tuple),
             None => Headers::Unread,
@@ -166,11 +171,13 @@ fn read_ipv4<const HEADER: usize>(packet: &Packet<'_, HEADER>, at: usize) -> Int
     let [hops, protocol, _, _] = third.to_ne_bytes();
     let length = usize::from(version_and_length & 0x0f) * 4;
     if version_and_length >> 4 != 4 || length < 20 {
+        cold_path();
         return Internet::Unread;
     }
     // A later fragment has no ports. Connection tracking joins it with the first one, whose mark
     // counts.
     if second & FRAGMENT_OFFSET != 0 || is_unsteerable_ipv4(destination) {
+        cold_path();
         return Internet::Other;
     }
     Internet::Upper(Upper {
@@ -194,9 +201,11 @@ fn read_ipv6<const HEADER: usize>(packet: &Packet<'_, HEADER>, at: usize) -> Int
     };
     let [version, class, _, _, length_high, length_low, next, hops] = first.to_ne_bytes();
     if version >> 4 != 6 {
+        cold_path();
         return Internet::Unread;
     }
     if is_unsteerable_ipv6(d0) {
+        cold_path();
         return Internet::Other;
     }
     let mut upper = Upper {
@@ -215,6 +224,7 @@ fn read_ipv6<const HEADER: usize>(packet: &Packet<'_, HEADER>, at: usize) -> Int
         if !is_extension(upper.protocol) {
             return Internet::Upper(upper);
         }
+        cold_path();
         let Some([word]) = packet.words::<u32, 1>(upper.at) else {
             return Internet::Unread;
         };

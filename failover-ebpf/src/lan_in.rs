@@ -1,5 +1,7 @@
 //! A packet from users: it is given the uplink of its flow.
 
+use core::hint::cold_path;
+
 use aya_ebpf::Global;
 use failover_common::lifetime::is_alive;
 use failover_common::{Flow, FlowKey, Offloaded, Phase, UplinkFamily};
@@ -28,10 +30,13 @@ pub(crate) fn handle<const HEADER: usize, const ONE_SIDED: bool>(
     }
     match headers::read(packet) {
         Headers::Flow(tuple) => return steer::<HEADER, ONE_SIDED>(packet, &tuple),
-        Headers::Error(about) => match headers::read_about(packet, &about) {
-            Some(tuple) => follow(packet, &tuple.inward()),
-            None => total(|totals| &mut totals.unread),
-        },
+        Headers::Error(about) => {
+            cold_path();
+            match headers::read_about(packet, &about) {
+                Some(tuple) => follow(packet, &tuple.inward()),
+                None => total(|totals| &mut totals.unread),
+            }
+        }
         Headers::Other => {}
         Headers::Unread => total(|totals| &mut totals.unread),
     }
@@ -111,6 +116,7 @@ fn steer<const HEADER: usize, const ONE_SIDED: bool>(
             }
         }
         Known::Stale(flow) => {
+            cold_path();
             let Some(picked) = pick(packet, tuple, &key) else {
                 return PASS_ON;
             };
@@ -130,6 +136,7 @@ fn steer<const HEADER: usize, const ONE_SIDED: bool>(
             carry(packet, tuple, flow, now_ns, Certainty::Ask);
         }
         Known::Not => {
+            cold_path();
             let Some(picked) = pick(packet, tuple, &key) else {
                 return PASS_ON;
             };

@@ -1,6 +1,7 @@
 //! A packet: what the kernel knows of it, and its bytes.
 
 use core::arch::asm;
+use core::hint::cold_path;
 
 use aya_ebpf::programs::TcContext;
 
@@ -212,6 +213,7 @@ impl<'c, const HEADER: usize> Packet<'c, HEADER> {
         if first + size_of::<[W; COUNT]>() > self.context.data_end() {
             // Not in the linear part: many drivers, and sockets that send whole frames, leave no
             // more than the Ethernet header there.
+            cold_path();
             return self.context.load(offset).ok();
         }
         let mut words = [W::ZERO; COUNT];
