@@ -7,6 +7,7 @@
 use core::ptr::addr_of_mut;
 
 use aya_ebpf::Global;
+use aya_ebpf::helpers::generated::bpf_get_prandom_u32;
 use failover_common::fastpath::OffloadKey;
 use failover_common::flow::Offering;
 use failover_common::lifetime::protocol::{TCP, UDP};
@@ -246,7 +247,13 @@ pub(crate) fn consider<const HEADER: usize>(
     total(|totals| &mut totals.offered);
     match OFFERS.output(offer, 0) {
         Ok(()) => flow.offered_ns = now_ns,
-        Err(_) => total(|totals| &mut totals.unheard),
+        Err(_) => {
+            total(|totals| &mut totals.unheard);
+            // Flows that are offered all at once are not all at once the next time.
+            // SAFETY: the helper takes nothing and has no effect.
+            let random = unsafe { bpf_get_prandom_u32() } as u8;
+            flow.until_offer = random % NEXT_OFFER.load().max(1);
+        }
     }
 }
 

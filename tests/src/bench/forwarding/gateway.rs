@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use failover::family::{Family, PerFamily};
+use failover_common::flow::Offering;
 use serde_json::Value;
 
 use super::far_end::FarEnd;
@@ -169,6 +170,8 @@ impl Gateway {
             let Some(found) = self.on_fast_path().await? else {
                 return Ok(());
             };
+            // Flows that are not there yet are looked at again after so many packets.
+            self.pass(frames, usize::from(Offering::USUAL.next)).await?;
             if found >= wanted {
                 return Ok(());
             }
