@@ -1,10 +1,10 @@
 //! The fast path: established flows whose packets the programs translate and send out themselves.
 //!
-//! The daemon alone decides which flows these are. It writes a [`Pair`] of directions, and only then
-//! an [`OffloadKey`] for each of them that leads there by an [`Offloaded`]. A pair that is given up
-//! loses its id first; it is written again only after every program that may still look at it has
-//! ended. So a program that found a pair with the id that it was told has all of it before its eyes,
-//! and nothing of another one.
+//! The daemon alone decides which flows these are. It writes a [`Pair`] of directions, each with the key
+//! of its packets, and only then a cell for each of them into the [`Bucket`] of an index that their keys
+//! lead to. A pair that is given up loses its ids first; it is written again only after every program
+//! that may still look at it has ended. So a program that finds a direction with an id and with the key
+//! of its packet has all of it before its eyes, and nothing of another one.
 
 #[cfg(feature = "user")]
 use bytemuck::{CheckedBitPattern, NoUninit, Pod, Zeroable};
@@ -61,26 +61,79 @@ impl OffloadKey {
             reserved: 0,
         }
     }
+
+    /// The same as words in memory, in which it is compared.
+    #[cfg(feature = "user")]
+    #[must_use]
+    pub fn words(&self) -> KeyWords {
+        KeyWords(bytemuck::cast(*self))
+    }
 }
 
-/// What leads to a pair.
+/// An [`OffloadKey`] as words, as they stand in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyWords(pub [u64; 5]);
+
+impl KeyWords {
+    /// Where its cell is looked for: the number of a bucket, of which as many of the low bits count as
+    /// there are buckets, and the tag of the cell. Nobody can gain by having many flows in one bucket:
+    /// those for which there is no room there stay with the stack.
+    #[must_use]
+    #[inline(always)]
+    pub const fn place(&self) -> (u32, u32) {
+        let [a, b, c, d, e] = self.0;
+        // Odd numbers without a pattern: the fractional parts of square roots of primes.
+        let source = (a ^ b.rotate_left(29)).wrapping_mul(0x6a09_e667_f3bc_c909);
+        let destination = (c ^ d.rotate_left(31)).wrapping_mul(0xbb67_ae85_84ca_a73b);
+        let mixed = (source ^ source >> 32).wrapping_add(destination ^ destination >> 29) ^ e;
+        let mixed = mixed.wrapping_mul(0x3c6e_f372_fe94_f82b);
+        let mixed = (mixed ^ mixed >> 32).wrapping_mul(0xa54f_f53a_5f1d_36f1);
+        let mixed = mixed ^ mixed >> 29;
+        (mixed as u32, (mixed >> 32) as u32)
+    }
+}
+
+/// How many directions can be found by one bucket.
+pub const CELLS: usize = 8;
+
+/// Some cells of the index: a cache line. The first ones are in use, and the others zero.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "user", derive(Pod, Zeroable))]
 #[repr(C, align(8))]
-pub struct Offloaded {
-    /// The index of the pair.
-    pub slot: u32,
-    /// The id that the pair has as long as it is this flow's. 0: the flow is not for the fast path, and
-    /// need not be offered for the moment.
-    pub id: u32,
+pub struct Bucket {
+    /// Each a [`cell`].
+    pub cells: [u64; CELLS],
 }
 
-/// What becomes of the packets of one direction. 64 bytes: a cache line that nobody writes at packet
-/// rate.
+/// What leads to the pair in a slot: a cell is never zero, and no two in a bucket have the same tag.
+#[must_use]
+#[inline(always)]
+pub const fn cell(tag: u32, slot: u32) -> u64 {
+    (tag as u64) << 32 | (slot as u64 + 1)
+}
+
+/// The tag of a cell.
+#[must_use]
+#[inline(always)]
+pub const fn tag_of(cell: u64) -> u32 {
+    (cell >> 32) as u32
+}
+
+/// The slot of a cell that is in use.
+#[must_use]
+#[inline(always)]
+pub const fn slot_of(cell: u64) -> u32 {
+    (cell as u32).wrapping_sub(1)
+}
+
+/// What becomes of the packets of one direction: a cache line that nobody writes at packet rate, and one
+/// that is written for packets of this direction alone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "user", derive(Pod, Zeroable))]
 #[repr(C, align(8))]
 pub struct Direction {
+    /// Which packets these are: an [`OffloadKey`] as words.
+    pub key: [u64; 5],
     /// Whose it is, for as long as it is. 0: nobody's.
     pub id: u32,
     /// The index of the interface that the packets come in by; what comes in by another one goes to
@@ -90,6 +143,18 @@ pub struct Direction {
     pub next_hop: u32,
     /// The generation of the uplink at which the flow was offloaded.
     pub generation: u32,
+    /// The id of the uplink.
+    pub uplink: u8,
+    /// Not zero: a program saw a packet that ends the flow, and both directions are the stack's from
+    /// then on.
+    pub left: u8,
+    /// What is translated: a sum of [`change`].
+    pub changes: u8,
+    /// For TCP, not zero: `next` is known.
+    pub sequenced: u8,
+    /// Zero.
+    pub reserved: u32,
+
     /// The source that the packets are given: the bytes of an [`OffloadKey`]'s as words in memory.
     pub source: [u64; 2],
     /// The destination that they are given, likewise.
@@ -103,18 +168,21 @@ pub struct Direction {
     pub address_sum: u16,
     /// Likewise for the ports.
     pub port_sum: u16,
-    /// What is translated: a sum of [`change`].
-    pub changes: u8,
-    /// The id of the uplink.
-    pub uplink: u8,
-    /// Not zero: a program saw a packet that ends the flow, and both directions are the stack's from
-    /// then on.
-    pub left: u8,
-    /// Zero.
-    pub reserved: u8,
-    /// Zero.
-    pub reserved_too: u32,
+    /// Packets that took the fast path, segments of an offloaded packet counted each, and are not counted
+    /// with their flow yet. They are every few seconds.
+    pub packets: u64,
+    /// Bytes of these packets.
+    pub bytes: u64,
+    /// When a packet last took it, in units of 2^[`SEEN_SHIFT`] nanoseconds of `CLOCK_MONOTONIC`.
+    pub seen: u32,
+    /// For TCP from users, as [`Flow::out_next`](crate::Flow::out_next).
+    pub next: u32,
 }
+
+/// How far nanoseconds are shifted to be a [`Direction::seen`]: it goes up about once a second.
+pub const SEEN_SHIFT: u32 = 30;
+/// How far that is shifted again to go up as often as flows are told what moved: each 4.3 seconds.
+pub const SETTLE_SHIFT: u32 = 2;
 
 /// What is translated.
 pub mod change {
@@ -122,25 +190,6 @@ pub mod change {
     pub const SOURCE: u8 = 1;
     /// The destination address or its port.
     pub const DESTINATION: u8 = 2;
-}
-
-/// What the programs write of a pair: a cache line of its own.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "user", derive(Pod, Zeroable))]
-#[repr(C, align(8))]
-pub struct Moved {
-    /// When a packet of users last took the fast path, in nanoseconds of `CLOCK_MONOTONIC`, refreshed
-    /// once a second.
-    pub out_seen_ns: u64,
-    /// When one of a provider did.
-    pub back_seen_ns: u64,
-    /// Packets of a provider that took it, segments of an offloaded packet counted each. Those of users
-    /// are counted with their flow.
-    pub back_packets: u64,
-    /// Bytes of these packets.
-    pub back_bytes: u64,
-    /// Zero.
-    pub reserved: [u64; 4],
 }
 
 /// Both directions of an offloaded flow.
@@ -152,11 +201,12 @@ pub struct Pair {
     pub out: Direction,
     /// To users.
     pub back: Direction,
-    /// What moved.
-    pub moved: Moved,
 }
 
-const _: () = assert!(size_of::<Direction>() == 64 && size_of::<Pair>() == 192);
+const _: () = assert!(size_of::<Direction>() == 128 && size_of::<Pair>() == 256);
+const _: () = assert!(core::mem::offset_of!(Direction, source) == 64);
+const _: () = assert!(size_of::<OffloadKey>() == size_of::<KeyWords>());
+const _: () = assert!(core::mem::offset_of!(OffloadKey, side) == 38);
 
 /// Where packets are sent: an interface, and who is asked there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -3,8 +3,6 @@
 #[cfg(feature = "user")]
 use bytemuck::{CheckedBitPattern, NoUninit};
 
-use crate::Offloaded;
-
 /// An address family, by its IP version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "user", derive(NoUninit, CheckedBitPattern))]
@@ -93,12 +91,11 @@ pub struct Flow {
     pub phase: Phase,
     /// Packets came back by this uplink: connection tracking need not be asked any more.
     pub confirmed: bool,
-    /// Where its packets from inside find out how they take the fast path; an id of 0: they do not.
-    pub offloaded: Offloaded,
     /// Zero.
-    pub reserved: u64,
+    pub reserved: [u64; 2],
 
-    /// Packets from inside to outside, segments of an offloaded packet counted each.
+    /// Packets from inside to outside, segments of an offloaded packet counted each; those that took
+    /// the fast path every few seconds.
     pub out_packets: u64,
     /// Bytes of these packets, link-layer headers included where the interface has them.
     pub out_bytes: u64,
@@ -165,8 +162,7 @@ impl Flow {
             reason: Reason::Hash,
             phase: Phase::Opening,
             confirmed: false,
-            offloaded: Offloaded { slot: 0, id: 0 },
-            reserved: 0,
+            reserved: [0; 2],
             out_packets: 0,
             out_bytes: 0,
             offered_ns: 0,

@@ -21,7 +21,7 @@ pub mod traffic;
 pub mod uplink;
 
 pub use counters::{Counters, Totals, UplinkCounters};
-pub use fastpath::{Direction, Lease, Moved, NextHop, Offer, OffloadKey, Offloaded, Pair, Side};
+pub use fastpath::{Bucket, Direction, KeyWords, Lease, NextHop, Offer, OffloadKey, Pair, Side};
 pub use flow::{Family, Flow, FlowKey, Phase, Reason};
 pub use gateway::{Gateway, GatewayKey};
 pub use guard::Guard;
@@ -59,9 +59,13 @@ pub mod maps {
     pub const CONNECTIONS: &str = "connections";
     /// A ring of [`TrafficNews`](crate::TrafficNews). Not pinned: each daemon has its own.
     pub const TRAFFIC_NEWS: &str = "traffic_news";
-    /// [`OffloadKey`](crate::OffloadKey) to [`Offloaded`](crate::Offloaded).
+    /// An index by [`KeyWords`](crate::KeyWords) of [`Bucket`](crate::Bucket), which the daemon has in
+    /// its memory too.
     pub const OFFLOAD: &str = "offload";
-    /// Slots of [`Pair`](crate::Pair), which the daemon has in its memory too.
+    /// [`FlowKey`](crate::FlowKey) of flows that are not for the fast path and need not be offered for
+    /// the moment, to nothing.
+    pub const REFUSED: &str = "refused";
+    /// Slots of [`Pair`](crate::Pair), likewise.
     pub const PAIRS: &str = "pairs";
     /// Slots of [`NextHop`](crate::NextHop), likewise.
     pub const NEXT_HOPS: &str = "next_hops";
@@ -98,12 +102,14 @@ pub mod maps {
     pub const fn pair_capacity(flows: u32) -> u32 {
         flows.div_ceil(2)
     }
-    /// How many keys lead to so many pairs: one for each direction, and one for each flow that is not
-    /// for the fast path.
+    /// How many buckets lead to so many pairs: a power of two, so that two keys of each leave three
+    /// quarters of the cells empty.
     #[must_use]
-    pub const fn offload_capacity(pairs: u32) -> u32 {
-        pairs.saturating_mul(3)
+    pub const fn bucket_count(pairs: u32) -> u32 {
+        pairs.next_power_of_two()
     }
+    /// How many flows are remembered that are not for the fast path.
+    pub const REFUSED_CAPACITY: u32 = 65_536;
     /// How many new flows may wait for their first answer in a flow table of so many entries: a
     /// quarter.
     #[must_use]
@@ -117,7 +123,7 @@ pub mod maps {
     /// The length of the ring in bytes: a power of two, and a multiple of a page of any processor.
     pub const TRAFFIC_NEWS_CAPACITY: u32 = 65_536;
     /// All that are pinned.
-    pub const ALL: [&str; 18] = [
+    pub const ALL: [&str; 19] = [
         FLOWS,
         UPLINKS,
         SELECTION,
@@ -132,6 +138,7 @@ pub mod maps {
         CONDITIONS,
         RULE_ACTIONS,
         OFFLOAD,
+        REFUSED,
         PAIRS,
         NEXT_HOPS,
         LEASE,
@@ -149,6 +156,8 @@ pub mod globals {
     pub const MARK_ASK: &str = "MARK_ASK";
     /// How many new flows may wait for their first answer, `u32`.
     pub const UNANSWERED: &str = "UNANSWERED";
+    /// How many buckets the index of the fast path has, less one, `u32`.
+    pub const BUCKET_MASK: &str = "BUCKET_MASK";
     /// [`Offering::first`](crate::flow::Offering::first), `u8`.
     pub const FIRST_OFFER: &str = "FIRST_OFFER";
     /// [`Offering::next`](crate::flow::Offering::next), `u8`.

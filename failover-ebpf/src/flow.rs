@@ -4,7 +4,7 @@
 use aya_ebpf::btf_maps::PerCpuArray;
 use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
 use aya_ebpf::macros::btf_map;
-use failover_common::{Family, Flow, FlowKey, Offloaded, Phase, Reason, UplinkFamily};
+use failover_common::{Family, Flow, FlowKey, Phase, Reason, UplinkFamily};
 
 use crate::maps::{FLOWS, total, uplink, zero};
 use crate::offload::FIRST_OFFER;
@@ -35,7 +35,6 @@ pub(crate) fn begin(flow: &mut Flow, now_ns: u64) {
     flow.reason = Reason::Hash;
     flow.phase = Phase::Opening;
     flow.confirmed = false;
-    flow.offloaded = Offloaded::default();
     flow.out_packets = none;
     flow.out_bytes = none;
     flow.offered_ns = none;

@@ -4,14 +4,15 @@ use core::hint::cold_path;
 
 use aya_ebpf::Global;
 use failover_common::lifetime::is_alive;
-use failover_common::{Flow, FlowKey, Offloaded, Phase, UplinkFamily};
+use failover_common::{Flow, FlowKey, Phase, UplinkFamily};
 
 use crate::flow::{begin, current, enter, first_phase, now_ns, touch};
 use crate::headers::{self, Headers, Tuple};
 use crate::maps::{FLOWS, add, count, guard, total};
 use crate::mark::{self, Certainty};
-use crate::packet::Packet;
+use crate::packet::{ETHERNET_HEADER, Packet};
 use crate::pick::{Picked, pick};
+use crate::segment::Next;
 use crate::shape::Shape;
 use crate::{PASS_ON, log, offload, traffic};
 
@@ -55,13 +56,8 @@ enum Known {
 
 #[inline(always)]
 fn known(key: &FlowKey, tuple: &Tuple, now_ns: u64) -> Known {
-    let flow = match FLOWS.get_ptr_mut(key) {
-        Some(flow) => flow,
-        None if offload::enter_again(key, now_ns) => match FLOWS.get_ptr_mut(key) {
-            Some(flow) => flow,
-            None => return Known::Not,
-        },
-        None => return Known::Not,
+    let Some(flow) = FLOWS.get_ptr_mut(key) else {
+        return Known::Not;
     };
     // SAFETY: the hazard is an entry that is evicted and given to another flow while it is held, or
     // written by two processors at once. The kernel keeps the memory of map values for as long as
@@ -91,16 +87,16 @@ fn steer<const HEADER: usize, const ONE_SIDED: bool>(
 ) -> i32 {
     let now_ns = now_ns();
     let key = tuple.outward();
+    if HEADER == ETHERNET_HEADER && offload::is_open(now_ns) {
+        let (shape, next) = (Shape::of(packet, tuple), Next::of(tuple.tcp));
+        let sent = offload::from_users(packet, &key, shape, next, now_ns);
+        if sent != PASS_ON {
+            return sent;
+        }
+    }
     match known(&key, tuple, now_ns) {
         Known::Here(flow, uplink) => {
             traffic::goes_on(&key, tuple, flow, uplink.translates, now_ns);
-            if flow.offloaded.id != 0 {
-                let shape = Shape::of(packet, tuple);
-                let sent = offload::from_users(packet, shape, flow, now_ns);
-                if sent != PASS_ON {
-                    return sent;
-                }
-            }
             let certainty = if flow.confirmed {
                 Certainty::Confirmed
             } else {
@@ -122,7 +118,6 @@ fn steer<const HEADER: usize, const ONE_SIDED: bool>(
             };
             total(|totals| &mut totals.renewed);
             flow.confirmed = false;
-            flow.offloaded = Offloaded::default();
             flow.reason = picked.reason;
             // Until it is answered there: a reset ends it first where it cannot go on.
             flow.phase = first_phase(tuple.tcp);

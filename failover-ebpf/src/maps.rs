@@ -6,9 +6,9 @@ use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
 use aya_ebpf::btf_maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
 use aya_ebpf::macros::btf_map;
 use failover_common::{
-    Connections, Counters, Family, Flow, FlowKey, Gateway, GatewayKey, Guard, Interface, Lease,
-    Liveness, NextHop, Offer, OffloadKey, Offloaded, Pair, Selection, SelectionKey, Totals,
-    TrafficNews, Uplink, UplinkConnections, UplinkCounters, UplinkFamily, UplinkLiveness, maps,
+    Bucket, Connections, Counters, Family, Flow, FlowKey, Gateway, GatewayKey, Guard, Interface,
+    Lease, Liveness, NextHop, Offer, Pair, Selection, SelectionKey, Totals, TrafficNews, Uplink,
+    UplinkConnections, UplinkCounters, UplinkFamily, UplinkLiveness, maps,
 };
 
 /// The size of the flow table where the loader sets no other.
@@ -51,11 +51,17 @@ static CONNECTIONS: PerCpuArray<UplinkConnections, { maps::UPLINK_CAPACITY as us
 /// How many flows can take the fast path where the loader sets no other number.
 const PAIR_CAPACITY: usize = maps::pair_capacity(FLOW_CAPACITY as u32) as usize;
 
+/// How many buckets the index of the fast path has then.
+pub(crate) const BUCKETS: usize = maps::bucket_count(PAIR_CAPACITY as u32) as usize;
+
 #[btf_map(name = "offload")]
-pub(crate) static OFFLOAD: HashMap<
-    OffloadKey,
-    Offloaded,
-    { maps::offload_capacity(PAIR_CAPACITY as u32) as usize },
+pub(crate) static OFFLOAD: Array<Bucket, BUCKETS, { BPF_F_MMAPABLE as usize }> = Array::new();
+
+#[btf_map(name = "refused")]
+pub(crate) static REFUSED: HashMap<
+    FlowKey,
+    u8,
+    { maps::REFUSED_CAPACITY as usize },
     { BPF_F_NO_PREALLOC as usize },
 > = HashMap::new();
 

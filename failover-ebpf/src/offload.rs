@@ -4,22 +4,27 @@
 //! end a connection, that have no hop left, fragments, options and extension headers, what is longer than
 //! the output takes, what has a next hop that nobody knows, and everything when the daemon is gone.
 
-use core::ptr::addr_of_mut;
+use core::ptr::read_volatile;
 
 use aya_ebpf::Global;
 use aya_ebpf::helpers::generated::bpf_get_prandom_u32;
-use failover_common::fastpath::OffloadKey;
+use failover_common::fastpath::{self, CELLS, SEEN_SHIFT, SETTLE_SHIFT};
 use failover_common::flow::Offering;
 use failover_common::lifetime::protocol::{TCP, UDP};
 use failover_common::{
-    Direction, Flow, FlowKey, Lease, Offer, Offloaded, Pair, Phase, Reason, Side,
+    Direction, Family, Flow, FlowKey, KeyWords, Lease, Offer, Pair, Phase, Reason, Side,
+    UplinkFamily,
 };
 
-use crate::flow::{enter, now_ns};
+use crate::address::Address;
+use crate::flow::{enter, now_ns, touch};
 use crate::headers::{self, Headers, Tuple};
-use crate::maps::{LEASE, OFFERS, OFFLOAD, PAIRS, count_fast, total, uplink};
+use crate::maps::{
+    BUCKETS, FLOWS, LEASE, OFFERS, OFFLOAD, PAIRS, REFUSED, add, count_fast, total, uplink,
+};
 use crate::mark::{self, Certainty};
 use crate::packet::{ETHERNET_HEADER, Packet};
+use crate::segment::Next;
 use crate::shape::Shape;
 use crate::{PASS_ON, send, traffic};
 
@@ -38,8 +43,10 @@ static NEXT_OFFER: Global<u8> = Global::new(Offering::USUAL.next);
 // SAFETY: no other symbol of this name is linked.
 static OFFER_AGAIN_NS: Global<u64> = Global::new(Offering::USUAL.again_ns);
 
-/// How stale the time of a direction's last packet may be.
-const REFRESH_NS: u64 = 1_000_000_000;
+/// How many buckets there are, less one. The loader sets it.
+#[unsafe(no_mangle)]
+// SAFETY: no other symbol of this name is linked.
+static BUCKET_MASK: Global<u32> = Global::new(BUCKETS as u32 - 1);
 
 /// What the daemon allows.
 #[inline(always)]
@@ -50,18 +57,60 @@ fn lease() -> Option<&'static Lease> {
 
 /// Whether packets may take the fast path.
 #[inline(always)]
-fn is_open(now_ns: u64) -> bool {
+pub(crate) fn is_open(now_ns: u64) -> bool {
     lease().is_some_and(|lease| lease.packets_until_ns > now_ns)
 }
 
-/// Where a key leads. The directions of a pair are written before anybody is told of it, and again only
-/// after all programs have ended that may know it: what is read of them, under its id, is whole.
+/// The words of the key of packets, as [`failover_common::OffloadKey`] has them in memory.
 #[inline(always)]
-fn pair(offloaded: Offloaded) -> Option<*mut Pair> {
-    if offloaded.id == 0 {
+fn words(
+    [a, b]: [u64; 2],
+    [c, d]: [u64; 2],
+    (from, to): (u16, u16),
+    (protocol, family): (u8, Family),
+    side: Side,
+) -> KeyWords {
+    let rest = u64::from(from)
+        | u64::from(to) << 16
+        | u64::from(protocol) << 32
+        | (family as u64) << 40
+        | (side as u64) << 48;
+    KeyWords([a, b, c, d, rest])
+}
+
+/// The pair that a key leads to. Its directions are written before anybody is told of it, and again only
+/// after all programs have ended that may know it.
+#[inline(always)]
+fn find(key: &KeyWords) -> Option<*mut Pair> {
+    let (bucket, tag) = key.place();
+    let bucket = OFFLOAD.get(bucket & BUCKET_MASK.load())?;
+    let mut found = 0;
+    for index in 0..CELLS {
+        // SAFETY: the reference is to a whole bucket. The daemon writes a cell at once while we read.
+        let cell = unsafe { read_volatile(&raw const bucket.cells[index]) };
+        if cell == 0 {
+            break;
+        }
+        if fastpath::tag_of(cell) == tag {
+            found = cell;
+            break;
+        }
+    }
+    if found == 0 {
         return None;
     }
-    PAIRS.get_ptr_mut(offloaded.slot)
+    PAIRS.get_ptr_mut(fastpath::slot_of(found))
+}
+
+/// Whether a direction is the one of a key, and somebody's.
+#[inline(always)]
+fn is_of(way: &Direction, key: &KeyWords) -> bool {
+    let differs = way
+        .key
+        .iter()
+        .zip(&key.0)
+        .fold(0, |differs, (one, other)| differs | (one ^ other));
+    differs == 0 && way.id != 0
 }
 
 /// Sends a packet from users by the fast path, if that takes it; returns what becomes of it. A function
@@ -69,52 +118,59 @@ fn pair(offloaded: Offloaded) -> Option<*mut Pair> {
 #[inline(never)]
 pub(crate) fn from_users<const HEADER: usize>(
     packet: &Packet<'_, HEADER>,
+    key: &FlowKey,
     shape: Shape,
-    flow: &mut Flow,
+    next: Next,
     now_ns: u64,
 ) -> i32 {
-    by_its_pair(packet, shape, flow, now_ns).unwrap_or(PASS_ON)
+    to_provider(packet, key, shape, next, now_ns).unwrap_or(PASS_ON)
 }
 
 #[inline(always)]
-fn by_its_pair<const HEADER: usize>(
+fn to_provider<const HEADER: usize>(
     packet: &Packet<'_, HEADER>,
+    key: &FlowKey,
     shape: Shape,
-    flow: &mut Flow,
+    next: Next,
     now_ns: u64,
 ) -> Option<i32> {
-    if HEADER != ETHERNET_HEADER || !is_open(now_ns) {
+    let words = words(
+        Address::from_bytes(key.inside).words(),
+        Address::from_bytes(key.outside).words(),
+        (key.inside_port, key.outside_port),
+        (key.protocol, key.family),
+        Side::Users,
+    );
+    let pair = find(&words)?;
+    // SAFETY: the map has the memory for good. What decides is not written while a program may read it,
+    // but for the id and `left`, each a word or a byte of its own that is looked at once. What is counted
+    // is written by packets of this direction alone, and what two of them that are on two processors at
+    // once lose of it is one of them.
+    let out = unsafe { &mut (*pair).out };
+    if !is_of(out, &words) {
         return None;
     }
-    let pair = PAIRS.get_ptr_mut(flow.offloaded.slot)?;
-    // SAFETY: the map has the memory for good. The direction is not written while a program may read
-    // it, but for its id and `left`, each a word or a byte of its own that is looked at once.
-    let out = unsafe { &(*pair).out };
-    if out.id != flow.offloaded.id {
-        flow.offloaded = Offloaded::default();
-        return None;
+    let uplink = uplink(out.uplink, key.family);
+    let sent = send_by(packet, pair, out, uplink, shape);
+    let due = note(packet, out, sent.is_some(), now_ns);
+    if let (Some(_), Some(uplink)) = (sent, uplink) {
+        mark::give(packet, out.uplink, Certainty::Confirmed);
+        if shape.asks() && uplink.translates {
+            traffic::ask(key.outside, out.uplink, key.family, now_ns);
+        }
+        if let Some(next) = next.sequence() {
+            let known = out.sequenced != 0;
+            if traffic::follow(key.family, out.uplink, known, &mut out.next, next) && !known {
+                out.sequenced = 1;
+            }
+        }
+        let (packets, bytes) = (packet.segments(), packet.length());
+        count_fast(out.uplink, |counters| &mut counters.lan_in, packets, bytes);
     }
-    let sent = if out.generation == flow.generation && is_plain(packet, shape, pair, out) {
-        send::by(packet, shape, out)
-    } else {
-        None
-    };
-    let Some(sent) = sent else {
-        total(|totals| &mut totals.returned);
-        return None;
-    };
-    mark::give(packet, flow.uplink, Certainty::Confirmed);
-    if now_ns.wrapping_sub(flow.offered_ns) >= REFRESH_NS {
-        flow.offered_ns = now_ns;
-        flow.seen_ns = now_ns;
-        // SAFETY: as above; the word is written by packets of users alone.
-        unsafe { (*pair).moved.out_seen_ns = now_ns };
+    if due {
+        settle(key, out, Side::Users, now_ns);
     }
-    let (packets, bytes) = (packet.segments(), packet.length());
-    flow.out_packets += packets;
-    flow.out_bytes += bytes;
-    count_fast(flow.uplink, |counters| &mut counters.lan_in, packets, bytes);
-    Some(sent)
+    sent
 }
 
 /// Sends a packet from a provider by the fast path, if that takes it; returns what becomes of it.
@@ -127,91 +183,140 @@ pub(crate) fn from_provider<const HEADER: usize>(packet: &Packet<'_, HEADER>) ->
     let Headers::Flow(tuple) = headers::read(packet) else {
         return PASS_ON;
     };
-    answer(packet, &tuple, now_ns).unwrap_or(PASS_ON)
+    to_users(packet, &tuple, now_ns).unwrap_or(PASS_ON)
 }
 
 #[inline(always)]
-fn answer<const HEADER: usize>(
+fn to_users<const HEADER: usize>(
     packet: &Packet<'_, HEADER>,
     tuple: &Tuple,
     now_ns: u64,
 ) -> Option<i32> {
-    let key = OffloadKey {
-        source: tuple.source.bytes(),
-        destination: tuple.destination.bytes(),
-        source_port: tuple.source_port,
-        destination_port: tuple.destination_port,
-        protocol: tuple.protocol,
-        family: tuple.family,
-        side: Side::Provider,
-        reserved: 0,
-    };
-    let offloaded = known(&key)?;
-    let pair = pair(offloaded)?;
-    // SAFETY: as for packets from users.
-    let back = unsafe { &(*pair).back };
-    if back.id != offloaded.id {
-        return None;
-    }
-    let current = uplink(back.uplink, tuple.family)?.generation;
-    let shape = Shape::of(packet, tuple);
-    let sent = if back.generation == current && is_plain(packet, shape, pair, back) {
-        send::by(packet, shape, back)
-    } else {
-        None
-    };
-    let Some(sent) = sent else {
-        total(|totals| &mut totals.returned);
-        return None;
-    };
-    // SAFETY: as above; the words are written by packets of providers alone, and each on its own.
-    let moved = unsafe { &mut *addr_of_mut!((*pair).moved) };
-    if now_ns.wrapping_sub(moved.back_seen_ns) >= REFRESH_NS {
-        moved.back_seen_ns = now_ns;
-    }
-    let (packets, bytes) = (packet.segments(), packet.length());
-    moved.back_packets += packets;
-    moved.back_bytes += bytes;
-    count_fast(
-        back.uplink,
-        |counters| &mut counters.lan_out,
-        packets,
-        bytes,
+    let words = words(
+        tuple.source.words(),
+        tuple.destination.words(),
+        (tuple.source_port, tuple.destination_port),
+        (tuple.protocol, tuple.family),
+        Side::Provider,
     );
-    traffic::heard(tuple.source.bytes(), back.uplink, tuple.family, now_ns);
-    Some(sent)
+    let pair = find(&words)?;
+    // SAFETY: as for packets from users.
+    let back = unsafe { &mut (*pair).back };
+    if !is_of(back, &words) {
+        return None;
+    }
+    let uplink = uplink(back.uplink, tuple.family);
+    let sent = send_by(packet, pair, back, uplink, Shape::of(packet, tuple));
+    let due = note(packet, back, sent.is_some(), now_ns);
+    if sent.is_some() {
+        let (packets, bytes) = (packet.segments(), packet.length());
+        count_fast(
+            back.uplink,
+            |counters| &mut counters.lan_out,
+            packets,
+            bytes,
+        );
+        traffic::heard(tuple.source.bytes(), back.uplink, tuple.family, now_ns);
+    }
+    if due {
+        let key = FlowKey {
+            inside: Address::new(back.destination).bytes(),
+            outside: Address::new(back.source).bytes(),
+            inside_port: back.destination_port,
+            outside_port: back.source_port,
+            protocol: tuple.protocol,
+            family: tuple.family,
+            reserved: [0; 2],
+        };
+        settle(&key, back, Side::Provider, now_ns);
+    }
+    sent
 }
 
-/// What the daemon says of packets that look so.
+/// Sends a packet the way of its direction, if that may take it. One that ends the flow, or begins
+/// another one, sends both directions to the stack from now on.
 #[inline(always)]
-fn known(key: &OffloadKey) -> Option<Offloaded> {
-    // SAFETY: the hazard is an entry whose memory is given to another one while it is read. Slot and id
-    // may then be of either, or of both: an id that is not that of the pair in the slot is not
-    // believed.
-    unsafe { OFFLOAD.get(key) }.copied()
-}
-
-/// Whether a packet of an offloaded flow is one that the fast path may take. One that ends the flow, or
-/// begins another one, sends both directions to the stack from now on.
-#[inline(always)]
-fn is_plain<const HEADER: usize>(
+fn send_by<const HEADER: usize>(
     packet: &Packet<'_, HEADER>,
-    shape: Shape,
     pair: *mut Pair,
     way: &Direction,
-) -> bool {
+    uplink: Option<&UplinkFamily>,
+    shape: Shape,
+) -> Option<i32> {
     if shape.ends() {
-        // SAFETY: as in `from_users`; nobody writes anything else to these bytes as long as the pair is
-        // this flow's, and the daemon looks at them no more once it is another one's.
+        // SAFETY: nobody writes anything else to these bytes as long as the pair is this flow's, and the
+        // daemon looks at them no more once it is another one's.
         unsafe { (*pair).out.left = 1 };
         // SAFETY: likewise.
         unsafe { (*pair).back.left = 1 };
-        return false;
+        return None;
     }
-    way.left == 0 && way.ingress == packet.ifindex() && shape.is_plain()
+    let takes = way.left == 0
+        && way.ingress == packet.ifindex()
+        && shape.is_plain()
+        && uplink.is_some_and(|uplink| uplink.generation == way.generation);
+    if takes {
+        send::by(packet, shape, way)
+    } else {
+        None
+    }
 }
 
-/// Looks whether a flow takes the fast path by now, and offers it otherwise.
+/// Notes what became of a packet; returns whether its flow is to be told what moved.
+#[inline(always)]
+fn note<const HEADER: usize>(
+    packet: &Packet<'_, HEADER>,
+    way: &mut Direction,
+    sent: bool,
+    now_ns: u64,
+) -> bool {
+    if !sent {
+        total(|totals| &mut totals.returned);
+        return way.packets != 0;
+    }
+    way.packets += packet.segments();
+    way.bytes += packet.length();
+    let seen = (now_ns >> SEEN_SHIFT) as u32;
+    let due = (seen ^ way.seen) >> SETTLE_SHIFT != 0;
+    way.seen = seen;
+    due
+}
+
+/// Tells a flow what moved by the fast path, and so keeps it in the flow table. It may have been pushed
+/// out there all the same.
+#[inline(never)]
+fn settle(key: &FlowKey, way: &mut Direction, side: Side, now_ns: u64) {
+    let (packets, bytes) = (way.packets, way.bytes);
+    way.packets = 0;
+    way.bytes = 0;
+    let Some(flow) = FLOWS.get_ptr_mut(key) else {
+        let _entered = enter(key, now_ns, |flow| {
+            flow.generation = way.generation;
+            flow.uplink = way.uplink;
+            flow.reason = Reason::Restored;
+            flow.phase = Phase::Established;
+            flow.confirmed = true;
+        });
+        return;
+    };
+    // SAFETY: as for an entry that a packet from users found by the stack (`lan_in`).
+    let flow = unsafe { &mut *flow };
+    touch(flow, now_ns);
+    match side {
+        Side::Users => {
+            add(&mut flow.out_packets, packets);
+            add(&mut flow.out_bytes, bytes);
+            flow.out_next = way.next;
+            flow.sequenced = way.sequenced != 0;
+        }
+        Side::Provider => {
+            add(&mut flow.in_packets, packets);
+            add(&mut flow.in_bytes, bytes);
+        }
+    }
+}
+
+/// Offers a flow for the fast path.
 #[inline(never)]
 pub(crate) fn consider<const HEADER: usize>(
     packet: &Packet<'_, HEADER>,
@@ -226,14 +331,10 @@ pub(crate) fn consider<const HEADER: usize>(
         || !flow.confirmed
         || !matches!(flow.phase, Phase::Established)
         || !matches!(key.protocol, TCP | UDP)
+        || now_ns.wrapping_sub(flow.offered_ns) < OFFER_AGAIN_NS.load()
+        // SAFETY: nothing is read of what is found.
+        || unsafe { REFUSED.get(key) }.is_some()
     {
-        return;
-    }
-    if let Some(offloaded) = known(&OffloadKey::from_users(key)) {
-        flow.offloaded = offloaded;
-        return;
-    }
-    if now_ns.wrapping_sub(flow.offered_ns) < OFFER_AGAIN_NS.load() {
         return;
     }
     let offer = Offer {
@@ -255,34 +356,4 @@ pub(crate) fn consider<const HEADER: usize>(
             flow.until_offer = random % NEXT_OFFER.load().max(1);
         }
     }
-}
-
-/// Enters a flow again that takes the fast path and was pushed out of the flow table all the same;
-/// returns whether it is such a flow.
-#[inline(never)]
-pub(crate) fn enter_again(key: &FlowKey, now_ns: u64) -> bool {
-    pushed_out(key, now_ns).is_some_and(|(offloaded, out)| {
-        enter(key, now_ns, |flow| {
-            flow.generation = out.generation;
-            flow.uplink = out.uplink;
-            flow.reason = Reason::Restored;
-            flow.phase = Phase::Established;
-            flow.confirmed = true;
-            flow.offloaded = offloaded;
-        })
-    })
-}
-
-#[inline(always)]
-fn pushed_out(key: &FlowKey, now_ns: u64) -> Option<(Offloaded, &'static Direction)> {
-    if !is_open(now_ns) {
-        return None;
-    }
-    let offloaded = known(&OffloadKey::from_users(key))?;
-    let pair = pair(offloaded)?;
-    // SAFETY: as in `from_users`.
-    let out = unsafe { &(*pair).out };
-    let current = uplink(out.uplink, key.family)?.generation;
-    let goes_on = out.id == offloaded.id && out.left == 0 && out.generation == current;
-    goes_on.then_some((offloaded, out))
 }

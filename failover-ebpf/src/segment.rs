@@ -114,3 +114,30 @@ impl Segment {
         self.flags & RST != 0
     }
 }
+
+/// What [`Segment::next`] says, in one word.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub(crate) struct Next(u64);
+
+impl Next {
+    /// Beside the sequence number: there is one.
+    const KNOWN: u64 = 1 << 32;
+
+    #[inline(always)]
+    pub(crate) const fn of(segment: Segment) -> Self {
+        match segment.next() {
+            Some(next) => Self(Self::KNOWN | next as u64),
+            None => Self(0),
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) const fn sequence(self) -> Option<u32> {
+        if self.0 & Self::KNOWN == 0 {
+            None
+        } else {
+            Some(self.0 as u32)
+        }
+    }
+}

@@ -18,6 +18,7 @@ const IPV6: u64 = 1 << 32;
 const IS_TCP: u64 = 1 << 33;
 const ENDS: u64 = 1 << 34;
 const PLAIN: u64 = 1 << 35;
+const ASKS: u64 = 1 << 36;
 
 /// What a packet looks like.
 #[derive(Clone, Copy)]
@@ -60,7 +61,12 @@ impl Shape {
         } else {
             0
         };
-        Self(u64::from(size) | family | protocol | ends | plain)
+        let asks = if tuple.tcp.has_data() || !is_tcp {
+            ASKS
+        } else {
+            0
+        };
+        Self(u64::from(size) | family | protocol | ends | plain | asks)
     }
 
     /// The length of the packet, or of the longest segment that it is cut into, from the IP header on,
@@ -79,6 +85,12 @@ impl Shape {
     #[inline(always)]
     pub(crate) const fn is_tcp(self) -> bool {
         self.0 & IS_TCP != 0
+    }
+
+    /// It wants an answer, where it is one of an established flow.
+    #[inline(always)]
+    pub(crate) const fn asks(self) -> bool {
+        self.0 & ASKS != 0
     }
 
     /// It begins or ends a connection.

@@ -14,7 +14,7 @@ pub(crate) fn begins(key: &FlowKey, segment: Segment, picked: Picked, now_ns: u6
     if segment.opens() {
         opens(key, picked.uplink);
         if picked.translates {
-            ask(key, picked.uplink, now_ns);
+            ask(key.outside, picked.uplink, key.family, now_ns);
         }
     }
 }
@@ -37,27 +37,37 @@ pub(crate) fn goes_on(
 ) {
     let segment = tuple.tcp;
     if let Some(next) = segment.next() {
-        follow(key, flow, next);
+        let known = flow.sequenced;
+        if follow(key.family, flow.uplink, known, &mut flow.out_next, next) {
+            flow.sequenced = true;
+        }
     }
     let wants_answer = segment.opens()
         || (matches!(flow.phase, Phase::Established) && (segment.has_data() || !segment.is_one()));
     if wants_answer && translates {
-        ask(key, flow.uplink, now_ns);
+        ask(key.outside, flow.uplink, key.family, now_ns);
     }
 }
 
-/// Notes how far the inside host has come.
+/// Notes how far the inside host has come: `known` says whether that was known so far. Returns whether
+/// what it sends is new.
 #[inline(always)]
-fn follow(key: &FlowKey, flow: &mut Flow, next: u32) {
-    let news = next.wrapping_sub(flow.out_next).cast_signed() > 0;
-    if flow.sequenced && !news {
-        connections(flow.uplink, key.family, |connections| {
+pub(crate) fn follow(
+    family: Family,
+    uplink: u8,
+    known: bool,
+    out_next: &mut u32,
+    next: u32,
+) -> bool {
+    let news = next.wrapping_sub(*out_next).cast_signed() > 0;
+    if known && !news {
+        connections(uplink, family, |connections| {
             connections.repeated += 1;
         });
-    } else {
-        flow.out_next = next;
-        flow.sequenced = true;
+        return false;
     }
+    *out_next = next;
+    true
 }
 
 /// A packet to users of a flow that they have sent packets of. `accepted`: it is the first answer to
@@ -93,13 +103,14 @@ fn accept(key: &FlowKey, flow: &Flow, now_ns: u64) {
     });
 }
 
+/// A packet that wants an answer goes to a host.
 #[inline(always)]
-fn ask(key: &FlowKey, uplink: u8, now_ns: u64) {
-    let Some(line) = liveness(uplink, key.family) else {
+pub(crate) fn ask(outside: [u8; 16], uplink: u8, family: Family, now_ns: u64) {
+    let Some(line) = liveness(uplink, family) else {
         return;
     };
-    if !line.is_fresh(now_ns) && line.ask(host_bit(key.outside), now_ns) {
-        tell(key.family, line, uplink, Told::Silent, now_ns);
+    if !line.is_fresh(now_ns) && line.ask(host_bit(outside), now_ns) {
+        tell(family, line, uplink, Told::Silent, now_ns);
     }
 }
 

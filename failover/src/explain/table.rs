@@ -239,7 +239,7 @@ fn ordinal(position: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fastpath::standing::{Returned, Standing, Why};
+    use crate::fastpath::standing::{Standing, Uncounted, Why};
 
     #[test]
     fn a_person_sees_whether_a_flow_takes_the_fast_path() {
@@ -256,7 +256,7 @@ mod tests {
         .unwrap();
         assert!(!entry.has_fast_path());
         let told = |standing| fast_path(&entry.clone().standing(&standing));
-        assert_eq!(told(Standing::Offloaded(Returned::default())), "taken");
+        assert_eq!(told(Standing::Offloaded(Uncounted::default())), "taken");
         assert_eq!(
             told(Standing::Stack(Why::NoNeighbour)),
             "not taken: no neighbour"

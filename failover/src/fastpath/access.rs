@@ -66,11 +66,11 @@ impl Access {
 
 #[cfg(test)]
 mod tests {
-    use failover_common::Family;
+    use failover_common::{Counters, Family};
 
     use super::*;
     use crate::fastpath::fake::FakeFastPath;
-    use crate::fastpath::standing::Returned;
+    use crate::fastpath::standing::Uncounted;
 
     const KEY: FlowKey = FlowKey {
         inside: [198; 16],
@@ -85,9 +85,12 @@ mod tests {
 
     #[test]
     fn what_the_fast_path_says_is_told() {
-        let offloaded = Standing::Offloaded(Returned {
-            packets: 7,
-            bytes: 700,
+        let offloaded = Standing::Offloaded(Uncounted {
+            out: Counters {
+                packets: 7,
+                bytes: 700,
+            },
+            ..Uncounted::default()
         });
         let access = FakeFastPath::saying(offloaded.clone());
         assert_eq!(access.standing(&KEY, &FLOW), offloaded);

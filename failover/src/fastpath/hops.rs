@@ -192,9 +192,10 @@ mod tests {
     use std::net::{IpAddr, Ipv4Addr};
     use std::os::fd::{AsFd as _, BorrowedFd};
 
-    use failover_common::{Lease, Moved, Offer, OffloadKey, Offloaded, Pair};
+    use failover_common::{FlowKey, Lease, Offer, OffloadKey, Pair};
 
     use super::*;
+    use crate::fastpath::plane::Moved;
     use crate::uplink::UplinkId;
 
     /// Next hops that are told, and waits that end when the test says so.
@@ -216,15 +217,21 @@ mod tests {
 
         fn give_up(&mut self, _: u32) {}
 
-        fn read(&self, _: u32) -> (bool, Moved) {
-            (false, Moved::default())
+        fn read(&self, _: u32) -> Moved {
+            Moved::default()
         }
 
-        fn lead(&mut self, _: &OffloadKey, _: Offloaded) -> io::Result<()> {
+        fn lead(&mut self, _: &OffloadKey, _: u32) -> bool {
+            true
+        }
+
+        fn leave(&mut self, _: &OffloadKey, _: u32) {}
+
+        fn refuse(&mut self, _: &FlowKey) -> io::Result<()> {
             Ok(())
         }
 
-        fn leave(&mut self, _: &OffloadKey) -> io::Result<()> {
+        fn pardon(&mut self, _: &FlowKey) -> io::Result<()> {
             Ok(())
         }
 

@@ -210,9 +210,7 @@ impl<P: Plane> Offloads<P> {
         };
         self.plane.give_up(slot);
         for key in [OffloadKey::from_users(&entry.key), entry.back] {
-            if let Err(error) = self.plane.leave(&key) {
-                tracing::warn!(%error, "a key of the fast path stays that leads nowhere");
-            }
+            self.plane.leave(&key, slot);
         }
         let wait = self.plane.wait_for_programs();
         self.slots.give_up(slot, wait);

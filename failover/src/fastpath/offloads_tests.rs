@@ -3,12 +3,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use failover_common::{Flow, Offer, Offloaded, Phase};
+use failover_common::fastpath::SEEN_SHIFT;
+use failover_common::{Flow, Offer, Phase};
 
 use super::*;
 use crate::fastpath::facts::{Connection, Neighbour, News, Port, Way};
 use crate::fastpath::recorded::Recorded;
-use crate::fastpath::standing::{Returned, Standing};
+use crate::fastpath::standing::{Standing, Uncounted};
 use crate::flows::{TrackedFlow, Tuple, bytes};
 use crate::mark::{Mark, MarkMask};
 use crate::network::MacAddress;
@@ -146,7 +147,7 @@ fn take(offloads: &mut Offloads<Recorded>, offer: Offer, connection: Option<&Con
     let Ok(ways) = offloads.route(&candidate, ways(), NOW) else {
         return false;
     };
-    offloads.put(&candidate, ways, NOW).unwrap();
+    offloads.put(&candidate, ways, NOW);
     offloads.renew_lease(NOW);
     offloads.by_key.contains_key(&offer.flow)
 }
@@ -193,7 +194,7 @@ fn a_flow_that_lasts_is_put_on_the_fast_path_in_both_directions() {
     assert!(plane.lease.packets_until_ns > NOW && plane.lease.offers_until_ns > NOW);
     assert_eq!(
         why(&offloads, 1000),
-        Standing::Offloaded(Returned::default())
+        Standing::Offloaded(Uncounted::default())
     );
 }
 
@@ -238,12 +239,11 @@ fn a_flow_that_is_refused_for_good_is_not_offered_for_a_while() {
     let mut helped = connection(1000);
     helped.is_helped = true;
     assert!(!take(&mut offloads, offer(1000), Some(&helped)));
-    let users = OffloadKey::from_users(&key(1000));
-    assert_eq!(offloads.plane.keys[&users], Offloaded::default());
+    assert!(offloads.plane.refused.contains(&key(1000)));
     offloads.forget_refusals(NOW + 9 * SECOND);
-    assert!(offloads.plane.keys.contains_key(&users));
+    assert!(offloads.plane.refused.contains(&key(1000)));
     offloads.forget_refusals(NOW + 10 * SECOND);
-    assert!(offloads.plane.keys.is_empty());
+    assert!(offloads.plane.refused.is_empty());
 }
 
 #[test]
@@ -310,15 +310,10 @@ fn silent_flows_ended_ones_and_those_of_a_forgotten_uplink_are_the_stacks() {
     let slot = |offloads: &Offloads<Recorded>, port| offloads.by_key[&key(port)];
     let (moving, ended) = (slot(&offloads, 1000), slot(&offloads, 1001));
     let later = NOW + 31 * SECOND;
+    let last_seen = u32::try_from((later - SECOND) >> SEEN_SHIFT).unwrap();
     for port in [1000, 1001] {
         let slot = slot(&offloads, port);
-        offloads
-            .plane
-            .pairs
-            .get_mut(&slot)
-            .unwrap()
-            .moved
-            .back_seen_ns = later - SECOND;
+        offloads.plane.pairs.get_mut(&slot).unwrap().back.seen = last_seen;
     }
     offloads.plane.pairs.get_mut(&ended).unwrap().back.left = 1;
     let due = offloads.look(8, later);
@@ -326,7 +321,8 @@ fn silent_flows_ended_ones_and_those_of_a_forgotten_uplink_are_the_stacks() {
         .iter()
         .map(|(_, upkeep)| upkeep.remaining.as_secs())
         .collect();
-    let [silent, moving_on] = [432_000 - 31, 432_000 - 1];
+    let since = later - (u64::from(last_seen) << SEEN_SHIFT);
+    let [silent, moving_on] = [432_000 - 31, (432_000 * SECOND - since) / SECOND];
     assert_eq!(told, [moving_on, silent, silent]);
     assert_eq!(offloads.count(), 1);
     assert_eq!(slot(&offloads, 1000), moving);
@@ -343,7 +339,7 @@ fn what_was_asked_before_a_flush_counts_no_more() {
     let (candidate, _) = found.unwrap();
     offloads.flush();
     let ways = offloads.route(&candidate, ways(), NOW).unwrap();
-    offloads.put(&candidate, ways, NOW).unwrap();
+    offloads.put(&candidate, ways, NOW);
     assert_eq!(offloads.count(), 0);
 }
 

@@ -2,8 +2,9 @@
 
 use std::os::fd::BorrowedFd;
 
-use failover_common::{Lease, Moved, NextHop, Offer, OffloadKey, Offloaded, Pair};
+use failover_common::{FlowKey, Lease, NextHop, Offer, OffloadKey, Pair};
 
+use super::standing::Uncounted;
 use crate::family::Family;
 use crate::uplink::UplinkId;
 
@@ -21,22 +22,28 @@ pub trait Plane: Send {
     /// Takes a pair's ids: no program that looks at it from now on takes it.
     fn give_up(&mut self, slot: u32);
 
-    /// What the programs wrote of a pair: whether a packet ended the flow, and what moved.
-    fn read(&self, slot: u32) -> (bool, Moved);
+    /// What the programs wrote of a pair.
+    fn read(&self, slot: u32) -> Moved;
 
-    /// Leads packets somewhere.
+    /// Leads packets to a pair; returns whether there was room for that.
+    fn lead(&mut self, key: &OffloadKey, slot: u32) -> bool;
+
+    /// Leads them there no more.
+    fn leave(&mut self, key: &OffloadKey, slot: u32);
+
+    /// Has the programs not offer a flow.
     ///
     /// # Errors
     /// When the kernel refuses, as when there is no room.
-    fn lead(&mut self, key: &OffloadKey, to: Offloaded) -> Result<(), Self::Error>;
+    fn refuse(&mut self, key: &FlowKey) -> Result<(), Self::Error>;
 
-    /// Leads them nowhere any more; that they were led nowhere is no error.
+    /// Has them offer it again; that it was not refused is no error.
     ///
     /// # Errors
     /// When the kernel refuses.
-    fn leave(&mut self, key: &OffloadKey) -> Result<(), Self::Error>;
+    fn pardon(&mut self, key: &FlowKey) -> Result<(), Self::Error>;
 
-    /// Takes away all keys and pairs that somebody left.
+    /// Takes away all keys and pairs that somebody left, and what was refused.
     ///
     /// # Errors
     /// When the kernel refuses.
@@ -69,6 +76,18 @@ pub trait Plane: Send {
 
     /// The last wait that is over.
     fn waited(&self) -> Wait;
+}
+
+/// What the programs wrote of a pair.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Moved {
+    /// A packet ended the flow, or began another one.
+    pub left: bool,
+    /// When a packet last took the fast path, in nanoseconds of `CLOCK_MONOTONIC`, up to a second ago;
+    /// 0 for none.
+    pub seen_ns: u64,
+    /// What moved and is not counted with the flow yet.
+    pub uncounted: Uncounted,
 }
 
 /// A wait for all programs that may still look at what was given up.

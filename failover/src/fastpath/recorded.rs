@@ -1,13 +1,17 @@
 //! Maps that only note what is done to them, for tests.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::fs::File;
 use std::os::fd::{AsFd as _, BorrowedFd};
 
-use failover_common::{Lease, Moved, NextHop, Offer, OffloadKey, Offloaded, Pair};
+use failover_common::fastpath::SEEN_SHIFT;
+use failover_common::{
+    Counters, Direction, FlowKey, Lease, NextHop, Offer, OffloadKey, Pair, Side,
+};
 
-use super::plane::{Plane, Wait};
+use super::plane::{Moved, Plane, Wait};
+use super::standing::Uncounted;
 use crate::family::Family;
 use crate::uplink::UplinkId;
 
@@ -15,7 +19,8 @@ use crate::uplink::UplinkId;
 #[derive(Debug)]
 pub(crate) struct Recorded {
     pub(crate) pairs: BTreeMap<u32, Pair>,
-    pub(crate) keys: BTreeMap<OffloadKey, Offloaded>,
+    pub(crate) keys: BTreeMap<OffloadKey, u32>,
+    pub(crate) refused: BTreeSet<FlowKey>,
     pub(crate) hops: BTreeMap<u32, NextHop>,
     pub(crate) lease: Lease,
     pub(crate) generation: u32,
@@ -29,6 +34,7 @@ impl Recorded {
         Self {
             pairs: BTreeMap::new(),
             keys: BTreeMap::new(),
+            refused: BTreeSet::new(),
             hops: BTreeMap::new(),
             lease: Lease::default(),
             generation: 5,
@@ -40,10 +46,12 @@ impl Recorded {
 
     /// The pair to which a key leads, if that is still the key's.
     pub(crate) fn led(&self, key: &OffloadKey) -> Option<&Pair> {
-        let to = self.keys.get(key)?;
-        self.pairs
-            .get(&to.slot)
-            .filter(|pair| pair.out.id == to.id && to.id != 0)
+        let pair = self.pairs.get(self.keys.get(key)?)?;
+        let way = match key.side {
+            Side::Users => &pair.out,
+            Side::Provider => &pair.back,
+        };
+        (way.id != 0 && way.key == key.words().0).then_some(pair)
     }
 }
 
@@ -69,27 +77,46 @@ impl Plane for Recorded {
         }
     }
 
-    fn read(&self, slot: u32) -> (bool, Moved) {
-        self.pairs
-            .get(&slot)
-            .map_or((false, Moved::default()), |pair| {
-                (pair.out.left != 0 || pair.back.left != 0, pair.moved)
-            })
+    fn read(&self, slot: u32) -> Moved {
+        let counted = |way: &Direction| Counters {
+            packets: way.packets,
+            bytes: way.bytes,
+        };
+        let moved = |pair: &Pair| Moved {
+            left: pair.out.left != 0 || pair.back.left != 0,
+            seen_ns: u64::from(pair.out.seen.max(pair.back.seen)) << SEEN_SHIFT,
+            uncounted: Uncounted {
+                out: counted(&pair.out),
+                back: counted(&pair.back),
+            },
+        };
+        self.pairs.get(&slot).map(moved).unwrap_or_default()
     }
 
-    fn lead(&mut self, key: &OffloadKey, to: Offloaded) -> Result<(), Infallible> {
-        self.keys.insert(*key, to);
+    fn lead(&mut self, key: &OffloadKey, slot: u32) -> bool {
+        self.keys.insert(*key, slot).is_none()
+    }
+
+    fn leave(&mut self, key: &OffloadKey, slot: u32) {
+        if self.keys.get(key) == Some(&slot) {
+            self.keys.remove(key);
+        }
+    }
+
+    fn refuse(&mut self, key: &FlowKey) -> Result<(), Infallible> {
+        self.refused.insert(*key);
         Ok(())
     }
 
-    fn leave(&mut self, key: &OffloadKey) -> Result<(), Infallible> {
-        self.keys.remove(key);
+    fn pardon(&mut self, key: &FlowKey) -> Result<(), Infallible> {
+        self.refused.remove(key);
         Ok(())
     }
 
     fn clear(&mut self) -> Result<(), Infallible> {
         self.keys.clear();
         self.pairs.clear();
+        self.refused.clear();
         Ok(())
     }
 

@@ -2,25 +2,25 @@
 
 use std::fmt;
 
-use failover_common::{Flow, FlowKey};
+use failover_common::{Counters, Flow, FlowKey};
 use serde::{Deserialize, Serialize};
 
 /// How a flow stands to the fast path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Standing {
     /// It takes it.
-    Offloaded(Returned),
+    Offloaded(Uncounted),
     /// Its packets pass routing and netfilter.
     Stack(Why),
 }
 
-/// What came back to users by the fast path, which the flow's own entry does not count.
+/// What moved by the fast path and is not counted with the flow's own entry yet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Returned {
-    /// Packets.
-    pub packets: u64,
-    /// Their bytes.
-    pub bytes: u64,
+pub struct Uncounted {
+    /// From users.
+    pub out: Counters,
+    /// To users.
+    pub back: Counters,
 }
 
 /// Why a flow does not take the fast path.

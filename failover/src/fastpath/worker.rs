@@ -415,23 +415,14 @@ impl<P: Plane, S: Surroundings> AtWork<P, S> {
             .map(|(candidate, _)| Offloads::<P>::prepared(candidate))
             .collect();
         let kept = self.kernel.keep(&upkeep)?;
-        let failed = {
-            let mut offloads = self.offloads();
-            let now_ns = now_ns();
-            let mut failed = None;
-            for ((candidate, ways), kept) in routed.iter().zip(kept) {
-                if kept == Kept::Done
-                    && let Err(error) = offloads.put(candidate, *ways, now_ns)
-                {
-                    failed = Some(in_one_line(&error));
-                }
+        let mut offloads = self.offloads();
+        let now_ns = now_ns();
+        for ((candidate, ways), kept) in routed.iter().zip(kept) {
+            if kept == Kept::Done {
+                offloads.put(candidate, *ways, now_ns);
             }
-            offloads.renew_lease(now_ns);
-            failed
-        };
-        if let Some(error) = failed {
-            warn!(error, "a flow could not be put on the fast path");
         }
+        offloads.renew_lease(now_ns);
         Ok(())
     }
 }

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::family::Family;
-use crate::fastpath::standing::{self, Returned, Standing};
+use crate::fastpath::standing::{self, Standing};
 use crate::flows::Protocol;
 use crate::uplink::{UplinkId, UplinkName};
 
@@ -66,11 +66,13 @@ impl FlowEntry {
     #[must_use]
     pub fn standing(self, standing: &Standing) -> Self {
         match standing {
-            Standing::Offloaded(Returned { packets, bytes }) => {
-                let more = |seen: Option<u64>, more: &u64| Some(seen?.saturating_add(*more));
+            Standing::Offloaded(more) => {
+                let sum = |seen: Option<u64>, more: u64| Some(seen?.saturating_add(more));
                 Self {
-                    in_packets: more(self.in_packets, packets),
-                    in_bytes: more(self.in_bytes, bytes),
+                    out_packets: sum(self.out_packets, more.out.packets),
+                    out_bytes: sum(self.out_bytes, more.out.bytes),
+                    in_packets: sum(self.in_packets, more.back.packets),
+                    in_bytes: sum(self.in_bytes, more.back.bytes),
                     offloaded: true,
                     fastpath: None,
                     fastpath_detail: None,

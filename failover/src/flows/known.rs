@@ -77,10 +77,10 @@ pub fn entry_of(key: &FlowKey, flow: &Flow, uplinks: &Uplinks, now_ns: u64) -> O
 mod tests {
     use std::net::IpAddr;
 
-    use failover_common::{Phase, Reason, UplinkFamily, UplinkState};
+    use failover_common::{Counters, Phase, Reason, UplinkFamily, UplinkState};
 
     use super::*;
-    use crate::fastpath::standing::{self, Returned, Standing};
+    use crate::fastpath::standing::{self, Standing, Uncounted};
     use crate::flows::Why;
 
     const NOW: u64 = 1_000_000 * SECOND;
@@ -201,25 +201,35 @@ mod tests {
                 "offloaded",
                 "fastpath",
                 "fastpath_detail",
+                "out_packets",
+                "out_bytes",
                 "in_packets",
                 "in_bytes",
             ];
             let fields = fields.map(|field| json.get(field).cloned());
             (entry.path().into_owned(), fields)
         };
-        let returned = Returned {
-            packets: 5,
-            bytes: 7_000,
+        let uncounted = Uncounted {
+            out: Counters {
+                packets: 4,
+                bytes: 400,
+            },
+            back: Counters {
+                packets: 5,
+                bytes: 7_000,
+            },
         };
         let unit = |json: serde_json::Value| Some(json);
         assert_eq!(
-            told(Standing::Offloaded(returned)),
+            told(Standing::Offloaded(uncounted)),
             (
                 "fast".to_owned(),
                 [
                     unit(true.into()),
                     unit(serde_json::Value::Null),
                     None,
+                    unit(7.into()),
+                    unit(580.into()),
                     unit(7.into()),
                     unit(10_000.into())
                 ]
@@ -233,6 +243,8 @@ mod tests {
                     unit(false.into()),
                     unit("short_lived".into()),
                     None,
+                    unit(3.into()),
+                    unit(180.into()),
                     unit(2.into()),
                     unit(3_000.into())
                 ]

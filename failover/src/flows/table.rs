@@ -133,9 +133,11 @@ const fn colour(phase: Phase) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use failover_common::Counters;
+
     use super::*;
     use crate::family::Family;
-    use crate::fastpath::standing::{Returned, Standing, Why as Stays};
+    use crate::fastpath::standing::{Standing, Uncounted, Why as Stays};
     use crate::flows::{Protocol, Why};
 
     fn entry(inside: &str, sizes: Option<(u64, u64)>) -> FlowEntry {
@@ -196,9 +198,12 @@ mod tests {
     fn a_person_sees_which_flows_take_the_fast_path_and_why_others_do_not() {
         let stands = |standing: Standing| entry("198.18.0.10", Some((1, 1))).standing(&standing);
         let entries = [
-            stands(Standing::Offloaded(Returned {
-                packets: 100,
-                bytes: 99_999,
+            stands(Standing::Offloaded(Uncounted {
+                back: Counters {
+                    packets: 100,
+                    bytes: 99_999,
+                },
+                ..Uncounted::default()
             })),
             stands(Standing::Stack(Stays::NoNeighbour)),
             stands(Standing::Stack(Stays::Filtered(

@@ -1,26 +1,28 @@
 //! The fast path's maps, as a daemon would write and read them.
 
-use aya::maps::{Array, HashMap, MapData, MapError, RingBuf};
+use aya::maps::{Array, HashMap, MapData, RingBuf};
 use bytemuck::{CheckedBitPattern, NoUninit};
-use failover_common::{Guard, Lease, NextHop, Offer, OffloadKey, Offloaded, Pair, maps};
+use failover_common::fastpath::{cell, tag_of};
+use failover_common::{Bucket, FlowKey, Guard, Lease, NextHop, Offer, OffloadKey, Pair, maps};
 
 use super::ProgramsError;
 use super::loaded::{Loaded, checked, failed};
 
-const KEY: usize = size_of::<OffloadKey>();
-const VALUE: usize = size_of::<Offloaded>();
+const KEY: usize = size_of::<FlowKey>();
 
 impl Loaded {
     /// Says where packets of one direction find out what becomes of them.
     ///
     /// # Errors
-    /// When the kernel refuses.
-    pub fn lead(&mut self, key: &OffloadKey, to: Offloaded) -> Result<(), ProgramsError> {
-        self.put_bytes::<KEY, VALUE>(
-            maps::OFFLOAD,
-            &bytemuck::cast(*key),
-            bytemuck::bytes_of(&to),
-        )
+    /// When the kernel refuses, or there is no room in their bucket.
+    pub fn lead(&mut self, key: &OffloadKey, slot: u32) -> Result<(), ProgramsError> {
+        self.change_bucket(key, |bucket, tag| {
+            let mut cells = bucket.cells.iter_mut();
+            let free = cells.find(|place| **place == 0 || tag_of(**place) == tag);
+            let place = free.ok_or_else(|| ProgramsError::Missing("free cell".to_owned()))?;
+            *place = cell(tag, slot);
+            Ok(())
+        })
     }
 
     /// Packets of one direction lead nowhere any more.
@@ -28,14 +30,47 @@ impl Loaded {
     /// # Errors
     /// When the kernel refuses.
     pub fn leave(&mut self, key: &OffloadKey) -> Result<(), ProgramsError> {
+        self.change_bucket(key, |bucket, tag| {
+            let others = bucket.cells.into_iter().filter(|cell| tag_of(*cell) != tag);
+            let mut left = Bucket::default();
+            for (place, cell) in left.cells.iter_mut().zip(others) {
+                *place = cell;
+            }
+            *bucket = left;
+            Ok(())
+        })
+    }
+
+    fn change_bucket(
+        &mut self,
+        key: &OffloadKey,
+        change: impl FnOnce(&mut Bucket, u32) -> Result<(), ProgramsError>,
+    ) -> Result<(), ProgramsError> {
+        let (place, tag) = key.words().place();
+        let place = place & self.bucket_mask;
+        let mut bucket: Bucket = self.entry::<{ size_of::<Bucket>() }, _>(maps::OFFLOAD, place)?;
+        change(&mut bucket, tag)?;
+        self.set_entry::<{ size_of::<Bucket>() }, _>(maps::OFFLOAD, place, &bucket)
+    }
+
+    /// Says that a flow is not for the fast path.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn refuse(&mut self, key: &FlowKey) -> Result<(), ProgramsError> {
+        self.put_bytes::<KEY, 1>(maps::REFUSED, &bytemuck::cast(*key), &[0])
+    }
+
+    /// Says that it may be.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn pardon(&mut self, key: &FlowKey) -> Result<(), ProgramsError> {
         let key: [u8; KEY] = bytemuck::cast(*key);
-        let map = self.map_mut(maps::OFFLOAD)?;
-        let mut map: HashMap<&mut MapData, [u8; KEY], [u8; VALUE]> =
-            HashMap::try_from(map).map_err(failed(maps::OFFLOAD))?;
-        match map.remove(&key) {
-            Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
-            Err(error) => Err(failed(maps::OFFLOAD)(error)),
-        }
+        let map = self.map_mut(maps::REFUSED)?;
+        let mut map: HashMap<&mut MapData, [u8; KEY], u8> =
+            HashMap::try_from(map).map_err(failed(maps::REFUSED))?;
+        map.remove(&key).map_err(failed(maps::REFUSED))
     }
 
     /// Sets what becomes of a flow's packets.

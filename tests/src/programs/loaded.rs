@@ -39,6 +39,8 @@ impl Default for Settings {
 #[derive(Debug)]
 pub struct Loaded {
     pub(super) ebpf: Ebpf,
+    /// Which bits of a key say its bucket.
+    pub(super) bucket_mask: u32,
 }
 
 type Bytes<const LENGTH: usize> = [u8; LENGTH];
@@ -67,16 +69,19 @@ impl Loaded {
         let shift = mark_mask.trailing_zeros();
         let ask = 1_u32 << (31 - mark_mask.leading_zeros());
         let pairs = maps::pair_capacity(capacity);
+        let buckets = maps::bucket_count(pairs);
+        let bucket_mask = buckets - 1;
         let mut ebpf = EbpfLoader::new()
             .override_global(globals::MARK_MASK, &mark_mask, true)
             .override_global(globals::MARK_SHIFT, &shift, true)
             .override_global(globals::MARK_ASK, &ask, true)
             .override_global(globals::UNANSWERED, &unanswered, true)
+            .override_global(globals::BUCKET_MASK, &bucket_mask, true)
             .override_global("AYA_LOG_LEVEL", &log_level, true)
             .map_max_entries(maps::FLOWS, capacity)
             .map_max_entries(maps::REMEMBERED, maps::remembered_capacity(capacity))
             .map_max_entries(maps::PAIRS, pairs)
-            .map_max_entries(maps::OFFLOAD, maps::offload_capacity(pairs))
+            .map_max_entries(maps::OFFLOAD, buckets)
             .load(object)?;
         let names: Vec<String> = ebpf.programs().map(|(name, _)| name.to_owned()).collect();
         for name in names {
@@ -84,7 +89,7 @@ impl Loaded {
                 .load()
                 .map_err(|source| ProgramsError::Program { name, source })?;
         }
-        Ok(Self { ebpf })
+        Ok(Self { ebpf, bucket_mask })
     }
 
     /// The names of all programs.

@@ -146,6 +146,8 @@ impl Programs {
             0
         };
         let pairs = maps::pair_capacity(settings.flow_capacity);
+        let buckets = maps::bucket_count(pairs);
+        let bucket_mask = buckets - 1;
         let unanswered = maps::unanswered_capacity(settings.flow_capacity);
         let mut loader = EbpfLoader::new();
         loader
@@ -155,11 +157,12 @@ impl Programs {
             .override_global(aya_log::LEVEL, &level, true)
             .map_max_entries(maps::FLOWS, settings.flow_capacity)
             .override_global(globals::UNANSWERED, &unanswered, true)
+            .override_global(globals::BUCKET_MASK, &bucket_mask, true)
             .override_global(globals::FIRST_OFFER, &settings.offering.first, true)
             .override_global(globals::NEXT_OFFER, &settings.offering.next, true)
             .override_global(globals::OFFER_AGAIN_NS, &settings.offering.again_ns, true)
             .map_max_entries(maps::PAIRS, pairs)
-            .map_max_entries(maps::OFFLOAD, maps::offload_capacity(pairs))
+            .map_max_entries(maps::OFFLOAD, buckets)
             .map_max_entries(
                 maps::REMEMBERED,
                 maps::remembered_capacity(settings.flow_capacity),

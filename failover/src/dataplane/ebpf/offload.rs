@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::mem::offset_of;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,16 +11,20 @@ use std::time::Duration;
 
 use aya::maps::{HashMap, Map, MapData, MapError, RingBuf};
 use bytemuck::checked::try_pod_read_unaligned;
-use failover_common::{Lease, Moved, NextHop, Offer, OffloadKey, Offloaded, Pair, Uplink, maps};
+use failover_common::fastpath::SEEN_SHIFT;
+use failover_common::{
+    Bucket, Counters, Direction, FlowKey, Lease, NextHop, Offer, OffloadKey, Pair, Uplink, maps,
+};
 use nix::errno::Errno;
 use thiserror::Error;
 use tracing::warn;
 
 use super::load::{LoadError, Programs};
 use super::pins::Pins;
-use super::uplinks;
+use super::{index, uplinks};
 use crate::family::Family;
-use crate::fastpath::plane::{Plane, Wait};
+use crate::fastpath::plane::{Moved, Plane, Wait};
+use crate::fastpath::standing::Uncounted;
 use crate::flows::layout_family;
 use crate::sys::{self, MappedArray};
 use crate::uplink::UplinkId;
@@ -51,12 +56,12 @@ pub enum OffloadError {
     Thread(#[source] io::Error),
 }
 
-const KEY: usize = size_of::<OffloadKey>();
-const VALUE: usize = size_of::<Offloaded>();
+const KEY: usize = size_of::<FlowKey>();
 
 /// The maps.
 pub(super) struct OffloadMaps {
-    keys: HashMap<MapData, [u8; KEY], [u8; VALUE]>,
+    buckets: MappedArray,
+    refused: HashMap<MapData, [u8; KEY], u8>,
     pairs: MappedArray,
     next_hops: MappedArray,
     lease: MappedArray,
@@ -117,9 +122,9 @@ impl Programs {
             MappedArray::new(&open(map)?, value).map_err(failed_memory(map))
         };
         let failed = |map| move |source| OffloadError::Map { map, source };
-        let keys = Map::from_map_data(open(maps::OFFLOAD)?)
+        let refused = Map::from_map_data(open(maps::REFUSED)?)
             .and_then(HashMap::try_from)
-            .map_err(failed(maps::OFFLOAD))?;
+            .map_err(failed(maps::REFUSED))?;
         let uplinks = Map::from_map_data(open(maps::UPLINKS)?)
             .and_then(aya::maps::Array::try_from)
             .map_err(failed(maps::UPLINKS))?;
@@ -145,7 +150,8 @@ impl Programs {
             .spawn(move || serving.serve(&begun))
             .map_err(OffloadError::Thread)?;
         Ok(OffloadMaps {
-            keys,
+            buckets: mapped(maps::OFFLOAD, size_of::<Bucket>())?,
+            refused,
             pairs: mapped(maps::PAIRS, size_of::<Pair>())?,
             next_hops: mapped(maps::NEXT_HOPS, size_of::<NextHop>())?,
             lease: mapped(maps::LEASE, size_of::<Lease>())?,
@@ -161,14 +167,21 @@ fn failed_memory(map: &'static str) -> impl FnOnce(io::Error) -> OffloadError {
     move |source| OffloadError::Memory { map, source }
 }
 
-/// Where the ids of both directions stand in a pair, each with the ingress interface in the other half
-/// of its word; and where it stands that a packet ended the flow, as the byte of a word.
-const IDS: [usize; 2] = [0, 8];
-const LEFT: [usize; 2] = [7, 15];
-/// How far `left` is shifted in its word: it is the third byte, after `changes` and `uplink`.
-const LEFT_SHIFT: u32 = 16;
-const _: () = assert!(std::mem::offset_of!(failover_common::Direction, left) == 7 * 8 + 2);
-const _: () = assert!(std::mem::offset_of!(Pair, moved) == 128);
+/// The words of a direction, where its id stands among them, with the ingress interface in the other
+/// half of the word, and what the programs write.
+const DIRECTION: usize = size_of::<Direction>() / 8;
+const ID: usize = offset_of!(Direction, id) / 8;
+const LEFT: usize = offset_of!(Direction, left) / 8;
+const PACKETS: usize = offset_of!(Direction, packets) / 8;
+const BYTES: usize = offset_of!(Direction, bytes) / 8;
+const SEEN: usize = offset_of!(Direction, seen) / 8;
+/// How far `left` is shifted in its word: it is the second byte, after `uplink`.
+const LEFT_SHIFT: u32 = 8;
+const _: () = assert!(offset_of!(Direction, id) % 8 == 0 && offset_of!(Direction, seen) % 8 == 0);
+const _: () = assert!(offset_of!(Direction, left) % 8 == 1);
+/// The ids of both directions in a pair.
+const IDS: [usize; 2] = [ID, DIRECTION + ID];
+const _: () = assert!(offset_of!(Pair, back) == DIRECTION * 8);
 /// The half of a word that the id is in; that the interface of a next hop is in.
 const FIRST_HALF: u64 = 0xffff_ffff;
 
@@ -196,6 +209,38 @@ fn take_first(words: &[AtomicU64], index: usize) {
     }
 }
 
+/// What the programs wrote of one direction.
+struct MovedBy {
+    left: bool,
+    seen_ns: u64,
+    uncounted: Counters,
+}
+
+fn moved_by(words: &[AtomicU64]) -> MovedBy {
+    let word = |index: usize| {
+        let word = words.get(index);
+        word.map_or(0, |word| word.load(Ordering::Relaxed))
+    };
+    let seen = word(SEEN) & FIRST_HALF;
+    MovedBy {
+        left: word(LEFT) >> LEFT_SHIFT & 0xff != 0,
+        seen_ns: seen << SEEN_SHIFT,
+        uncounted: Counters {
+            packets: word(PACKETS),
+            bytes: word(BYTES),
+        },
+    }
+}
+
+impl OffloadMaps {
+    /// The bucket of a key, and the tag of its cell.
+    fn place(&self, key: &OffloadKey) -> (&[AtomicU64], u32) {
+        let (bucket, tag) = key.words().place();
+        let last = u32::try_from(self.buckets.entries()).map_or(u32::MAX, |count| count - 1);
+        (self.buckets.entry(bucket & last), tag)
+    }
+}
+
 impl Plane for OffloadMaps {
     type Error = MapError;
 
@@ -214,35 +259,38 @@ impl Plane for OffloadMaps {
         }
     }
 
-    fn read(&self, slot: u32) -> (bool, Moved) {
+    fn read(&self, slot: u32) -> Moved {
         let words = self.pairs.entry(slot);
-        let word = |index: usize| {
-            let word = words.get(index);
-            word.map_or(0, |word| word.load(Ordering::Relaxed))
-        };
-        let left = LEFT
-            .iter()
-            .any(|index| word(*index) >> LEFT_SHIFT & 0xff != 0);
-        const MOVED: usize = std::mem::offset_of!(Pair, moved) / 8;
-        let moved = Moved {
-            out_seen_ns: word(MOVED),
-            back_seen_ns: word(MOVED + 1),
-            back_packets: word(MOVED + 2),
-            back_bytes: word(MOVED + 3),
-            reserved: [0; 4],
-        };
-        (left, moved)
+        let (out, back) = words.split_at_checked(DIRECTION).unwrap_or_default();
+        let (out, back) = (moved_by(out), moved_by(back));
+        Moved {
+            left: out.left || back.left,
+            seen_ns: out.seen_ns.max(back.seen_ns),
+            uncounted: Uncounted {
+                out: out.uncounted,
+                back: back.uncounted,
+            },
+        }
     }
 
-    fn lead(&mut self, key: &OffloadKey, to: Offloaded) -> Result<(), MapError> {
-        let key: [u8; KEY] = bytemuck::cast(*key);
-        let to: [u8; VALUE] = bytemuck::cast(to);
-        self.keys.insert(key, to, 0)
+    fn lead(&mut self, key: &OffloadKey, slot: u32) -> bool {
+        let (bucket, tag) = self.place(key);
+        index::put(bucket, tag, slot)
     }
 
-    fn leave(&mut self, key: &OffloadKey) -> Result<(), MapError> {
+    fn leave(&mut self, key: &OffloadKey, slot: u32) {
+        let (bucket, tag) = self.place(key);
+        index::take(bucket, tag, slot);
+    }
+
+    fn refuse(&mut self, key: &FlowKey) -> Result<(), MapError> {
         let key: [u8; KEY] = bytemuck::cast(*key);
-        match self.keys.remove(&key) {
+        self.refused.insert(key, 0, 0)
+    }
+
+    fn pardon(&mut self, key: &FlowKey) -> Result<(), MapError> {
+        let key: [u8; KEY] = bytemuck::cast(*key);
+        match self.refused.remove(&key) {
             Err(MapError::KeyNotFound) => Ok(()),
             Err(MapError::SyscallError(error))
                 if error.io_error.raw_os_error() == Some(Errno::ENOENT as i32) =>
@@ -257,9 +305,15 @@ impl Plane for OffloadMaps {
         for slot in 0..self.capacity() {
             self.give_up(slot);
         }
-        let keys: Vec<[u8; KEY]> = self.keys.keys().collect::<Result<_, _>>()?;
+        for bucket in 0..self.buckets.entries() {
+            let bucket = u32::try_from(bucket).unwrap_or(u32::MAX);
+            for cell in self.buckets.entry(bucket) {
+                cell.store(0, Ordering::Relaxed);
+            }
+        }
+        let keys: Vec<[u8; KEY]> = self.refused.keys().collect::<Result<_, _>>()?;
         for key in keys {
-            match self.keys.remove(&key) {
+            match self.refused.remove(&key) {
                 Ok(()) | Err(MapError::KeyNotFound) => {}
                 Err(error) => return Err(error),
             }

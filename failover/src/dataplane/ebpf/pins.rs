@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use aya::maps::{MapData, MapInfo, MapType};
 use failover_common::rules::{Action, GENERATIONS, RuleSet};
 use failover_common::{
-    Flow, FlowKey, Gateway, GatewayKey, Guard, Interface, LAYOUT_VERSION, Lease, NextHop,
-    OffloadKey, Offloaded, Pair, Remembered, RememberedKey, Selection, SelectionKey, Totals,
-    Uplink, UplinkConnections, UplinkCounters, UplinkLiveness, maps,
+    Bucket, Flow, FlowKey, Gateway, GatewayKey, Guard, Interface, LAYOUT_VERSION, Lease, NextHop,
+    Pair, Remembered, RememberedKey, Selection, SelectionKey, Totals, Uplink, UplinkConnections,
+    UplinkCounters, UplinkLiveness, maps,
 };
 use thiserror::Error;
 use tracing::info;
@@ -185,7 +185,7 @@ struct Shape {
     entries: u32,
 }
 
-fn shapes(flow_capacity: u32) -> [Shape; 18] {
+fn shapes(flow_capacity: u32) -> [Shape; 19] {
     let shape = |name, kind, key, value, entries| Shape {
         name,
         kind,
@@ -288,10 +288,17 @@ fn shapes(flow_capacity: u32) -> [Shape; 18] {
         ),
         shape(
             maps::OFFLOAD,
+            MapType::Array,
+            INDEX,
+            size_of::<Bucket>(),
+            maps::bucket_count(maps::pair_capacity(flow_capacity)),
+        ),
+        shape(
+            maps::REFUSED,
             MapType::Hash,
-            size_of::<OffloadKey>(),
-            size_of::<Offloaded>(),
-            maps::offload_capacity(maps::pair_capacity(flow_capacity)),
+            size_of::<FlowKey>(),
+            size_of::<u8>(),
+            maps::REFUSED_CAPACITY,
         ),
         shape(
             maps::PAIRS,

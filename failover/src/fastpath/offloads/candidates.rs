@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use failover_common::{Direction, FlowKey, Offer, OffloadKey, Offloaded, Pair};
+use failover_common::{Direction, FlowKey, Offer, OffloadKey, Pair};
 
 use super::{Entry, Offloads, nanos, passing, upkeep};
 use crate::family::Family;
@@ -178,24 +178,16 @@ impl<P: Plane> Offloads<P> {
     }
 
     /// Has a candidate take it.
-    ///
-    /// # Errors
-    /// When the kernel refuses.
-    pub fn put(
-        &mut self,
-        candidate: &Candidate,
-        [out, back]: [Way; 2],
-        now_ns: u64,
-    ) -> Result<(), P::Error> {
+    pub fn put(&mut self, candidate: &Candidate, [out, back]: [Way; 2], now_ns: u64) {
         let offer = &candidate.offer;
         let key = offer.flow;
         if candidate.epoch != self.epoch || self.by_key.contains_key(&key) {
-            return Ok(());
+            return;
         }
         self.refused.remove(&key);
         let Some(slot) = self.slots.take() else {
             self.refuse(key, Why::Full, now_ns);
-            return Ok(());
+            return;
         };
         let mut take = |way| self.hops.take(way, &self.around, &mut self.plane);
         let (out_hop, back_hop) = match (take(out), take(back)) {
@@ -206,7 +198,7 @@ impl<P: Plane> Offloads<P> {
                 }
                 self.slots.give_up(slot, self.plane.waited());
                 self.refuse(key, Why::Full, now_ns);
-                return Ok(());
+                return;
             }
         };
         self.last_id = match self.last_id.wrapping_add(1) {
@@ -214,18 +206,21 @@ impl<P: Plane> Offloads<P> {
             next => next,
         };
         let id = self.last_id;
-        let common = |direction: Direction, ingress: InterfaceIndex, next_hop| Direction {
-            id,
-            ingress: ingress.0,
-            next_hop,
-            generation: offer.generation,
-            uplink: offer.uplink,
-            ..direction
-        };
-        let mut pair: Pair = candidate.sides.pair();
-        pair.out = common(pair.out, InterfaceIndex(offer.ingress), out_hop);
-        pair.back = common(pair.back, candidate.interface, back_hop);
+        let common =
+            |direction: Direction, key: &OffloadKey, ingress: InterfaceIndex, next_hop| Direction {
+                key: key.words().0,
+                id,
+                ingress: ingress.0,
+                next_hop,
+                generation: offer.generation,
+                uplink: offer.uplink,
+                ..direction
+            };
+        let out_key = OffloadKey::from_users(&key);
         let back_key = candidate.sides.from_provider(&key);
+        let mut pair: Pair = candidate.sides.pair();
+        pair.out = common(pair.out, &out_key, InterfaceIndex(offer.ingress), out_hop);
+        pair.back = common(pair.back, &back_key, candidate.interface, back_hop);
         let entry = Entry {
             key,
             back: back_key,
@@ -245,13 +240,10 @@ impl<P: Plane> Offloads<P> {
         }
         self.by_key.insert(key, slot);
         self.inbound.insert(back_key, slot);
-        let to = Offloaded { slot, id };
-        let led = (self.plane.lead(&back_key, to))
-            .and_then(|()| self.plane.lead(&OffloadKey::from_users(&key), to));
-        if led.is_err() {
+        if !(self.plane.lead(&back_key, slot) && self.plane.lead(&out_key, slot)) {
             self.remove(slot);
+            self.refuse(key, Why::Full, now_ns);
         }
-        led
     }
 
     /// Notes that a flow cannot take it, and has the programs not offer it again for a while where
@@ -265,12 +257,8 @@ impl<P: Plane> Offloads<P> {
             return;
         }
         if lasts {
-            let led = self
-                .plane
-                .lead(&OffloadKey::from_users(&key), Offloaded::default());
-            if led.is_err() {
-                return;
-            }
+            // Where the kernel has no room for it, it is offered again.
+            let _room = self.plane.refuse(&key);
         }
         let until_ns = now_ns.saturating_add(nanos(REFUSED_FOR));
         self.refused.insert(key, (why, until_ns));
@@ -279,14 +267,10 @@ impl<P: Plane> Offloads<P> {
     /// Flows that were refused long enough ago may be offered again.
     pub fn forget_refusals(&mut self, now_ns: u64) {
         let plane = &mut self.plane;
-        let by_key = &self.by_key;
         self.refused.retain(|key, (_, until_ns)| {
             let keep = *until_ns > now_ns;
-            if !keep
-                && !by_key.contains_key(key)
-                && let Err(error) = plane.leave(&OffloadKey::from_users(key))
-            {
-                tracing::warn!(%error, "a key of the fast path stays that leads nowhere");
+            if !keep && let Err(error) = plane.pardon(key) {
+                tracing::warn!(%error, "a flow is not offered for the fast path again");
             }
             keep
         });

@@ -22,18 +22,17 @@ impl<P: Plane> Offloads<P> {
         for _ in 0..most.min(used) {
             let slot = self.cursor;
             self.cursor = if slot + 1 >= used { 0 } else { slot + 1 };
-            let (left, moved) = self.plane.read(slot);
+            let moved = self.plane.read(slot);
             let Some(entry) = self.entry_mut(slot) else {
                 continue;
             };
-            let seen_ns = moved.out_seen_ns.max(moved.back_seen_ns);
             let key = entry.key;
-            let what = entry.life.due(seen_ns, now_ns);
+            let what = entry.life.due(moved.seen_ns, now_ns);
             let (uplink, family, generation) = (entry.uplink, entry.family, entry.generation);
             let current = generations
                 .entry((uplink, family))
                 .or_insert_with(|| self.plane.generation(uplink, family));
-            if left || *current != Some(generation) {
+            if moved.left || *current != Some(generation) {
                 self.remove(slot);
                 continue;
             }

@@ -5,21 +5,18 @@ use failover_common::{Flow, FlowKey, Phase};
 
 use super::Offloads;
 use crate::fastpath::plane::Plane;
-use crate::fastpath::standing::{FastPathStatus, Returned, Standing, Why};
+use crate::fastpath::standing::{FastPathStatus, Standing, Why};
 
 impl<P: Plane> Offloads<P> {
     /// How a flow of the flow table stands.
     #[must_use]
     pub fn standing(&self, key: &FlowKey, flow: &Flow) -> Standing {
         if let Some(slot) = self.by_key.get(key) {
-            let (left, moved) = self.plane.read(*slot);
-            return if left {
+            let moved = self.plane.read(*slot);
+            return if moved.left {
                 Standing::Stack(Why::Ending)
             } else {
-                Standing::Offloaded(Returned {
-                    packets: moved.back_packets,
-                    bytes: moved.back_bytes,
-                })
+                Standing::Offloaded(moved.uncounted)
             };
         }
         Standing::Stack(if let Some(why) = self.reason() {

@@ -8,9 +8,7 @@ use std::time::Duration;
 use aya::programs::SchedClassifier;
 use failover::flows::{Protocol, key_of};
 use failover_common::lifetime::protocol::UDP;
-use failover_common::{
-    Direction, Flow, FlowKey, Lease, Moved, NextHop, OffloadKey, Offloaded, Pair, Phase, Side,
-};
+use failover_common::{Direction, Flow, FlowKey, Lease, NextHop, OffloadKey, Pair, Phase, Side};
 
 use super::frames::{SENDER, datagram_of_hops};
 use super::trial::{Bench, Case, LAN_IN, PACKETS, PORTS, WAN_IN};
@@ -22,7 +20,8 @@ const HOPS: u8 = 255;
 const PACKETS_AT_ONCE: u32 = 250;
 
 /// Where the flow is on the fast path.
-const PLACE: Offloaded = Offloaded { slot: 0, id: 1 };
+const SLOT: u32 = 0;
+const ID: u32 = 1;
 const UPLINK: u8 = 1;
 const MTU: u32 = 1500;
 /// The indexes of the next hops from users and to them.
@@ -75,26 +74,31 @@ impl Bench<'_> {
     ) -> Result<(), ProgramsError> {
         let family = key.family;
         let generation = self.loaded.uplink(UPLINK)?.family(family).generation;
-        let way =
-            |ingress, next_hop, source: [u8; 16], destination: [u8; 16], ports: (u16, u16)| {
-                Direction {
-                    id: PLACE.id,
-                    ingress,
-                    next_hop,
-                    generation,
-                    source: bytemuck::cast(source),
-                    destination: bytemuck::cast(destination),
-                    source_port: ports.0,
-                    destination_port: ports.1,
-                    uplink: UPLINK,
-                    ..Direction::default()
-                }
-            };
-        let (inside, outside) = (key.inside_port, key.outside_port);
+        let from_users = OffloadKey::from_users(key);
+        let from_provider = OffloadKey {
+            source: key.outside,
+            destination: key.inside,
+            source_port: key.outside_port,
+            destination_port: key.inside_port,
+            side: Side::Provider,
+            ..from_users
+        };
+        let way = |key: &OffloadKey, ingress, next_hop| Direction {
+            key: key.words().0,
+            id: ID,
+            ingress,
+            next_hop,
+            generation,
+            source: bytemuck::cast(key.source),
+            destination: bytemuck::cast(key.destination),
+            source_port: key.source_port,
+            destination_port: key.destination_port,
+            uplink: UPLINK,
+            ..Direction::default()
+        };
         let pair = Pair {
-            out: way(lan, OUT_HOP, key.inside, key.outside, (inside, outside)),
-            back: way(wan, BACK_HOP, key.outside, key.inside, (outside, inside)),
-            moved: Moved::default(),
+            out: way(&from_users, lan, OUT_HOP),
+            back: way(&from_provider, wan, BACK_HOP),
         };
         // So that a packet looks as before: for us again, and from the same sender.
         let hop = |interface, mac| NextHop::ethernet(interface, MTU, family, mac, SENDER);
@@ -107,17 +111,9 @@ impl Bench<'_> {
         self.loaded
             .set_next_hop(OUT_HOP, &hop(wan, self.wiring.lan_mac))?;
         self.loaded.set_next_hop(BACK_HOP, &hop(lan, wan_mac))?;
-        self.loaded.set_pair(PLACE.slot, &pair)?;
-        let from_provider = OffloadKey {
-            source: key.outside,
-            destination: key.inside,
-            source_port: outside,
-            destination_port: inside,
-            side: Side::Provider,
-            ..OffloadKey::from_users(key)
-        };
-        self.loaded.lead(&from_provider, PLACE)?;
-        self.loaded.lead(&OffloadKey::from_users(key), PLACE)?;
+        self.loaded.set_pair(SLOT, &pair)?;
+        self.loaded.lead(&from_provider, SLOT)?;
+        self.loaded.lead(&from_users, SLOT)?;
         // Its first packet enters it.
         let missing = || ProgramsError::Missing("flow".to_owned());
         let flow = Flow {
@@ -125,7 +121,6 @@ impl Bench<'_> {
             uplink: UPLINK,
             phase: Phase::Established,
             confirmed: true,
-            offloaded: PLACE,
             ..self.loaded.flow(key)?.ok_or_else(missing)?
         };
         self.loaded.set_flow(key, &flow)
