@@ -1,10 +1,10 @@
 //! The fast path: established flows whose packets the programs translate and send out themselves.
 //!
-//! The daemon alone decides which flows these are. It writes a [`Pair`] of directions, each with the key
-//! of its packets, and only then a cell for each of them into the [`Bucket`] of an index that their keys
-//! lead to. A pair that is given up loses its ids first; it is written again only after every program
-//! that may still look at it has ended. So a program that finds a direction with an id and with the key
-//! of its packet has all of it before its eyes, and nothing of another one.
+//! The daemon alone decides which flows these are. It writes a [`Direction`] for each way of a flow, in a
+//! table where the key of its packets leads to, its id last. One that is given up loses its id first;
+//! its place is written again only after every program that may still look at it has ended. So a program
+//! that finds a direction with an id and with the key of its packet has all of it before its eyes, and
+//! nothing of another one.
 
 #[cfg(feature = "user")]
 use bytemuck::{CheckedBitPattern, NoUninit, Pod, Zeroable};
@@ -75,12 +75,11 @@ impl OffloadKey {
 pub struct KeyWords(pub [u64; 5]);
 
 impl KeyWords {
-    /// Where its cell is looked for: the number of a bucket, of which as many of the low bits count as
-    /// there are buckets, and the tag of the cell. Nobody can gain by having many flows in one bucket:
-    /// those for which there is no room there stay with the stack.
+    /// Where its direction may be in the table: the numbers of two places, of which as many of the low
+    /// bits count as there are places.
     #[must_use]
     #[inline(always)]
-    pub const fn place(&self) -> (u32, u32) {
+    pub const fn homes(&self) -> (u32, u32) {
         let [a, b, c, d, e] = self.0;
         // Odd numbers without a pattern: the fractional parts of square roots of primes.
         let source = (a ^ b.rotate_left(29)).wrapping_mul(0x6a09_e667_f3bc_c909);
@@ -91,40 +90,23 @@ impl KeyWords {
         let mixed = mixed ^ mixed >> 29;
         (mixed as u32, (mixed >> 32) as u32)
     }
+
+    /// The places where it is looked for, one after the other: the first one, its neighbours, and the
+    /// other one with its own. Nobody can gain by having many flows lead to the same ones: those for which
+    /// there is no room stay with the stack.
+    #[must_use]
+    #[inline(always)]
+    pub const fn place(home: u32, other: u32, nth: u32) -> u32 {
+        if nth < TRIES / 2 {
+            home.wrapping_add(nth)
+        } else {
+            other.wrapping_add(nth - TRIES / 2)
+        }
+    }
 }
 
-/// How many directions can be found by one bucket.
-pub const CELLS: usize = 8;
-
-/// Some cells of the index: a cache line. The first ones are in use, and the others zero.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "user", derive(Pod, Zeroable))]
-#[repr(C, align(8))]
-pub struct Bucket {
-    /// Each a [`cell`].
-    pub cells: [u64; CELLS],
-}
-
-/// What leads to the pair in a slot: a cell is never zero, and no two in a bucket have the same tag.
-#[must_use]
-#[inline(always)]
-pub const fn cell(tag: u32, slot: u32) -> u64 {
-    (tag as u64) << 32 | (slot as u64 + 1)
-}
-
-/// The tag of a cell.
-#[must_use]
-#[inline(always)]
-pub const fn tag_of(cell: u64) -> u32 {
-    (cell >> 32) as u32
-}
-
-/// The slot of a cell that is in use.
-#[must_use]
-#[inline(always)]
-pub const fn slot_of(cell: u64) -> u32 {
-    (cell as u32).wrapping_sub(1)
-}
+/// In how many places a direction is looked for, half of them at each of both.
+pub const TRIES: u32 = 8;
 
 /// What becomes of the packets of one direction: a cache line that nobody writes at packet rate, and one
 /// that is written for packets of this direction alone.
@@ -148,12 +130,12 @@ pub struct Direction {
     /// Not zero: a program saw a packet that ends the flow, and both directions are the stack's from
     /// then on.
     pub left: u8,
-    /// What is translated: a sum of [`change`].
-    pub changes: u8,
+    /// How many directions are elsewhere whose key leads to this place first, whoever has it.
+    pub displaced: u8,
     /// For TCP, not zero: `next` is known.
     pub sequenced: u8,
-    /// Zero.
-    pub reserved: u32,
+    /// The place of the flow's other direction.
+    pub other: u32,
 
     /// The source that the packets are given: the bytes of an [`OffloadKey`]'s as words in memory.
     pub source: [u64; 2],
@@ -184,18 +166,9 @@ pub const SEEN_SHIFT: u32 = 30;
 /// How far that is shifted again to go up as often as flows are told what moved: each 4.3 seconds.
 pub const SETTLE_SHIFT: u32 = 2;
 
-/// What is translated.
-pub mod change {
-    /// The source address or its port.
-    pub const SOURCE: u8 = 1;
-    /// The destination address or its port.
-    pub const DESTINATION: u8 = 2;
-}
-
 /// Both directions of an offloaded flow.
+#[cfg(feature = "user")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "user", derive(Pod, Zeroable))]
-#[repr(C, align(8))]
 pub struct Pair {
     /// From users.
     pub out: Direction,
@@ -203,7 +176,7 @@ pub struct Pair {
     pub back: Direction,
 }
 
-const _: () = assert!(size_of::<Direction>() == 128 && size_of::<Pair>() == 256);
+const _: () = assert!(size_of::<Direction>() == 128);
 const _: () = assert!(core::mem::offset_of!(Direction, source) == 64);
 const _: () = assert!(size_of::<OffloadKey>() == size_of::<KeyWords>());
 const _: () = assert!(core::mem::offset_of!(OffloadKey, side) == 38);

@@ -21,7 +21,9 @@ pub mod traffic;
 pub mod uplink;
 
 pub use counters::{Counters, Totals, UplinkCounters};
-pub use fastpath::{Bucket, Direction, KeyWords, Lease, NextHop, Offer, OffloadKey, Pair, Side};
+#[cfg(feature = "user")]
+pub use fastpath::Pair;
+pub use fastpath::{Direction, KeyWords, Lease, NextHop, Offer, OffloadKey, Side};
 pub use flow::{Family, Flow, FlowKey, Phase, Reason};
 pub use gateway::{Gateway, GatewayKey};
 pub use guard::Guard;
@@ -59,14 +61,12 @@ pub mod maps {
     pub const CONNECTIONS: &str = "connections";
     /// A ring of [`TrafficNews`](crate::TrafficNews). Not pinned: each daemon has its own.
     pub const TRAFFIC_NEWS: &str = "traffic_news";
-    /// An index by [`KeyWords`](crate::KeyWords) of [`Bucket`](crate::Bucket), which the daemon has in
-    /// its memory too.
+    /// A table of [`Direction`](crate::Direction) by [`KeyWords`](crate::KeyWords::homes), which the
+    /// daemon has in its memory too.
     pub const OFFLOAD: &str = "offload";
     /// [`FlowKey`](crate::FlowKey) of flows that are not for the fast path and need not be offered for
     /// the moment, to nothing.
     pub const REFUSED: &str = "refused";
-    /// Slots of [`Pair`](crate::Pair), likewise.
-    pub const PAIRS: &str = "pairs";
     /// Slots of [`NextHop`](crate::NextHop), likewise.
     pub const NEXT_HOPS: &str = "next_hops";
     /// 0 to [`Lease`](crate::Lease), likewise.
@@ -97,16 +97,21 @@ pub mod maps {
     pub const fn remembered_capacity(flows: u32) -> u32 {
         flows.div_ceil(4)
     }
-    /// How many flows can take the fast path beside a flow table of so many entries: half of them.
+    /// How many flows can take the fast path beside a flow table of so many entries: a quarter of them.
     #[must_use]
-    pub const fn pair_capacity(flows: u32) -> u32 {
-        flows.div_ceil(2)
+    pub const fn offload_capacity(flows: u32) -> u32 {
+        flows.div_ceil(4)
     }
-    /// How many buckets lead to so many pairs: a power of two, so that two keys of each leave three
-    /// quarters of the cells empty.
+    /// How many places there are for the directions of so many flows: a power of two, of which no more
+    /// than half are ever taken.
     #[must_use]
-    pub const fn bucket_count(pairs: u32) -> u32 {
-        pairs.next_power_of_two()
+    pub const fn place_count(flows: u32) -> u32 {
+        flows.saturating_mul(4).next_power_of_two()
+    }
+    /// How many flows may have directions in so many places.
+    #[must_use]
+    pub const fn place_capacity(places: u32) -> u32 {
+        places / 4
     }
     /// How many flows are remembered that are not for the fast path.
     pub const REFUSED_CAPACITY: u32 = 65_536;
@@ -123,7 +128,7 @@ pub mod maps {
     /// The length of the ring in bytes: a power of two, and a multiple of a page of any processor.
     pub const TRAFFIC_NEWS_CAPACITY: u32 = 65_536;
     /// All that are pinned.
-    pub const ALL: [&str; 19] = [
+    pub const ALL: [&str; 18] = [
         FLOWS,
         UPLINKS,
         SELECTION,
@@ -139,7 +144,6 @@ pub mod maps {
         RULE_ACTIONS,
         OFFLOAD,
         REFUSED,
-        PAIRS,
         NEXT_HOPS,
         LEASE,
         GUARD,
@@ -156,8 +160,8 @@ pub mod globals {
     pub const MARK_ASK: &str = "MARK_ASK";
     /// How many new flows may wait for their first answer, `u32`.
     pub const UNANSWERED: &str = "UNANSWERED";
-    /// How many buckets the index of the fast path has, less one, `u32`.
-    pub const BUCKET_MASK: &str = "BUCKET_MASK";
+    /// How many places the fast path has for directions, less one, `u32`.
+    pub const PLACE_MASK: &str = "PLACE_MASK";
     /// [`Offering::first`](crate::flow::Offering::first), `u8`.
     pub const FIRST_OFFER: &str = "FIRST_OFFER";
     /// [`Offering::next`](crate::flow::Offering::next), `u8`.

@@ -6,8 +6,8 @@ use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
 use aya_ebpf::btf_maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
 use aya_ebpf::macros::btf_map;
 use failover_common::{
-    Bucket, Connections, Counters, Family, Flow, FlowKey, Gateway, GatewayKey, Guard, Interface,
-    Lease, Liveness, NextHop, Offer, Pair, Selection, SelectionKey, Totals, TrafficNews, Uplink,
+    Connections, Counters, Direction, Family, Flow, FlowKey, Gateway, GatewayKey, Guard, Interface,
+    Lease, Liveness, NextHop, Offer, Selection, SelectionKey, Totals, TrafficNews, Uplink,
     UplinkConnections, UplinkCounters, UplinkFamily, UplinkLiveness, maps,
 };
 
@@ -48,14 +48,12 @@ static LIVENESS: Array<UplinkLiveness, { maps::UPLINK_CAPACITY as usize + 1 }> =
 static CONNECTIONS: PerCpuArray<UplinkConnections, { maps::UPLINK_CAPACITY as usize + 1 }> =
     PerCpuArray::new();
 
-/// How many flows can take the fast path where the loader sets no other number.
-const PAIR_CAPACITY: usize = maps::pair_capacity(FLOW_CAPACITY as u32) as usize;
-
-/// How many buckets the index of the fast path has then.
-pub(crate) const BUCKETS: usize = maps::bucket_count(PAIR_CAPACITY as u32) as usize;
+/// How many places the fast path has for directions where the loader sets no other number.
+pub(crate) const PLACES: usize =
+    maps::place_count(maps::offload_capacity(FLOW_CAPACITY as u32)) as usize;
 
 #[btf_map(name = "offload")]
-pub(crate) static OFFLOAD: Array<Bucket, BUCKETS, { BPF_F_MMAPABLE as usize }> = Array::new();
+pub(crate) static OFFLOAD: Array<Direction, PLACES, { BPF_F_MMAPABLE as usize }> = Array::new();
 
 #[btf_map(name = "refused")]
 pub(crate) static REFUSED: HashMap<
@@ -64,9 +62,6 @@ pub(crate) static REFUSED: HashMap<
     { maps::REFUSED_CAPACITY as usize },
     { BPF_F_NO_PREALLOC as usize },
 > = HashMap::new();
-
-#[btf_map(name = "pairs")]
-pub(crate) static PAIRS: Array<Pair, PAIR_CAPACITY, { BPF_F_MMAPABLE as usize }> = Array::new();
 
 #[btf_map(name = "next_hops")]
 pub(crate) static NEXT_HOPS: Array<

@@ -4,24 +4,21 @@
 //! end a connection, that have no hop left, fragments, options and extension headers, what is longer than
 //! the output takes, what has a next hop that nobody knows, and everything when the daemon is gone.
 
-use core::ptr::read_volatile;
+use core::hint::cold_path;
 
 use aya_ebpf::Global;
 use aya_ebpf::helpers::generated::bpf_get_prandom_u32;
-use failover_common::fastpath::{self, CELLS, SEEN_SHIFT, SETTLE_SHIFT};
+use failover_common::fastpath::{SEEN_SHIFT, SETTLE_SHIFT, TRIES};
 use failover_common::flow::Offering;
 use failover_common::lifetime::protocol::{TCP, UDP};
 use failover_common::{
-    Direction, Family, Flow, FlowKey, KeyWords, Lease, Offer, Pair, Phase, Reason, Side,
-    UplinkFamily,
+    Direction, Family, Flow, FlowKey, KeyWords, Lease, Offer, Phase, Reason, Side, UplinkFamily,
 };
 
 use crate::address::Address;
 use crate::flow::{enter, now_ns, touch};
 use crate::headers::{self, Headers, Tuple};
-use crate::maps::{
-    BUCKETS, FLOWS, LEASE, OFFERS, OFFLOAD, PAIRS, REFUSED, add, count_fast, total, uplink,
-};
+use crate::maps::{FLOWS, LEASE, OFFERS, OFFLOAD, PLACES, REFUSED, add, count_fast, total, uplink};
 use crate::mark::{self, Certainty};
 use crate::packet::{ETHERNET_HEADER, Packet};
 use crate::segment::Next;
@@ -43,10 +40,10 @@ static NEXT_OFFER: Global<u8> = Global::new(Offering::USUAL.next);
 // SAFETY: no other symbol of this name is linked.
 static OFFER_AGAIN_NS: Global<u64> = Global::new(Offering::USUAL.again_ns);
 
-/// How many buckets there are, less one. The loader sets it.
+/// How many places there are for directions, less one. The loader sets it.
 #[unsafe(no_mangle)]
 // SAFETY: no other symbol of this name is linked.
-static BUCKET_MASK: Global<u32> = Global::new(BUCKETS as u32 - 1);
+static PLACE_MASK: Global<u32> = Global::new(PLACES as u32 - 1);
 
 /// What the daemon allows.
 #[inline(always)]
@@ -78,39 +75,40 @@ fn words(
     KeyWords([a, b, c, d, rest])
 }
 
-/// The pair that a key leads to. Its directions are written before anybody is told of it, and again only
-/// after all programs have ended that may know it.
+/// The direction of a key. All of it is written before it has an id, and again only after all programs
+/// have ended that may look at it.
 #[inline(always)]
-fn find(key: &KeyWords) -> Option<*mut Pair> {
-    let (bucket, tag) = key.place();
-    let bucket = OFFLOAD.get(bucket & BUCKET_MASK.load())?;
-    let mut found = 0;
-    for index in 0..CELLS {
-        // SAFETY: the reference is to a whole bucket. The daemon writes a cell at once while we read.
-        let cell = unsafe { read_volatile(&raw const bucket.cells[index]) };
-        if cell == 0 {
-            break;
-        }
-        if fastpath::tag_of(cell) == tag {
-            found = cell;
-            break;
-        }
+fn find(key: &KeyWords) -> Option<*mut Direction> {
+    let (home, other) = key.homes();
+    let way = OFFLOAD.get_ptr_mut(home & PLACE_MASK.load())?;
+    if is_of(way, key) {
+        return Some(way);
     }
-    if found == 0 {
+    // SAFETY: the reference is to a byte of the map, which has its memory for good. The daemon writes it
+    // while we read.
+    if unsafe { (*way).displaced } == 0 {
         return None;
     }
-    PAIRS.get_ptr_mut(fastpath::slot_of(found))
+    cold_path();
+    for nth in 1..TRIES {
+        let way = OFFLOAD.get_ptr_mut(KeyWords::place(home, other, nth) & PLACE_MASK.load())?;
+        if is_of(way, key) {
+            return Some(way);
+        }
+    }
+    None
 }
 
 /// Whether a direction is the one of a key, and somebody's.
 #[inline(always)]
-fn is_of(way: &Direction, key: &KeyWords) -> bool {
-    let differs = way
-        .key
+fn is_of(way: *const Direction, key: &KeyWords) -> bool {
+    // SAFETY: as for what is found. While the place is nobody's the daemon may write the key.
+    let (found, id) = unsafe { (&(*way).key, (*way).id) };
+    let differs = found
         .iter()
         .zip(&key.0)
         .fold(0, |differs, (one, other)| differs | (one ^ other));
-    differs == 0 && way.id != 0
+    differs == 0 && id != 0
 }
 
 /// Sends a packet from users by the fast path, if that takes it; returns what becomes of it. A function
@@ -141,17 +139,14 @@ fn to_provider<const HEADER: usize>(
         (key.protocol, key.family),
         Side::Users,
     );
-    let pair = find(&words)?;
+    let out = find(&words)?;
     // SAFETY: the map has the memory for good. What decides is not written while a program may read it,
     // but for the id and `left`, each a word or a byte of its own that is looked at once. What is counted
     // is written by packets of this direction alone, and what two of them that are on two processors at
     // once lose of it is one of them.
-    let out = unsafe { &mut (*pair).out };
-    if !is_of(out, &words) {
-        return None;
-    }
+    let out = unsafe { &mut *out };
     let uplink = uplink(out.uplink, key.family);
-    let sent = send_by(packet, pair, out, uplink, shape);
+    let sent = send_by(packet, out, uplink, shape);
     let due = note(packet, out, sent.is_some(), now_ns);
     if let (Some(_), Some(uplink)) = (sent, uplink) {
         mark::give(packet, out.uplink, Certainty::Confirmed);
@@ -199,14 +194,11 @@ fn to_users<const HEADER: usize>(
         (tuple.protocol, tuple.family),
         Side::Provider,
     );
-    let pair = find(&words)?;
+    let back = find(&words)?;
     // SAFETY: as for packets from users.
-    let back = unsafe { &mut (*pair).back };
-    if !is_of(back, &words) {
-        return None;
-    }
+    let back = unsafe { &mut *back };
     let uplink = uplink(back.uplink, tuple.family);
-    let sent = send_by(packet, pair, back, uplink, Shape::of(packet, tuple));
+    let sent = send_by(packet, back, uplink, Shape::of(packet, tuple));
     let due = note(packet, back, sent.is_some(), now_ns);
     if sent.is_some() {
         let (packets, bytes) = (packet.segments(), packet.length());
@@ -238,17 +230,17 @@ fn to_users<const HEADER: usize>(
 #[inline(always)]
 fn send_by<const HEADER: usize>(
     packet: &Packet<'_, HEADER>,
-    pair: *mut Pair,
-    way: &Direction,
+    way: &mut Direction,
     uplink: Option<&UplinkFamily>,
     shape: Shape,
 ) -> Option<i32> {
     if shape.ends() {
-        // SAFETY: nobody writes anything else to these bytes as long as the pair is this flow's, and the
-        // daemon looks at them no more once it is another one's.
-        unsafe { (*pair).out.left = 1 };
-        // SAFETY: likewise.
-        unsafe { (*pair).back.left = 1 };
+        way.left = 1;
+        if let Some(other) = OFFLOAD.get_ptr_mut(way.other) {
+            // SAFETY: nobody writes anything else to this byte as long as the place is this flow's, and it
+            // is until all programs have ended that found the flow.
+            unsafe { (*other).left = 1 };
+        }
         return None;
     }
     let takes = way.left == 0

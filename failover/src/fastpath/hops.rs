@@ -192,9 +192,10 @@ mod tests {
     use std::net::{IpAddr, Ipv4Addr};
     use std::os::fd::{AsFd as _, BorrowedFd};
 
-    use failover_common::{FlowKey, Lease, Offer, OffloadKey, Pair};
+    use failover_common::{Direction, FlowKey, Lease, Offer};
 
     use super::*;
+    use crate::fastpath::places::Displaced;
     use crate::fastpath::plane::Moved;
     use crate::uplink::UplinkId;
 
@@ -213,19 +214,19 @@ mod tests {
             0
         }
 
-        fn write(&mut self, _: u32, _: &Pair) {}
+        fn places(&self) -> u32 {
+            1
+        }
+
+        fn write(&mut self, _: u32, _: &Direction) {}
 
         fn give_up(&mut self, _: u32) {}
+
+        fn displace(&mut self, _: Displaced) {}
 
         fn read(&self, _: u32) -> Moved {
             Moved::default()
         }
-
-        fn lead(&mut self, _: &OffloadKey, _: u32) -> bool {
-            true
-        }
-
-        fn leave(&mut self, _: &OffloadKey, _: u32) {}
 
         fn refuse(&mut self, _: &FlowKey) -> io::Result<()> {
             Ok(())

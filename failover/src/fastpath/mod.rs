@@ -13,7 +13,8 @@
 //! | [`judging`] | decides by these whether it may take the fast path |
 //! | [`translation`] | says what is done with its packets |
 //! | [`hops`] | knows next hops and their hardware addresses |
-//! | [`slots`] | knows which places in the maps are free |
+//! | [`slots`] | numbers what is there, and knows which numbers are free |
+//! | [`places`] | where directions are in the programs' table |
 //! | [`upkeep`] | knows when connection tracking is to be told that a flow lives |
 //! | [`offloads`] | joins these: the flows on the fast path |
 //! | [`edge`] | what is asked of the kernel |
@@ -29,6 +30,7 @@ pub(crate) mod fake;
 pub mod hops;
 pub mod judging;
 pub mod offloads;
+pub mod places;
 pub mod plane;
 #[cfg(test)]
 pub(crate) mod recorded;

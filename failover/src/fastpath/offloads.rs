@@ -26,7 +26,8 @@ use failover_common::{FlowKey, Lease, OffloadKey};
 use super::facts::{PassingPacket, Upkeep};
 use super::hops::{Around, Hops};
 use super::judging::Lifetimes;
-use super::plane::Plane;
+use super::places::Places;
+use super::plane::{Moved, Plane};
 use super::settings::Settings;
 use super::slots::Slots;
 use super::standing::Why;
@@ -46,6 +47,8 @@ const LEASE: Duration = Duration::from_secs(10);
 struct Entry {
     key: FlowKey,
     back: OffloadKey,
+    /// Where its directions are in the programs' table, from users first.
+    places: [u32; 2],
     uplink: UplinkId,
     family: Family,
     generation: u32,
@@ -61,6 +64,7 @@ pub struct Offloads<P> {
     /// Why no flow may take it, while that is so.
     broken: Option<Why>,
     slots: Slots,
+    places: Places,
     entries: Vec<Option<Entry>>,
     by_key: HashMap<FlowKey, u32>,
     /// Those that began outside, by their first packets.
@@ -99,6 +103,7 @@ impl<P: Plane> Offloads<P> {
         }
         Ok(Self {
             slots: Slots::new(plane.capacity()),
+            places: Places::new(plane.places()),
             plane,
             settings: Arc::default(),
             broken: None,
@@ -208,18 +213,33 @@ impl<P: Plane> Offloads<P> {
         let Some(entry) = self.entries.get_mut(place).and_then(Option::take) else {
             return false;
         };
-        self.plane.give_up(slot);
-        for key in [OffloadKey::from_users(&entry.key), entry.back] {
-            self.plane.leave(&key, slot);
+        for place in entry.places {
+            self.plane.give_up(place);
         }
         let wait = self.plane.wait_for_programs();
         self.slots.give_up(slot, wait);
+        let keys = [OffloadKey::from_users(&entry.key), entry.back];
+        for (place, key) in entry.places.into_iter().zip(keys) {
+            let displaced = self.places.give_up(place, &key.words(), wait);
+            displaced
+                .into_iter()
+                .for_each(|told| self.plane.displace(told));
+        }
         self.by_key.remove(&entry.key);
         self.inbound.remove(&entry.back);
         for hop in entry.hops {
             self.hops.give_up(hop);
         }
         true
+    }
+
+    /// What moved of a flow, in both directions.
+    fn moved(&self, entry: &Entry) -> [Moved; 2] {
+        entry.places.map(|place| self.plane.read(place))
+    }
+
+    fn entry(&self, slot: u32) -> Option<&Entry> {
+        self.entries.get(usize::try_from(slot).ok()?)?.as_ref()
     }
 
     fn entry_mut(&mut self, slot: u32) -> Option<&mut Entry> {

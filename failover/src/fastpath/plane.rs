@@ -2,9 +2,9 @@
 
 use std::os::fd::BorrowedFd;
 
-use failover_common::{FlowKey, Lease, NextHop, Offer, OffloadKey, Pair};
+use failover_common::{Counters, Direction, FlowKey, Lease, NextHop, Offer};
 
-use super::standing::Uncounted;
+use super::places::Displaced;
 use crate::family::Family;
 use crate::uplink::UplinkId;
 
@@ -16,20 +16,20 @@ pub trait Plane: Send {
     /// For how many flows there is room.
     fn capacity(&self) -> u32;
 
-    /// Writes a pair that no program can be looking at; its ids last.
-    fn write(&mut self, slot: u32, pair: &Pair);
+    /// How many places there are for their directions: a power of two.
+    fn places(&self) -> u32;
 
-    /// Takes a pair's ids: no program that looks at it from now on takes it.
-    fn give_up(&mut self, slot: u32);
+    /// Writes a direction into a place that no program can be looking at; its id last.
+    fn write(&mut self, place: u32, way: &Direction);
 
-    /// What the programs wrote of a pair.
-    fn read(&self, slot: u32) -> Moved;
+    /// Takes a direction's id: no program that looks at it from now on takes it.
+    fn give_up(&mut self, place: u32);
 
-    /// Leads packets to a pair; returns whether there was room for that.
-    fn lead(&mut self, key: &OffloadKey, slot: u32) -> bool;
+    /// Tells the programs how many directions are elsewhere that are looked for here first.
+    fn displace(&mut self, displaced: Displaced);
 
-    /// Leads them there no more.
-    fn leave(&mut self, key: &OffloadKey, slot: u32);
+    /// What the programs wrote of a direction.
+    fn read(&self, place: u32) -> Moved;
 
     /// Has the programs not offer a flow.
     ///
@@ -43,7 +43,7 @@ pub trait Plane: Send {
     /// When the kernel refuses.
     fn pardon(&mut self, key: &FlowKey) -> Result<(), Self::Error>;
 
-    /// Takes away all keys and pairs that somebody left, and what was refused.
+    /// Takes away all that somebody left.
     ///
     /// # Errors
     /// When the kernel refuses.
@@ -78,7 +78,7 @@ pub trait Plane: Send {
     fn waited(&self) -> Wait;
 }
 
-/// What the programs wrote of a pair.
+/// What the programs wrote of a direction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Moved {
     /// A packet ended the flow, or began another one.
@@ -87,7 +87,7 @@ pub struct Moved {
     /// 0 for none.
     pub seen_ns: u64,
     /// What moved and is not counted with the flow yet.
-    pub uncounted: Uncounted,
+    pub uncounted: Counters,
 }
 
 /// A wait for all programs that may still look at what was given up.

@@ -6,20 +6,18 @@ use std::fs::File;
 use std::os::fd::{AsFd as _, BorrowedFd};
 
 use failover_common::fastpath::SEEN_SHIFT;
-use failover_common::{
-    Counters, Direction, FlowKey, Lease, NextHop, Offer, OffloadKey, Pair, Side,
-};
+use failover_common::{Counters, Direction, FlowKey, Lease, NextHop, Offer, OffloadKey};
 
+use super::places::Displaced;
 use super::plane::{Moved, Plane, Wait};
-use super::standing::Uncounted;
 use crate::family::Family;
 use crate::uplink::UplinkId;
 
 /// The maps as they are.
 #[derive(Debug)]
 pub(crate) struct Recorded {
-    pub(crate) pairs: BTreeMap<u32, Pair>,
-    pub(crate) keys: BTreeMap<OffloadKey, u32>,
+    pub(crate) ways: BTreeMap<u32, Direction>,
+    pub(crate) displaced: BTreeMap<u32, u8>,
     pub(crate) refused: BTreeSet<FlowKey>,
     pub(crate) hops: BTreeMap<u32, NextHop>,
     pub(crate) lease: Lease,
@@ -32,8 +30,8 @@ pub(crate) struct Recorded {
 impl Recorded {
     pub(crate) fn new(capacity: u32) -> Self {
         Self {
-            pairs: BTreeMap::new(),
-            keys: BTreeMap::new(),
+            ways: BTreeMap::new(),
+            displaced: BTreeMap::new(),
             refused: BTreeSet::new(),
             hops: BTreeMap::new(),
             lease: Lease::default(),
@@ -44,14 +42,23 @@ impl Recorded {
         }
     }
 
-    /// The pair to which a key leads, if that is still the key's.
-    pub(crate) fn led(&self, key: &OffloadKey) -> Option<&Pair> {
-        let pair = self.pairs.get(self.keys.get(key)?)?;
-        let way = match key.side {
-            Side::Users => &pair.out,
-            Side::Provider => &pair.back,
-        };
-        (way.id != 0 && way.key == key.words().0).then_some(pair)
+    /// The direction of a key, if that is somebody's.
+    pub(crate) fn led(&self, key: &OffloadKey) -> Option<&Direction> {
+        let words = key.words().0;
+        let mut ways = self.ways.values();
+        ways.find(|way| way.id != 0 && way.key == words)
+    }
+
+    /// As [`Self::led`], for what the programs write.
+    pub(crate) fn led_mut(&mut self, key: &OffloadKey) -> Option<&mut Direction> {
+        let words = key.words().0;
+        let mut ways = self.ways.values_mut();
+        ways.find(|way| way.id != 0 && way.key == words)
+    }
+
+    /// Whether nobody's direction is found.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.ways.values().all(|way| way.id == 0)
     }
 }
 
@@ -62,45 +69,38 @@ impl Plane for Recorded {
         self.capacity
     }
 
-    fn write(&mut self, slot: u32, pair: &Pair) {
-        let former = self.pairs.insert(slot, *pair);
+    fn places(&self) -> u32 {
+        failover_common::maps::place_count(self.capacity)
+    }
+
+    fn write(&mut self, place: u32, way: &Direction) {
+        let former = self.ways.insert(place, *way);
         assert!(
-            former.is_none_or(|former| former.out.id == 0 && former.back.id == 0),
-            "a pair was written that is another flow's"
+            former.is_none_or(|former| former.id == 0),
+            "a direction was written that is another flow's"
         );
     }
 
-    fn give_up(&mut self, slot: u32) {
-        if let Some(pair) = self.pairs.get_mut(&slot) {
-            pair.out.id = 0;
-            pair.back.id = 0;
+    fn give_up(&mut self, place: u32) {
+        if let Some(way) = self.ways.get_mut(&place) {
+            way.id = 0;
         }
     }
 
-    fn read(&self, slot: u32) -> Moved {
-        let counted = |way: &Direction| Counters {
-            packets: way.packets,
-            bytes: way.bytes,
-        };
-        let moved = |pair: &Pair| Moved {
-            left: pair.out.left != 0 || pair.back.left != 0,
-            seen_ns: u64::from(pair.out.seen.max(pair.back.seen)) << SEEN_SHIFT,
-            uncounted: Uncounted {
-                out: counted(&pair.out),
-                back: counted(&pair.back),
+    fn displace(&mut self, displaced: Displaced) {
+        self.displaced.insert(displaced.home, displaced.count);
+    }
+
+    fn read(&self, place: u32) -> Moved {
+        let moved = |way: &Direction| Moved {
+            left: way.left != 0,
+            seen_ns: u64::from(way.seen) << SEEN_SHIFT,
+            uncounted: Counters {
+                packets: way.packets,
+                bytes: way.bytes,
             },
         };
-        self.pairs.get(&slot).map(moved).unwrap_or_default()
-    }
-
-    fn lead(&mut self, key: &OffloadKey, slot: u32) -> bool {
-        self.keys.insert(*key, slot).is_none()
-    }
-
-    fn leave(&mut self, key: &OffloadKey, slot: u32) {
-        if self.keys.get(key) == Some(&slot) {
-            self.keys.remove(key);
-        }
+        self.ways.get(&place).map(moved).unwrap_or_default()
     }
 
     fn refuse(&mut self, key: &FlowKey) -> Result<(), Infallible> {
@@ -114,8 +114,8 @@ impl Plane for Recorded {
     }
 
     fn clear(&mut self) -> Result<(), Infallible> {
-        self.keys.clear();
-        self.pairs.clear();
+        self.ways.clear();
+        self.displaced.clear();
         self.refused.clear();
         Ok(())
     }

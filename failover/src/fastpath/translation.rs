@@ -1,6 +1,5 @@
 //! From an entry of connection tracking to what the programs do with its packets.
 
-use failover_common::fastpath::change;
 use failover_common::{Direction, FlowKey, OffloadKey, Pair, Side};
 
 use crate::flows::{TrackedFlow, Tuple, address, bytes};
@@ -60,7 +59,6 @@ impl Sides {
         Pair {
             out: direction(&self.users, &answered(&self.provider)),
             back: direction(&self.provider, &answered(&self.users)),
-            ..Pair::default()
         }
     }
 }
@@ -78,9 +76,6 @@ const fn answered(tuple: &Tuple) -> Tuple {
 
 fn direction(from: &Tuple, to: &Tuple) -> Direction {
     let (source, destination) = (bytes(to.source), bytes(to.destination));
-    let source_changes = from.source != to.source || from.source_port != to.source_port;
-    let destination_changes =
-        from.destination != to.destination || from.destination_port != to.destination_port;
     let old = [bytes(from.source), bytes(from.destination)];
     let ports = |tuple: &Tuple| sum([tuple.source_port, tuple.destination_port].map(u16::to_be));
     let addresses = |addresses: [[u8; 16]; 2]| sum(addresses.iter().flat_map(words));
@@ -91,12 +86,6 @@ fn direction(from: &Tuple, to: &Tuple) -> Direction {
         destination_port: to.destination_port,
         address_sum: minus(addresses([source, destination]), addresses(old)),
         port_sum: minus(ports(to), ports(from)),
-        changes: if source_changes { change::SOURCE } else { 0 }
-            | if destination_changes {
-                change::DESTINATION
-            } else {
-                0
-            },
         ..Direction::default()
     }
 }
@@ -188,6 +177,6 @@ mod tests {
     fn what_is_not_translated_changes_nothing() {
         let same = tuple("198.18.0.10", 40_000, "203.0.113.1", 443);
         let way = direction(&same, &same);
-        assert_eq!((way.address_sum, way.port_sum, way.changes), (0, 0, 0));
+        assert_eq!((way.address_sum, way.port_sum), (0, 0));
     }
 }

@@ -2,8 +2,10 @@
 
 use aya::maps::{Array, HashMap, MapData, RingBuf};
 use bytemuck::{CheckedBitPattern, NoUninit};
-use failover_common::fastpath::{cell, tag_of};
-use failover_common::{Bucket, FlowKey, Guard, Lease, NextHop, Offer, OffloadKey, Pair, maps};
+use failover_common::fastpath::TRIES;
+use failover_common::{
+    Direction, FlowKey, Guard, KeyWords, Lease, NextHop, Offer, OffloadKey, maps,
+};
 
 use super::ProgramsError;
 use super::loaded::{Loaded, checked, failed};
@@ -11,46 +13,59 @@ use super::loaded::{Loaded, checked, failed};
 const KEY: usize = size_of::<FlowKey>();
 
 impl Loaded {
-    /// Says where packets of one direction find out what becomes of them.
+    /// Says what becomes of packets of one direction, at the first free place of its key or where it is
+    /// already.
     ///
     /// # Errors
-    /// When the kernel refuses, or there is no room in their bucket.
-    pub fn lead(&mut self, key: &OffloadKey, slot: u32) -> Result<(), ProgramsError> {
-        self.change_bucket(key, |bucket, tag| {
-            let mut cells = bucket.cells.iter_mut();
-            let free = cells.find(|place| **place == 0 || tag_of(**place) == tag);
-            let place = free.ok_or_else(|| ProgramsError::Missing("free cell".to_owned()))?;
-            *place = cell(tag, slot);
-            Ok(())
-        })
+    /// When the kernel refuses, or there is no room.
+    pub fn set_direction(&mut self, way: &Direction) -> Result<u32, ProgramsError> {
+        let key = KeyWords(way.key);
+        let (home, other) = key.homes();
+        for nth in 0..TRIES {
+            let place = KeyWords::place(home, other, nth) & self.place_mask;
+            let there = self.direction_at(place)?;
+            if there.id == 0 || there.key == way.key {
+                let Direction { displaced, .. } = there;
+                let first = home & self.place_mask;
+                self.set_way(place, &Direction { displaced, ..*way })?;
+                if place != first && there.id == 0 {
+                    let mut there = self.direction_at(first)?;
+                    there.displaced += 1;
+                    self.set_way(first, &there)?;
+                }
+                return Ok(place);
+            }
+        }
+        Err(ProgramsError::Missing("free place".to_owned()))
     }
 
-    /// Packets of one direction lead nowhere any more.
+    /// What becomes of packets of one direction, and what moved, wherever it is.
+    ///
+    /// # Errors
+    /// When the kernel refuses, or there is none.
+    pub fn direction(&self, key: &OffloadKey) -> Result<(u32, Direction), ProgramsError> {
+        let words = key.words();
+        let (home, other) = words.homes();
+        for nth in 0..TRIES {
+            let place = KeyWords::place(home, other, nth) & self.place_mask;
+            let way = self.direction_at(place)?;
+            if way.key == words.0 {
+                return Ok((place, way));
+            }
+        }
+        Err(ProgramsError::Missing("direction".to_owned()))
+    }
+
+    /// Writes a place as it is said.
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub fn leave(&mut self, key: &OffloadKey) -> Result<(), ProgramsError> {
-        self.change_bucket(key, |bucket, tag| {
-            let others = bucket.cells.into_iter().filter(|cell| tag_of(*cell) != tag);
-            let mut left = Bucket::default();
-            for (place, cell) in left.cells.iter_mut().zip(others) {
-                *place = cell;
-            }
-            *bucket = left;
-            Ok(())
-        })
+    pub fn set_way(&mut self, place: u32, way: &Direction) -> Result<(), ProgramsError> {
+        self.set_entry::<{ size_of::<Direction>() }, _>(maps::OFFLOAD, place, way)
     }
 
-    fn change_bucket(
-        &mut self,
-        key: &OffloadKey,
-        change: impl FnOnce(&mut Bucket, u32) -> Result<(), ProgramsError>,
-    ) -> Result<(), ProgramsError> {
-        let (place, tag) = key.words().place();
-        let place = place & self.bucket_mask;
-        let mut bucket: Bucket = self.entry::<{ size_of::<Bucket>() }, _>(maps::OFFLOAD, place)?;
-        change(&mut bucket, tag)?;
-        self.set_entry::<{ size_of::<Bucket>() }, _>(maps::OFFLOAD, place, &bucket)
+    fn direction_at(&self, place: u32) -> Result<Direction, ProgramsError> {
+        self.entry::<{ size_of::<Direction>() }, _>(maps::OFFLOAD, place)
     }
 
     /// Says that a flow is not for the fast path.
@@ -71,22 +86,6 @@ impl Loaded {
         let mut map: HashMap<&mut MapData, [u8; KEY], u8> =
             HashMap::try_from(map).map_err(failed(maps::REFUSED))?;
         map.remove(&key).map_err(failed(maps::REFUSED))
-    }
-
-    /// Sets what becomes of a flow's packets.
-    ///
-    /// # Errors
-    /// When the kernel refuses.
-    pub fn set_pair(&mut self, slot: u32, pair: &Pair) -> Result<(), ProgramsError> {
-        self.set_entry::<{ size_of::<Pair>() }, _>(maps::PAIRS, slot, pair)
-    }
-
-    /// What becomes of a flow's packets, and what moved.
-    ///
-    /// # Errors
-    /// When the kernel refuses.
-    pub fn pair(&self, slot: u32) -> Result<Pair, ProgramsError> {
-        self.entry::<{ size_of::<Pair>() }, _>(maps::PAIRS, slot)
     }
 
     /// Sets where packets are sent.

@@ -39,8 +39,8 @@ impl Default for Settings {
 #[derive(Debug)]
 pub struct Loaded {
     pub(super) ebpf: Ebpf,
-    /// Which bits of a key say its bucket.
-    pub(super) bucket_mask: u32,
+    /// Which bits of a key's homes count.
+    pub(super) place_mask: u32,
 }
 
 type Bytes<const LENGTH: usize> = [u8; LENGTH];
@@ -68,20 +68,18 @@ impl Loaded {
         } = settings;
         let shift = mark_mask.trailing_zeros();
         let ask = 1_u32 << (31 - mark_mask.leading_zeros());
-        let pairs = maps::pair_capacity(capacity);
-        let buckets = maps::bucket_count(pairs);
-        let bucket_mask = buckets - 1;
+        let places = maps::place_count(maps::offload_capacity(capacity));
+        let place_mask = places - 1;
         let mut ebpf = EbpfLoader::new()
             .override_global(globals::MARK_MASK, &mark_mask, true)
             .override_global(globals::MARK_SHIFT, &shift, true)
             .override_global(globals::MARK_ASK, &ask, true)
             .override_global(globals::UNANSWERED, &unanswered, true)
-            .override_global(globals::BUCKET_MASK, &bucket_mask, true)
+            .override_global(globals::PLACE_MASK, &place_mask, true)
             .override_global("AYA_LOG_LEVEL", &log_level, true)
             .map_max_entries(maps::FLOWS, capacity)
             .map_max_entries(maps::REMEMBERED, maps::remembered_capacity(capacity))
-            .map_max_entries(maps::PAIRS, pairs)
-            .map_max_entries(maps::OFFLOAD, buckets)
+            .map_max_entries(maps::OFFLOAD, places)
             .load(object)?;
         let names: Vec<String> = ebpf.programs().map(|(name, _)| name.to_owned()).collect();
         for name in names {
@@ -89,7 +87,7 @@ impl Loaded {
                 .load()
                 .map_err(|source| ProgramsError::Program { name, source })?;
         }
-        Ok(Self { ebpf, bucket_mask })
+        Ok(Self { ebpf, place_mask })
     }
 
     /// The names of all programs.

@@ -145,9 +145,8 @@ impl Programs {
         } else {
             0
         };
-        let pairs = maps::pair_capacity(settings.flow_capacity);
-        let buckets = maps::bucket_count(pairs);
-        let bucket_mask = buckets - 1;
+        let places = maps::place_count(maps::offload_capacity(settings.flow_capacity));
+        let place_mask = places - 1;
         let unanswered = maps::unanswered_capacity(settings.flow_capacity);
         let mut loader = EbpfLoader::new();
         loader
@@ -157,12 +156,11 @@ impl Programs {
             .override_global(aya_log::LEVEL, &level, true)
             .map_max_entries(maps::FLOWS, settings.flow_capacity)
             .override_global(globals::UNANSWERED, &unanswered, true)
-            .override_global(globals::BUCKET_MASK, &bucket_mask, true)
+            .override_global(globals::PLACE_MASK, &place_mask, true)
             .override_global(globals::FIRST_OFFER, &settings.offering.first, true)
             .override_global(globals::NEXT_OFFER, &settings.offering.next, true)
             .override_global(globals::OFFER_AGAIN_NS, &settings.offering.again_ns, true)
-            .map_max_entries(maps::PAIRS, pairs)
-            .map_max_entries(maps::OFFLOAD, buckets)
+            .map_max_entries(maps::OFFLOAD, places)
             .map_max_entries(
                 maps::REMEMBERED,
                 maps::remembered_capacity(settings.flow_capacity),

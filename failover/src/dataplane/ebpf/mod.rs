@@ -26,7 +26,6 @@
 pub mod attach;
 mod clsact;
 pub mod conditions;
-mod index;
 pub mod leftovers;
 pub mod load;
 pub mod log;

@@ -12,19 +12,17 @@ use std::time::Duration;
 use aya::maps::{HashMap, Map, MapData, MapError, RingBuf};
 use bytemuck::checked::try_pod_read_unaligned;
 use failover_common::fastpath::SEEN_SHIFT;
-use failover_common::{
-    Bucket, Counters, Direction, FlowKey, Lease, NextHop, Offer, OffloadKey, Pair, Uplink, maps,
-};
+use failover_common::{Counters, Direction, FlowKey, Lease, NextHop, Offer, Uplink, maps};
 use nix::errno::Errno;
 use thiserror::Error;
 use tracing::warn;
 
 use super::load::{LoadError, Programs};
 use super::pins::Pins;
-use super::{index, uplinks};
+use super::uplinks;
 use crate::family::Family;
+use crate::fastpath::places::Displaced;
 use crate::fastpath::plane::{Moved, Plane, Wait};
-use crate::fastpath::standing::Uncounted;
 use crate::flows::layout_family;
 use crate::sys::{self, MappedArray};
 use crate::uplink::UplinkId;
@@ -60,9 +58,8 @@ const KEY: usize = size_of::<FlowKey>();
 
 /// The maps.
 pub(super) struct OffloadMaps {
-    buckets: MappedArray,
+    ways: MappedArray,
     refused: HashMap<MapData, [u8; KEY], u8>,
-    pairs: MappedArray,
     next_hops: MappedArray,
     lease: MappedArray,
     uplinks: aya::maps::Array<MapData, [u8; size_of::<Uplink>()]>,
@@ -150,9 +147,8 @@ impl Programs {
             .spawn(move || serving.serve(&begun))
             .map_err(OffloadError::Thread)?;
         Ok(OffloadMaps {
-            buckets: mapped(maps::OFFLOAD, size_of::<Bucket>())?,
+            ways: mapped(maps::OFFLOAD, size_of::<Direction>())?,
             refused,
-            pairs: mapped(maps::PAIRS, size_of::<Pair>())?,
             next_hops: mapped(maps::NEXT_HOPS, size_of::<NextHop>())?,
             lease: mapped(maps::LEASE, size_of::<Lease>())?,
             uplinks,
@@ -167,21 +163,19 @@ fn failed_memory(map: &'static str) -> impl FnOnce(io::Error) -> OffloadError {
     move |source| OffloadError::Memory { map, source }
 }
 
-/// The words of a direction, where its id stands among them, with the ingress interface in the other
-/// half of the word, and what the programs write.
-const DIRECTION: usize = size_of::<Direction>() / 8;
+/// Where the id stands among the words of a direction, with the ingress interface in the other half of
+/// its word, and what else the daemon and the programs write on its own.
 const ID: usize = offset_of!(Direction, id) / 8;
 const LEFT: usize = offset_of!(Direction, left) / 8;
 const PACKETS: usize = offset_of!(Direction, packets) / 8;
 const BYTES: usize = offset_of!(Direction, bytes) / 8;
 const SEEN: usize = offset_of!(Direction, seen) / 8;
-/// How far `left` is shifted in its word: it is the second byte, after `uplink`.
-const LEFT_SHIFT: u32 = 8;
+/// How far bytes are shifted in their word.
+const LEFT_SHIFT: usize = offset_of!(Direction, left) % 8 * 8;
+const DISPLACED_SHIFT: usize = offset_of!(Direction, displaced) % 8 * 8;
+const DISPLACED: u64 = 0xff << DISPLACED_SHIFT;
 const _: () = assert!(offset_of!(Direction, id) % 8 == 0 && offset_of!(Direction, seen) % 8 == 0);
-const _: () = assert!(offset_of!(Direction, left) % 8 == 1);
-/// The ids of both directions in a pair.
-const IDS: [usize; 2] = [ID, DIRECTION + ID];
-const _: () = assert!(offset_of!(Pair, back) == DIRECTION * 8);
+const _: () = assert!(offset_of!(Direction, displaced) / 8 == LEFT);
 /// The half of a word that the id is in; that the interface of a next hop is in.
 const FIRST_HALF: u64 = 0xffff_ffff;
 
@@ -209,78 +203,55 @@ fn take_first(words: &[AtomicU64], index: usize) {
     }
 }
 
-/// What the programs wrote of one direction.
-struct MovedBy {
-    left: bool,
-    seen_ns: u64,
-    uncounted: Counters,
-}
-
-fn moved_by(words: &[AtomicU64]) -> MovedBy {
-    let word = |index: usize| {
-        let word = words.get(index);
-        word.map_or(0, |word| word.load(Ordering::Relaxed))
-    };
-    let seen = word(SEEN) & FIRST_HALF;
-    MovedBy {
-        left: word(LEFT) >> LEFT_SHIFT & 0xff != 0,
-        seen_ns: seen << SEEN_SHIFT,
-        uncounted: Counters {
-            packets: word(PACKETS),
-            bytes: word(BYTES),
-        },
-    }
-}
-
-impl OffloadMaps {
-    /// The bucket of a key, and the tag of its cell.
-    fn place(&self, key: &OffloadKey) -> (&[AtomicU64], u32) {
-        let (bucket, tag) = key.words().place();
-        let last = u32::try_from(self.buckets.entries()).map_or(u32::MAX, |count| count - 1);
-        (self.buckets.entry(bucket & last), tag)
-    }
-}
-
 impl Plane for OffloadMaps {
     type Error = MapError;
 
     fn capacity(&self) -> u32 {
-        u32::try_from(self.pairs.entries()).unwrap_or(u32::MAX)
+        maps::place_capacity(self.places())
     }
 
-    fn write(&mut self, slot: u32, pair: &Pair) {
-        let values: [u64; size_of::<Pair>() / 8] = bytemuck::cast(*pair);
-        store(self.pairs.entry(slot), &values, &IDS);
+    fn places(&self) -> u32 {
+        u32::try_from(self.ways.entries()).unwrap_or(u32::MAX)
     }
 
-    fn give_up(&mut self, slot: u32) {
-        for index in IDS {
-            take_first(self.pairs.entry(slot), index);
+    fn write(&mut self, place: u32, way: &Direction) {
+        let words = self.ways.entry(place);
+        let mut values: [u64; size_of::<Direction>() / 8] = bytemuck::cast(*way);
+        // It is the place's, not the direction's, and nobody else writes it.
+        if let (Some(value), Some(word)) = (values.get_mut(LEFT), words.get(LEFT)) {
+            *value |= word.load(Ordering::Relaxed) & DISPLACED;
+        }
+        store(words, &values, &[ID]);
+    }
+
+    fn give_up(&mut self, place: u32) {
+        take_first(self.ways.entry(place), ID);
+    }
+
+    fn displace(&mut self, Displaced { home, count }: Displaced) {
+        // The programs write other bytes of the word.
+        if let Some(word) = self.ways.entry(home).get(LEFT) {
+            let count = u64::from(count) << DISPLACED_SHIFT;
+            let known = word.load(Ordering::Relaxed) & DISPLACED;
+            word.fetch_xor(known ^ count, Ordering::SeqCst);
         }
     }
 
-    fn read(&self, slot: u32) -> Moved {
-        let words = self.pairs.entry(slot);
-        let (out, back) = words.split_at_checked(DIRECTION).unwrap_or_default();
-        let (out, back) = (moved_by(out), moved_by(back));
+    fn read(&self, place: u32) -> Moved {
+        let words = self.ways.entry(place);
+        let word = |index: usize| {
+            let word = words.get(index);
+            word.map_or(0, |word| word.load(Ordering::Relaxed))
+        };
+        let seen = word(SEEN) & FIRST_HALF;
         Moved {
-            left: out.left || back.left,
-            seen_ns: out.seen_ns.max(back.seen_ns),
-            uncounted: Uncounted {
-                out: out.uncounted,
-                back: back.uncounted,
+            left: word(LEFT) >> LEFT_SHIFT & 0xff != 0,
+            seen_ns: seen << SEEN_SHIFT,
+            uncounted: Counters {
+                packets: word(PACKETS),
+                bytes: word(BYTES),
             },
         }
-    }
-
-    fn lead(&mut self, key: &OffloadKey, slot: u32) -> bool {
-        let (bucket, tag) = self.place(key);
-        index::put(bucket, tag, slot)
-    }
-
-    fn leave(&mut self, key: &OffloadKey, slot: u32) {
-        let (bucket, tag) = self.place(key);
-        index::take(bucket, tag, slot);
     }
 
     fn refuse(&mut self, key: &FlowKey) -> Result<(), MapError> {
@@ -302,14 +273,12 @@ impl Plane for OffloadMaps {
     }
 
     fn clear(&mut self) -> Result<(), MapError> {
-        for slot in 0..self.capacity() {
-            self.give_up(slot);
-        }
-        for bucket in 0..self.buckets.entries() {
-            let bucket = u32::try_from(bucket).unwrap_or(u32::MAX);
-            for cell in self.buckets.entry(bucket) {
-                cell.store(0, Ordering::Relaxed);
-            }
+        for place in 0..self.places() {
+            self.give_up(place);
+            self.displace(Displaced {
+                home: place,
+                count: 0,
+            });
         }
         let keys: Vec<[u8; KEY]> = self.refused.keys().collect::<Result<_, _>>()?;
         for key in keys {

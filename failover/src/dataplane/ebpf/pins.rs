@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use aya::maps::{MapData, MapInfo, MapType};
 use failover_common::rules::{Action, GENERATIONS, RuleSet};
 use failover_common::{
-    Bucket, Flow, FlowKey, Gateway, GatewayKey, Guard, Interface, LAYOUT_VERSION, Lease, NextHop,
-    Pair, Remembered, RememberedKey, Selection, SelectionKey, Totals, Uplink, UplinkConnections,
+    Direction, Flow, FlowKey, Gateway, GatewayKey, Guard, Interface, LAYOUT_VERSION, Lease,
+    NextHop, Remembered, RememberedKey, Selection, SelectionKey, Totals, Uplink, UplinkConnections,
     UplinkCounters, UplinkLiveness, maps,
 };
 use thiserror::Error;
@@ -185,7 +185,7 @@ struct Shape {
     entries: u32,
 }
 
-fn shapes(flow_capacity: u32) -> [Shape; 19] {
+fn shapes(flow_capacity: u32) -> [Shape; 18] {
     let shape = |name, kind, key, value, entries| Shape {
         name,
         kind,
@@ -290,8 +290,8 @@ fn shapes(flow_capacity: u32) -> [Shape; 19] {
             maps::OFFLOAD,
             MapType::Array,
             INDEX,
-            size_of::<Bucket>(),
-            maps::bucket_count(maps::pair_capacity(flow_capacity)),
+            size_of::<Direction>(),
+            maps::place_count(maps::offload_capacity(flow_capacity)),
         ),
         shape(
             maps::REFUSED,
@@ -299,13 +299,6 @@ fn shapes(flow_capacity: u32) -> [Shape; 19] {
             size_of::<FlowKey>(),
             size_of::<u8>(),
             maps::REFUSED_CAPACITY,
-        ),
-        shape(
-            maps::PAIRS,
-            MapType::Array,
-            INDEX,
-            size_of::<Pair>(),
-            maps::pair_capacity(flow_capacity),
         ),
         shape(
             maps::NEXT_HOPS,

@@ -35,6 +35,19 @@ pub struct Candidate {
     epoch: u64,
 }
 
+/// A direction that translates as another one does.
+const fn translating(common: Direction, way: Direction) -> Direction {
+    Direction {
+        source: way.source,
+        destination: way.destination,
+        source_port: way.source_port,
+        destination_port: way.destination_port,
+        address_sum: way.address_sum,
+        port_sum: way.port_sum,
+        ..common
+    }
+}
+
 impl<P: Plane> Offloads<P> {
     /// The offers that are worth a question, as their flow's packets from users look.
     pub fn sift(&mut self, offers: Vec<Offer>, now_ns: u64) -> Vec<(Offer, PassingPacket)> {
@@ -201,49 +214,78 @@ impl<P: Plane> Offloads<P> {
                 return;
             }
         };
+        let out_key = OffloadKey::from_users(&key);
+        let back_key = candidate.sides.from_provider(&key);
+        let Some(places) = self.take_places([&out_key, &back_key]) else {
+            for hop in [out_hop, back_hop] {
+                self.hops.give_up(hop);
+            }
+            self.slots.give_up(slot, self.plane.waited());
+            self.refuse(key, Why::Full, now_ns);
+            return;
+        };
         self.last_id = match self.last_id.wrapping_add(1) {
             0 => 1,
             next => next,
         };
-        let id = self.last_id;
-        let common =
-            |direction: Direction, key: &OffloadKey, ingress: InterfaceIndex, next_hop| Direction {
-                key: key.words().0,
-                id,
-                ingress: ingress.0,
-                next_hop,
-                generation: offer.generation,
-                uplink: offer.uplink,
-                ..direction
-            };
-        let out_key = OffloadKey::from_users(&key);
-        let back_key = candidate.sides.from_provider(&key);
-        let mut pair: Pair = candidate.sides.pair();
-        pair.out = common(pair.out, &out_key, InterfaceIndex(offer.ingress), out_hop);
-        pair.back = common(pair.back, &back_key, candidate.interface, back_hop);
+        let [out_place, back_place] = places;
+        let common = Direction {
+            id: self.last_id,
+            generation: offer.generation,
+            uplink: offer.uplink,
+            ..Direction::default()
+        };
+        let pair: Pair = candidate.sides.pair();
+        let out = Direction {
+            key: out_key.words().0,
+            ingress: offer.ingress,
+            next_hop: out_hop,
+            other: back_place,
+            ..translating(common, pair.out)
+        };
+        let back = Direction {
+            key: back_key.words().0,
+            ingress: candidate.interface.0,
+            next_hop: back_hop,
+            other: out_place,
+            ..translating(common, pair.back)
+        };
         let entry = Entry {
             key,
             back: back_key,
+            places,
             uplink: candidate.uplink,
             family: Family::of(candidate.sides.users.source),
             generation: offer.generation,
             hops: [out_hop, back_hop],
             life: Life::new(candidate.timeout, now_ns),
         };
-        self.plane.write(slot, &pair);
-        let place = usize::try_from(slot).unwrap_or(usize::MAX);
-        if self.entries.len() <= place {
-            self.entries.resize_with(place.saturating_add(1), || None);
+        let index = usize::try_from(slot).unwrap_or(usize::MAX);
+        if self.entries.len() <= index {
+            self.entries.resize_with(index.saturating_add(1), || None);
         }
-        if let Some(place) = self.entries.get_mut(place) {
+        if let Some(place) = self.entries.get_mut(index) {
             *place = Some(entry);
         }
         self.by_key.insert(key, slot);
         self.inbound.insert(back_key, slot);
-        if !(self.plane.lead(&back_key, slot) && self.plane.lead(&out_key, slot)) {
-            self.remove(slot);
-            self.refuse(key, Why::Full, now_ns);
-        }
+        self.plane.write(back_place, &back);
+        self.plane.write(out_place, &out);
+    }
+
+    /// Places for both directions, or for none.
+    fn take_places(&mut self, [out, back]: [&OffloadKey; 2]) -> Option<[u32; 2]> {
+        let (out_place, out_told) = self.places.take(&out.words())?;
+        let Some((back_place, back_told)) = self.places.take(&back.words()) else {
+            // The programs know nothing of it yet.
+            let _untold = self
+                .places
+                .give_up(out_place, &out.words(), self.plane.waited());
+            return None;
+        };
+        let told = [out_told, back_told].into_iter().flatten();
+        told.for_each(|told| self.plane.displace(told));
+        Some([out_place, back_place])
     }
 
     /// Notes that a flow cannot take it, and has the programs not offer it again for a while where

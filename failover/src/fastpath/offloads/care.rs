@@ -22,17 +22,21 @@ impl<P: Plane> Offloads<P> {
         for _ in 0..most.min(used) {
             let slot = self.cursor;
             self.cursor = if slot + 1 >= used { 0 } else { slot + 1 };
-            let moved = self.plane.read(slot);
+            let Some(entry) = self.entry(slot) else {
+                continue;
+            };
+            let [out, back] = self.moved(entry);
+            let (left, seen_ns) = (out.left || back.left, out.seen_ns.max(back.seen_ns));
             let Some(entry) = self.entry_mut(slot) else {
                 continue;
             };
             let key = entry.key;
-            let what = entry.life.due(moved.seen_ns, now_ns);
+            let what = entry.life.due(seen_ns, now_ns);
             let (uplink, family, generation) = (entry.uplink, entry.family, entry.generation);
             let current = generations
                 .entry((uplink, family))
                 .or_insert_with(|| self.plane.generation(uplink, family));
-            if moved.left || *current != Some(generation) {
+            if left || *current != Some(generation) {
                 self.remove(slot);
                 continue;
             }

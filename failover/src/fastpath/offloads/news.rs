@@ -69,7 +69,9 @@ impl<P: Plane> Offloads<P> {
 
     /// What may be written again by now.
     pub fn wait_is_over(&mut self) {
-        self.slots.waited(self.plane.waited());
+        let over = self.plane.waited();
+        self.slots.waited(over);
+        self.places.waited(over);
         if self.hops.are_waiting() {
             self.hops.follow(&self.around, None, &mut self.plane);
         }

@@ -5,18 +5,22 @@ use failover_common::{Flow, FlowKey, Phase};
 
 use super::Offloads;
 use crate::fastpath::plane::Plane;
-use crate::fastpath::standing::{FastPathStatus, Standing, Why};
+use crate::fastpath::standing::{FastPathStatus, Standing, Uncounted, Why};
 
 impl<P: Plane> Offloads<P> {
     /// How a flow of the flow table stands.
     #[must_use]
     pub fn standing(&self, key: &FlowKey, flow: &Flow) -> Standing {
-        if let Some(slot) = self.by_key.get(key) {
-            let moved = self.plane.read(*slot);
-            return if moved.left {
+        let slot = self.by_key.get(key);
+        if let Some(entry) = slot.and_then(|slot| self.entry(*slot)) {
+            let [out, back] = self.moved(entry);
+            return if out.left || back.left {
                 Standing::Stack(Why::Ending)
             } else {
-                Standing::Offloaded(moved.uncounted)
+                Standing::Offloaded(Uncounted {
+                    out: out.uncounted,
+                    back: back.uncounted,
+                })
             };
         }
         Standing::Stack(if let Some(why) = self.reason() {

@@ -156,8 +156,8 @@ async fn iptables(lab: &Lab, family: Family, rules: &str) -> Result<(), LabError
 const ON_WITHIN: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(50);
 
-/// Starts the daemon of a variant, or says why it cannot be had. Its table has room for four times the
-/// flows, of which half is for those on the fast path.
+/// Starts the daemon of a variant, or says why it cannot be had. Its table has room for five times the
+/// flows, of which a quarter is for those on the fast path.
 pub(super) async fn daemon(
     variant: Variant,
     lab: &Lab,
@@ -175,7 +175,7 @@ pub(super) async fn daemon(
         // Writing to a string does not fail.
         writeln!(base, "  u{number}: {{interface: {interface}}}").ok();
     }
-    let capacity = flows.saturating_mul(4).clamp(CAPACITY.0, CAPACITY.1);
+    let capacity = flows.saturating_mul(5).clamp(CAPACITY.0, CAPACITY.1);
     let targets = targets_in_yaml();
     base.push_str(&format!(
         "flows: {{capacity: {capacity}}}\nprobe: {{targets: {targets}, max_hold: 0s}}\n"

@@ -8,7 +8,7 @@ use std::time::Duration;
 use aya::programs::SchedClassifier;
 use failover::flows::{Protocol, key_of};
 use failover_common::lifetime::protocol::UDP;
-use failover_common::{Direction, Flow, FlowKey, Lease, NextHop, OffloadKey, Pair, Phase, Side};
+use failover_common::{Direction, Flow, FlowKey, Lease, NextHop, OffloadKey, Phase, Side};
 
 use super::frames::{SENDER, datagram_of_hops};
 use super::trial::{Bench, Case, LAN_IN, PACKETS, PORTS, WAN_IN};
@@ -19,8 +19,6 @@ use crate::programs::{Assembled, Context, ProgramsError};
 const HOPS: u8 = 255;
 const PACKETS_AT_ONCE: u32 = 250;
 
-/// Where the flow is on the fast path.
-const SLOT: u32 = 0;
 const ID: u32 = 1;
 const UPLINK: u8 = 1;
 const MTU: u32 = 1500;
@@ -96,10 +94,6 @@ impl Bench<'_> {
             uplink: UPLINK,
             ..Direction::default()
         };
-        let pair = Pair {
-            out: way(&from_users, lan, OUT_HOP),
-            back: way(&from_provider, wan, BACK_HOP),
-        };
         // So that a packet looks as before: for us again, and from the same sender.
         let hop = |interface, mac| NextHop::ethernet(interface, MTU, family, mac, SENDER);
         let now_ns = u64::MAX;
@@ -111,9 +105,9 @@ impl Bench<'_> {
         self.loaded
             .set_next_hop(OUT_HOP, &hop(wan, self.wiring.lan_mac))?;
         self.loaded.set_next_hop(BACK_HOP, &hop(lan, wan_mac))?;
-        self.loaded.set_pair(SLOT, &pair)?;
-        self.loaded.lead(&from_provider, SLOT)?;
-        self.loaded.lead(&from_users, SLOT)?;
+        self.loaded.set_direction(&way(&from_users, lan, OUT_HOP))?;
+        self.loaded
+            .set_direction(&way(&from_provider, wan, BACK_HOP))?;
         // Its first packet enters it.
         let missing = || ProgramsError::Missing("flow".to_owned());
         let flow = Flow {
