@@ -16,10 +16,10 @@ use crate::{Family, FlowKey};
 #[cfg_attr(feature = "user", derive(NoUninit, CheckedBitPattern))]
 #[repr(u8)]
 pub enum Side {
-    /// From users.
-    Users = 1,
+    /// From users: their key is that of the flow, byte by byte.
+    Users = 0,
     /// From a provider.
-    Provider = 2,
+    Provider = 1,
 }
 
 /// Packets of one direction of a flow, by their addresses and ports as they come in.
@@ -72,6 +72,7 @@ impl OffloadKey {
 
 /// An [`OffloadKey`] as words, as they stand in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(transparent)]
 pub struct KeyWords(pub [u64; 5]);
 
 impl KeyWords {
@@ -179,6 +180,8 @@ pub struct Pair {
 const _: () = assert!(size_of::<Direction>() == 128);
 const _: () = assert!(core::mem::offset_of!(Direction, source) == 64);
 const _: () = assert!(size_of::<OffloadKey>() == size_of::<KeyWords>());
+const _: () = assert!(size_of::<FlowKey>() == size_of::<KeyWords>());
+const _: () = assert!(align_of::<FlowKey>() == align_of::<KeyWords>());
 const _: () = assert!(core::mem::offset_of!(OffloadKey, side) == 38);
 
 /// Where packets are sent: an interface, and who is asked there.

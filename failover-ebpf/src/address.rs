@@ -17,13 +17,6 @@ impl Address {
         Self([word as u64, 0])
     }
 
-    /// As a key has it.
-    #[inline(always)]
-    pub(crate) const fn from_bytes(bytes: [u8; 16]) -> Self {
-        // SAFETY: both are 16 initialised bytes, and any words are valid.
-        Self(unsafe { core::mem::transmute::<[u8; 16], [u64; 2]>(bytes) })
-    }
-
     /// As words.
     #[inline(always)]
     pub(crate) const fn words(self) -> [u64; 2] {

@@ -10,10 +10,8 @@ use crate::flow::{begin, current, enter, first_phase, now_ns, touch};
 use crate::headers::{self, Headers, Tuple};
 use crate::maps::{FLOWS, add, count, guard, total};
 use crate::mark::{self, Certainty};
-use crate::packet::{ETHERNET_HEADER, Packet};
+use crate::packet::Packet;
 use crate::pick::{Picked, pick};
-use crate::segment::Next;
-use crate::shape::Shape;
 use crate::{PASS_ON, log, offload, traffic};
 
 /// How many new flows may wait for their first answer. The loader sets it.
@@ -87,12 +85,9 @@ fn steer<const HEADER: usize, const ONE_SIDED: bool>(
 ) -> i32 {
     let now_ns = now_ns();
     let key = tuple.outward();
-    if HEADER == ETHERNET_HEADER && offload::is_open(now_ns) {
-        let (shape, next) = (Shape::of(packet, tuple), Next::of(tuple.tcp));
-        let sent = offload::from_users(packet, &key, shape, next, now_ns);
-        if sent != PASS_ON {
-            return sent;
-        }
+    let sent = offload::from_users(packet, &key, tuple, now_ns);
+    if sent != PASS_ON {
+        return sent;
     }
     match known(&key, tuple, now_ns) {
         Known::Here(flow, uplink) => {

@@ -49,6 +49,9 @@ use crate::packet::{ETHERNET_HEADER, NO_HEADER, Packet};
 /// (include/uapi/linux/bpf.h). `TC_ACT_OK` would hide it from programs of others.
 const PASS_ON: i32 = -1;
 
+/// The packet was sent out by the program (include/uapi/linux/pkt_cls.h).
+const TC_ACT_REDIRECT: i32 = 7;
+
 /// From users, with an Ethernet header.
 #[classifier]
 fn fo_lan_in(context: TcContext) -> i32 {

@@ -5,6 +5,7 @@
 //! the output takes, what has a next hop that nobody knows, and everything when the daemon is gone.
 
 use core::hint::cold_path;
+use core::ptr;
 
 use aya_ebpf::Global;
 use aya_ebpf::helpers::generated::bpf_get_prandom_u32;
@@ -23,7 +24,7 @@ use crate::mark::{self, Certainty};
 use crate::packet::{ETHERNET_HEADER, Packet};
 use crate::segment::Next;
 use crate::shape::Shape;
-use crate::{PASS_ON, send, traffic};
+use crate::{PASS_ON, TC_ACT_REDIRECT, send, traffic};
 
 /// After how many packets a flow is first offered. The loader sets it, as the next two.
 #[unsafe(no_mangle)]
@@ -54,50 +55,53 @@ fn lease() -> Option<&'static Lease> {
 
 /// Whether packets may take the fast path.
 #[inline(always)]
-pub(crate) fn is_open(now_ns: u64) -> bool {
+fn is_open(now_ns: u64) -> bool {
     lease().is_some_and(|lease| lease.packets_until_ns > now_ns)
 }
 
-/// The words of the key of packets, as [`failover_common::OffloadKey`] has them in memory.
+/// The words of the key of a packet from a provider, as [`failover_common::OffloadKey`] has them in
+/// memory.
 #[inline(always)]
-fn words(
-    [a, b]: [u64; 2],
-    [c, d]: [u64; 2],
-    (from, to): (u16, u16),
-    (protocol, family): (u8, Family),
-    side: Side,
-) -> KeyWords {
-    let rest = u64::from(from)
-        | u64::from(to) << 16
-        | u64::from(protocol) << 32
-        | (family as u64) << 40
-        | (side as u64) << 48;
+fn words(tuple: &Tuple) -> KeyWords {
+    let ([a, b], [c, d]) = (tuple.source.words(), tuple.destination.words());
+    let rest = u64::from(tuple.source_port)
+        | u64::from(tuple.destination_port) << 16
+        | u64::from(tuple.protocol) << 32
+        | (tuple.family as u64) << 40
+        | (Side::Provider as u64) << 48;
     KeyWords([a, b, c, d, rest])
 }
 
-/// The direction of a key. All of it is written before it has an id, and again only after all programs
-/// have ended that may look at it.
-#[inline(always)]
-fn find(key: &KeyWords) -> Option<*mut Direction> {
+/// The place of the direction of a key; beyond all places if there is none. All of it is written before
+/// it has an id, and again only after all programs have ended that may look at it. A number, not what is
+/// there: the verifier would follow all that comes after it once for each place.
+#[inline(never)]
+fn find(key: &KeyWords) -> u32 {
     let (home, other) = key.homes();
-    let way = OFFLOAD.get_ptr_mut(home & PLACE_MASK.load())?;
+    let home = home & PLACE_MASK.load();
+    let Some(way) = OFFLOAD.get_ptr(home) else {
+        return NOWHERE;
+    };
     if is_of(way, key) {
-        return Some(way);
+        return home;
     }
     // SAFETY: the reference is to a byte of the map, which has its memory for good. The daemon writes it
     // while we read.
     if unsafe { (*way).displaced } == 0 {
-        return None;
+        return NOWHERE;
     }
     cold_path();
     for nth in 1..TRIES {
-        let way = OFFLOAD.get_ptr_mut(KeyWords::place(home, other, nth) & PLACE_MASK.load())?;
-        if is_of(way, key) {
-            return Some(way);
+        let place = KeyWords::place(home, other, nth) & PLACE_MASK.load();
+        if OFFLOAD.get_ptr(place).is_some_and(|way| is_of(way, key)) {
+            return place;
         }
     }
-    None
+    NOWHERE
 }
+
+/// No place.
+const NOWHERE: u32 = u32::MAX;
 
 /// Whether a direction is the one of a key, and somebody's.
 #[inline(always)]
@@ -111,96 +115,122 @@ fn is_of(way: *const Direction, key: &KeyWords) -> bool {
     differs == 0 && id != 0
 }
 
-/// Sends a packet from users by the fast path, if that takes it; returns what becomes of it. A function
-/// of its own, as the others here, for its room on the stack.
-#[inline(never)]
+/// What became of a packet, and what is to be done about its flow: in one word.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct Taken(u64);
+
+impl Taken {
+    const SENT: u64 = 1 << 32;
+    const DUE: u64 = 1 << 33;
+    const ENDS: u64 = 1 << 34;
+    /// It is the stack's.
+    const NOT: Self = Self(0);
+
+    /// Does what is to be done, and says what the program is to return.
+    #[inline(always)]
+    fn done(self, now_ns: u64) -> i32 {
+        let place = self.0 as u32;
+        if self.0 & Self::DUE != 0 {
+            settle(place, now_ns);
+        }
+        if self.0 & Self::ENDS != 0 {
+            leave(place);
+        }
+        if self.0 & Self::SENT == 0 {
+            PASS_ON
+        } else {
+            TC_ACT_REDIRECT
+        }
+    }
+}
+
+/// Sends a packet from users by the fast path, if that takes it; returns what the program is to return.
+/// What it calls are functions of their own, one after the other, for their room on the stack.
+#[inline(always)]
 pub(crate) fn from_users<const HEADER: usize>(
     packet: &Packet<'_, HEADER>,
     key: &FlowKey,
-    shape: Shape,
-    next: Next,
+    tuple: &Tuple,
     now_ns: u64,
 ) -> i32 {
-    to_provider(packet, key, shape, next, now_ns).unwrap_or(PASS_ON)
+    if HEADER != ETHERNET_HEADER || !is_open(now_ns) {
+        return PASS_ON;
+    }
+    // SAFETY: both are 40 initialised bytes, aligned alike, and any words are valid. Those of users' packets
+    // are the flow's.
+    let place = find(unsafe { &*ptr::from_ref(key).cast::<KeyWords>() });
+    if place == NOWHERE {
+        return PASS_ON;
+    }
+    let (shape, next) = (Shape::of(packet, tuple), Next::of(tuple.tcp));
+    to_provider(packet, place, shape, next, now_ns).done(now_ns)
 }
 
-#[inline(always)]
+#[inline(never)]
 fn to_provider<const HEADER: usize>(
     packet: &Packet<'_, HEADER>,
-    key: &FlowKey,
+    place: u32,
     shape: Shape,
     next: Next,
     now_ns: u64,
-) -> Option<i32> {
-    let words = words(
-        Address::from_bytes(key.inside).words(),
-        Address::from_bytes(key.outside).words(),
-        (key.inside_port, key.outside_port),
-        (key.protocol, key.family),
-        Side::Users,
-    );
-    let out = find(&words)?;
+) -> Taken {
+    let Some(out) = OFFLOAD.get_ptr_mut(place) else {
+        return Taken::NOT;
+    };
     // SAFETY: the map has the memory for good. What decides is not written while a program may read it,
     // but for the id and `left`, each a word or a byte of its own that is looked at once. What is counted
     // is written by packets of this direction alone, and what two of them that are on two processors at
     // once lose of it is one of them.
     let out = unsafe { &mut *out };
-    let uplink = uplink(out.uplink, key.family);
+    let family = shape.family();
+    let uplink = uplink(out.uplink, family);
     let sent = send_by(packet, out, uplink, shape);
-    let due = note(packet, out, sent.is_some(), now_ns);
-    if let (Some(_), Some(uplink)) = (sent, uplink) {
+    if let (true, Some(uplink)) = (sent, uplink) {
         mark::give(packet, out.uplink, Certainty::Confirmed);
         if shape.asks() && uplink.translates {
-            traffic::ask(key.outside, out.uplink, key.family, now_ns);
+            let [_, _, high, low, _] = out.key;
+            let outside = Address::new([high, low]).bytes();
+            traffic::ask(outside, out.uplink, family, now_ns);
         }
         if let Some(next) = next.sequence() {
             let known = out.sequenced != 0;
-            if traffic::follow(key.family, out.uplink, known, &mut out.next, next) && !known {
+            if traffic::follow(family, out.uplink, known, &mut out.next, next) && !known {
                 out.sequenced = 1;
             }
         }
         let (packets, bytes) = (packet.segments(), packet.length());
         count_fast(out.uplink, |counters| &mut counters.lan_in, packets, bytes);
     }
-    if due {
-        settle(key, out, Side::Users, now_ns);
-    }
-    sent
+    note(packet, place, out, shape, sent, now_ns)
 }
 
-/// Sends a packet from a provider by the fast path, if that takes it; returns what becomes of it.
-#[inline(never)]
+/// Sends a packet from a provider by the fast path, if that takes it; returns what the program is to
+/// return.
+#[inline(always)]
 pub(crate) fn from_provider<const HEADER: usize>(packet: &Packet<'_, HEADER>) -> i32 {
     let now_ns = now_ns();
     if HEADER != ETHERNET_HEADER || !packet.is_for_us() || !is_open(now_ns) {
         return PASS_ON;
     }
-    let Headers::Flow(tuple) = headers::read(packet) else {
-        return PASS_ON;
-    };
-    to_users(packet, &tuple, now_ns).unwrap_or(PASS_ON)
+    to_users(packet, now_ns).done(now_ns)
 }
 
-#[inline(always)]
-fn to_users<const HEADER: usize>(
-    packet: &Packet<'_, HEADER>,
-    tuple: &Tuple,
-    now_ns: u64,
-) -> Option<i32> {
-    let words = words(
-        tuple.source.words(),
-        tuple.destination.words(),
-        (tuple.source_port, tuple.destination_port),
-        (tuple.protocol, tuple.family),
-        Side::Provider,
-    );
-    let back = find(&words)?;
+#[inline(never)]
+fn to_users<const HEADER: usize>(packet: &Packet<'_, HEADER>, now_ns: u64) -> Taken {
+    let Headers::Flow(tuple) = headers::read(packet) else {
+        return Taken::NOT;
+    };
+    let place = find(&words(&tuple));
+    let Some(back) = OFFLOAD.get_ptr_mut(place) else {
+        return Taken::NOT;
+    };
     // SAFETY: as for packets from users.
     let back = unsafe { &mut *back };
+    let shape = Shape::of(packet, &tuple);
     let uplink = uplink(back.uplink, tuple.family);
-    let sent = send_by(packet, back, uplink, Shape::of(packet, tuple));
-    let due = note(packet, back, sent.is_some(), now_ns);
-    if sent.is_some() {
+    let sent = send_by(packet, back, uplink, shape);
+    if sent {
         let (packets, bytes) = (packet.segments(), packet.length());
         count_fast(
             back.uplink,
@@ -210,85 +240,140 @@ fn to_users<const HEADER: usize>(
         );
         traffic::heard(tuple.source.bytes(), back.uplink, tuple.family, now_ns);
     }
-    if due {
-        let key = FlowKey {
-            inside: Address::new(back.destination).bytes(),
-            outside: Address::new(back.source).bytes(),
-            inside_port: back.destination_port,
-            outside_port: back.source_port,
-            protocol: tuple.protocol,
-            family: tuple.family,
-            reserved: [0; 2],
-        };
-        settle(&key, back, Side::Provider, now_ns);
-    }
-    sent
+    note(packet, place, back, shape, sent, now_ns)
 }
 
-/// Sends a packet the way of its direction, if that may take it. One that ends the flow, or begins
-/// another one, sends both directions to the stack from now on.
+/// Sends a packet the way of its direction, if that may take it.
 #[inline(always)]
 fn send_by<const HEADER: usize>(
     packet: &Packet<'_, HEADER>,
-    way: &mut Direction,
+    way: &Direction,
     uplink: Option<&UplinkFamily>,
     shape: Shape,
-) -> Option<i32> {
-    if shape.ends() {
-        way.left = 1;
-        if let Some(other) = OFFLOAD.get_ptr_mut(way.other) {
-            // SAFETY: nobody writes anything else to this byte as long as the place is this flow's, and it
-            // is until all programs have ended that found the flow.
-            unsafe { (*other).left = 1 };
-        }
-        return None;
-    }
-    let takes = way.left == 0
+) -> bool {
+    way.left == 0
+        && !shape.ends()
         && way.ingress == packet.ifindex()
         && shape.is_plain()
-        && uplink.is_some_and(|uplink| uplink.generation == way.generation);
-    if takes {
-        send::by(packet, shape, way)
-    } else {
-        None
-    }
+        && uplink.is_some_and(|uplink| uplink.generation == way.generation)
+        && send::by(packet, shape, way)
 }
 
-/// Notes what became of a packet; returns whether its flow is to be told what moved.
+/// Notes what became of a packet.
 #[inline(always)]
 fn note<const HEADER: usize>(
     packet: &Packet<'_, HEADER>,
+    place: u32,
     way: &mut Direction,
+    shape: Shape,
     sent: bool,
     now_ns: u64,
-) -> bool {
+) -> Taken {
+    let place = u64::from(place);
     if !sent {
         total(|totals| &mut totals.returned);
-        return way.packets != 0;
+        let due = way.left == 0 || way.packets != 0;
+        let due = if due { Taken::DUE } else { 0 };
+        let ends = if shape.ends() { Taken::ENDS } else { 0 };
+        return Taken(place | due | ends);
     }
     way.packets += packet.segments();
     way.bytes += packet.length();
     let seen = (now_ns >> SEEN_SHIFT) as u32;
     let due = (seen ^ way.seen) >> SETTLE_SHIFT != 0;
     way.seen = seen;
-    due
+    let due = if due { Taken::DUE } else { 0 };
+    Taken(place | due | Taken::SENT)
+}
+
+/// A packet that ends a flow, or begins another one, sends both directions to the stack from now on.
+#[inline(always)]
+fn leave(place: u32) {
+    let Some(way) = OFFLOAD.get_ptr_mut(place) else {
+        return;
+    };
+    // SAFETY: the place is this flow's until all programs have ended that found it, and nobody writes
+    // anything else to this byte.
+    let other = unsafe {
+        (*way).left = 1;
+        (*way).other
+    };
+    if let Some(other) = OFFLOAD.get_ptr_mut(other) {
+        // SAFETY: likewise.
+        unsafe { (*other).left = 1 };
+    }
+}
+
+/// The flow of a direction.
+#[inline(always)]
+fn flow_of(way: &Direction, side: Side) -> FlowKey {
+    let [a, b, c, d, rest] = way.key;
+    let (inside, outside) = match side {
+        Side::Users => ([a, b], [c, d]),
+        Side::Provider => (way.destination, way.source),
+    };
+    let (inside_port, outside_port) = match side {
+        Side::Users => (rest as u16, (rest >> 16) as u16),
+        Side::Provider => (way.destination_port, way.source_port),
+    };
+    FlowKey {
+        inside: Address::new(inside).bytes(),
+        outside: Address::new(outside).bytes(),
+        inside_port,
+        outside_port,
+        protocol: (rest >> 32) as u8,
+        family: if (rest >> 40) as u8 == Family::Ipv4 as u8 {
+            Family::Ipv4
+        } else {
+            Family::Ipv6
+        },
+        reserved: [0; 2],
+    }
 }
 
 /// Tells a flow what moved by the fast path, and so keeps it in the flow table. It may have been pushed
 /// out there all the same.
 #[inline(never)]
-fn settle(key: &FlowKey, way: &mut Direction, side: Side, now_ns: u64) {
+fn settle(place: u32, now_ns: u64) {
+    let Some(way) = OFFLOAD.get_ptr_mut(place) else {
+        return;
+    };
+    // SAFETY: as where the packet was sent.
+    let way = unsafe { &mut *way };
+    let [.., rest] = way.key;
+    let side = if (rest >> 48) as u8 == Side::Users as u8 {
+        Side::Users
+    } else {
+        Side::Provider
+    };
+    let key = flow_of(way, side);
     let (packets, bytes) = (way.packets, way.bytes);
     way.packets = 0;
     way.bytes = 0;
     let Some(flow) = FLOWS.get_ptr_mut(key) else {
-        let _entered = enter(key, now_ns, |flow| {
-            flow.generation = way.generation;
-            flow.uplink = way.uplink;
-            flow.reason = Reason::Restored;
-            flow.phase = Phase::Established;
-            flow.confirmed = true;
-        });
+        let current = uplink(way.uplink, key.family)
+            .is_some_and(|uplink| uplink.generation == way.generation);
+        if current && way.left == 0 {
+            let _entered = enter(&key, now_ns, |flow| {
+                flow.generation = way.generation;
+                flow.uplink = way.uplink;
+                flow.reason = Reason::Restored;
+                flow.phase = Phase::Established;
+                flow.confirmed = true;
+                match side {
+                    Side::Users => {
+                        flow.out_packets = packets;
+                        flow.out_bytes = bytes;
+                        flow.out_next = way.next;
+                        flow.sequenced = way.sequenced != 0;
+                    }
+                    Side::Provider => {
+                        flow.in_packets = packets;
+                        flow.in_bytes = bytes;
+                    }
+                }
+            });
+        }
         return;
     };
     // SAFETY: as for an entry that a packet from users found by the stack (`lan_in`).

@@ -7,7 +7,7 @@
 
 use aya_ebpf::bindings::{BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR};
 use aya_ebpf::helpers::generated::{bpf_csum_update, bpf_l4_csum_replace, bpf_redirect};
-use failover_common::{Direction, NextHop};
+use failover_common::{Direction, Family, NextHop};
 
 use crate::maps::NEXT_HOPS;
 use crate::packet::{ETHERNET_HEADER, Packet, Word as _};
@@ -32,13 +32,23 @@ const IPV6_DESTINATION: usize = 24;
 const ONE_HOP_IPV4: u16 = !1;
 const ONE_HOP_IPV6: u16 = !0x0100;
 
-/// Translates a packet and sends it out. `None`: it is not changed, and the stack's.
+/// Translates a packet and sends it out; returns whether it did. Otherwise it is not changed, and the
+/// stack's.
 #[inline(always)]
 pub(crate) fn by<const HEADER: usize>(
     packet: &Packet<'_, HEADER>,
     shape: Shape,
     way: &Direction,
-) -> Option<i32> {
+) -> bool {
+    translate(packet, shape, way).is_some()
+}
+
+#[inline(always)]
+fn translate<const HEADER: usize>(
+    packet: &Packet<'_, HEADER>,
+    shape: Shape,
+    way: &Direction,
+) -> Option<()> {
     // The daemon takes the interface away before it changes anything else of a next hop, and waits for
     // all programs before it does that.
     let hop = NEXT_HOPS.get(way.next_hop)?;
@@ -47,7 +57,7 @@ pub(crate) fn by<const HEADER: usize>(
     if interface == 0 || shape.size() > hop.mtu {
         return None;
     }
-    if shape.is_ipv6() {
+    if matches!(shape.family(), Family::Ipv6) {
         change_checksum::<_, IPV6_HEADER>(packet, shape, way)?;
         rewrite_ipv6(packet, way, hop)?;
         // Nothing in the IPv6 header makes up for what changes there, as the checksum of IPv4's does, and
@@ -61,8 +71,10 @@ pub(crate) fn by<const HEADER: usize>(
         rewrite_ipv4(packet, way, hop)?;
     }
     packet.set_fast();
-    // SAFETY: the helper takes two numbers.
-    Some(unsafe { bpf_redirect(interface, 0) } as i32)
+    // SAFETY: the helper takes two numbers, and says what the program is to return: always the same, as
+    // there are no flags.
+    let _redirect = unsafe { bpf_redirect(interface, 0) };
+    Some(())
 }
 
 /// Changes the checksum of TCP or UDP by the differences of addresses and ports, behind an IP header of

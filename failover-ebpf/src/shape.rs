@@ -77,8 +77,12 @@ impl Shape {
     }
 
     #[inline(always)]
-    pub(crate) const fn is_ipv6(self) -> bool {
-        self.0 & IPV6 != 0
+    pub(crate) const fn family(self) -> Family {
+        if self.0 & IPV6 == 0 {
+            Family::Ipv4
+        } else {
+            Family::Ipv6
+        }
     }
 
     /// It is one of TCP; otherwise of UDP.

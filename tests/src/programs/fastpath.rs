@@ -4,7 +4,7 @@ use aya::maps::{Array, HashMap, MapData, RingBuf};
 use bytemuck::{CheckedBitPattern, NoUninit};
 use failover_common::fastpath::TRIES;
 use failover_common::{
-    Direction, FlowKey, Guard, KeyWords, Lease, NextHop, Offer, OffloadKey, maps,
+    Direction, FlowKey, Guard, KeyWords, Lease, NextHop, Offer, OffloadKey, Pair, maps,
 };
 
 use super::ProgramsError;
@@ -22,11 +22,11 @@ impl Loaded {
         let key = KeyWords(way.key);
         let (home, other) = key.homes();
         for nth in 0..TRIES {
-            let place = KeyWords::place(home, other, nth) & self.place_mask;
+            let place = self.place(KeyWords::place(home, other, nth));
             let there = self.direction_at(place)?;
             if there.id == 0 || there.key == way.key {
                 let Direction { displaced, .. } = there;
-                let first = home & self.place_mask;
+                let first = self.place(home);
                 self.set_way(place, &Direction { displaced, ..*way })?;
                 if place != first && there.id == 0 {
                     let mut there = self.direction_at(first)?;
@@ -39,7 +39,33 @@ impl Loaded {
         Err(ProgramsError::Missing("free place".to_owned()))
     }
 
-    /// What becomes of packets of one direction, and what moved, wherever it is.
+    /// Says what becomes of a flow's packets.
+    ///
+    /// # Errors
+    /// When the kernel refuses, or there is no room.
+    pub fn set_pair(&mut self, pair: &Pair) -> Result<(), ProgramsError> {
+        let out = self.set_direction(&pair.out)?;
+        let back = Direction {
+            other: out,
+            ..pair.back
+        };
+        let other = self.set_direction(&back)?;
+        let out = Direction { other, ..pair.out };
+        self.set_direction(&out).map(drop)
+    }
+
+    /// What becomes of the packets with these keys, from users first, and what moved.
+    ///
+    /// # Errors
+    /// When the kernel refuses, or there is nothing of the kind.
+    pub fn pair(&self, out: &OffloadKey, back: &OffloadKey) -> Result<Pair, ProgramsError> {
+        Ok(Pair {
+            out: self.direction(out)?.1,
+            back: self.direction(back)?.1,
+        })
+    }
+
+    /// What becomes of packets of one direction, and where that is.
     ///
     /// # Errors
     /// When the kernel refuses, or there is none.
@@ -47,13 +73,19 @@ impl Loaded {
         let words = key.words();
         let (home, other) = words.homes();
         for nth in 0..TRIES {
-            let place = KeyWords::place(home, other, nth) & self.place_mask;
+            let place = self.place(KeyWords::place(home, other, nth));
             let way = self.direction_at(place)?;
             if way.key == words.0 {
                 return Ok((place, way));
             }
         }
         Err(ProgramsError::Missing("direction".to_owned()))
+    }
+
+    /// The place of a number of which the low bits count.
+    #[must_use]
+    pub const fn place(&self, number: u32) -> u32 {
+        number & self.place_mask
     }
 
     /// Writes a place as it is said.

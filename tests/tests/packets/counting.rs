@@ -47,6 +47,7 @@ fn places(gateway: &mut Gateway<'_>) -> Outcome {
             lan_in: counted(uplink.into(), frame),
             wan_in: counted(u64::from(uplink) + 10, frame),
             lan_out: counted(u64::from(uplink) + 20, frame),
+            ..UplinkCounters::default()
         };
         gateway.assert_counters(uplink, expected)?;
     }
@@ -83,6 +84,7 @@ fn segments(gateway: &mut Gateway<'_>) -> Outcome {
         lan_in: counted(14, 2),
         wan_in: counted(7, 1),
         lan_out: counted(7, 1),
+        ..UplinkCounters::default()
     };
     gateway.assert_counters(uplink, expected)?;
     let flow = gateway.flow(&key)?;

@@ -1,13 +1,12 @@
 //! What is counted and noted of packets that take the fast path: the same as of those that do not.
 
+use failover_common::fastpath::{SEEN_SHIFT, SETTLE_SHIFT};
 use failover_common::lifetime::protocol::{TCP, UDP};
 use failover_common::traffic::host_bit;
-use failover_common::{
-    Family, Flow, GatewayKey, Liveness, Moved, Pair, Role, Totals, UplinkCounters,
-};
+use failover_common::{Family, Flow, GatewayKey, Liveness, Role, UplinkCounters};
 use failover_tests::programs::Context;
 
-use super::{Line, PROTOCOLS, SENT, SLOT, UPLINK, WAYS, Way};
+use super::{Line, Moved, PROTOCOLS, SENT, UPLINK, WAYS, Way};
 use crate::frames::FROM;
 use crate::gateway::{Failure, Gateway, Outcome, both, counted, length};
 use crate::trial::SystemTest;
@@ -16,7 +15,7 @@ pub(crate) fn trials() -> Vec<SystemTest> {
     [
         both("packets_of_the_fast_path_are_counted", counts),
         both("segments_of_the_fast_path_count_each", segments),
-        both("the_fast_path_notes_times_once_a_second", times),
+        both("flows_are_told_every_few_seconds_what_moved", times),
         both("answers_by_the_fast_path_are_heard", heard),
         both("questions_by_the_fast_path_are_noted", asked),
         both(
@@ -33,7 +32,7 @@ fn counts(gateway: &mut Gateway<'_>) -> Outcome {
     for protocol in PROTOCOLS {
         let line = Line::new(gateway, protocol);
         gateway.offload(&line)?;
-        let flow = gateway.flow(&line.key())?;
+        let moved = gateway.moved(&line)?;
         let (totals, before) = (
             gateway.programs.totals()?,
             gateway.programs.counters(UPLINK)?,
@@ -45,31 +44,20 @@ fn counts(gateway: &mut Gateway<'_>) -> Outcome {
                 gateway.assert_sent("counted", &line, way, &line.packet(way, 100))?;
             }
         }
-        let after = gateway.flow(&line.key())?;
-        let expected = Flow {
-            out_packets: flow.out_packets + 3,
-            out_bytes: flow.out_bytes + 3 * length(out),
-            // What was sent last, where the protocol numbers it.
-            out_next: after.out_next,
-            sequenced: after.sequenced,
-            ..flow
+        let expected = Moved {
+            out: (moved.out.0 + 3, moved.out.1 + 3 * length(out)),
+            back: (moved.back.0 + 5, moved.back.1 + 5 * length(back)),
         };
-        assert_eq!(after, expected);
-        let moved = gateway.programs.pair(SLOT)?.moved;
-        assert_eq!(
-            (moved.back_packets, moved.back_bytes),
-            (5, 5 * length(back))
-        );
+        assert_eq!(gateway.moved(&line)?, expected);
         let added = UplinkCounters {
             lan_in: counted(3, out),
             wan_in: counted(5, back),
             lan_out: counted(5, back),
+            fast: 8,
+            reserved: 0,
         };
         gateway.assert_counters(UPLINK, before.plus(added))?;
-        gateway.assert_totals(Totals {
-            fast: totals.fast + 8,
-            ..totals
-        })?;
+        gateway.assert_totals(totals)?;
     }
     Ok(())
 }
@@ -77,9 +65,8 @@ fn counts(gateway: &mut Gateway<'_>) -> Outcome {
 fn segments(gateway: &mut Gateway<'_>) -> Outcome {
     let line = Line::new(gateway, TCP);
     gateway.offload(&line)?;
-    let flow = gateway.flow(&line.key())?;
+    let moved = gateway.moved(&line)?;
     let before = gateway.programs.counters(UPLINK)?;
-    let fast = gateway.programs.totals()?.fast;
     let mut bytes = 0;
     for way in WAYS {
         let frame = gateway.arriving(way, &line.packet(way, 2000))?;
@@ -96,58 +83,62 @@ fn segments(gateway: &mut Gateway<'_>) -> Outcome {
         lan_in: counted,
         wan_in: counted,
         lan_out: counted,
+        fast: 8,
+        reserved: 0,
     };
     gateway.assert_counters(UPLINK, before.plus(added))?;
-    assert_eq!(gateway.programs.totals()?.fast, fast + 8);
-    let after = gateway.flow(&line.key())?;
-    assert_eq!(after.out_packets, flow.out_packets + 4);
-    assert_eq!(gateway.programs.pair(SLOT)?.moved.back_packets, 4);
+    let after = gateway.moved(&line)?;
+    assert_eq!(after.out.0, moved.out.0 + 4);
+    assert_eq!(after.back.0, moved.back.0 + 4);
     Ok(())
 }
 
+/// The time of a direction, in the units that it is noted in.
+fn seen(gateway: &mut Gateway<'_>) -> Result<u32, Failure> {
+    Ok(u32::try_from(gateway.now_ns()? >> SEEN_SHIFT)?)
+}
+
 fn times(gateway: &mut Gateway<'_>) -> Outcome {
-    let line = Line::new(gateway, UDP);
+    let line = Line::new(gateway, TCP);
     gateway.offload(&line)?;
-    let (key, now_ns) = (line.key(), gateway.now_ns()?);
-    let flow = gateway.flow(&key)?;
-    let seen_before = |gateway: &mut Gateway<'_>, ago_ms: u64| -> Result<u64, Failure> {
-        let seen_ns = now_ns - ago_ms * 1_000_000;
-        gateway.programs.set_flow(&key, &Flow { seen_ns, ..flow })?;
-        let pair = Pair {
-            moved: Moved {
-                out_seen_ns: seen_ns,
-                back_seen_ns: seen_ns,
-                ..Moved::default()
-            },
-            ..gateway.pair_of(&line)?
-        };
-        gateway.programs.set_pair(SLOT, &pair)?;
-        Ok(seen_ns)
-    };
-    let found = |gateway: &Gateway<'_>| -> Result<[u64; 3], Failure> {
-        let moved = gateway.programs.pair(SLOT)?.moved;
-        let seen_ns = gateway.flow(&key)?.seen_ns;
-        Ok([seen_ns, moved.out_seen_ns, moved.back_seen_ns])
-    };
-    // Half a second is time for everything here.
-    let seen = seen_before(gateway, 500)?;
+    let key = line.key();
     for way in WAYS {
-        gateway.assert_sent("half a second later", &line, way, &line.packet(way, 9))?;
+        // When nothing was told for so long, the flow is told; and otherwise not, as long as the time does
+        // not go on to the next few seconds just now.
+        for (ago, told) in [(8, true), (0, false)] {
+            let (flow, now) = loop {
+                let now = seen(gateway)?;
+                let flow = Flow {
+                    seen_ns: gateway.now_ns()? - 3_000_000_000,
+                    ..gateway.establish(&line)?
+                };
+                gateway.programs.set_flow(&key, &flow)?;
+                let mut pair = gateway.pair_of(&line)?;
+                pair.out.seen = now - ago;
+                pair.back.seen = now - ago;
+                gateway.programs.set_pair(&pair)?;
+                gateway.assert_sent("timed", &line, way, &line.packet(way, 9))?;
+                if seen(gateway)? >> SETTLE_SHIFT == now >> SETTLE_SHIFT {
+                    break (flow, now);
+                }
+            };
+            let (after, pair) = (gateway.flow(&key)?, gateway.pair(&line)?);
+            let (mine, other) = match way {
+                Way::Out => (pair.out, pair.back),
+                Way::Back => (pair.back, pair.out),
+            };
+            assert!(mine.seen >= now && mine.seen <= now + 1, "{way:?}");
+            assert_eq!(other.seen, now - ago, "{way:?}: nothing moved");
+            assert_eq!(mine.packets, u64::from(!told), "{way:?}");
+            assert_eq!(after.seen_ns > flow.seen_ns, told, "{way:?}");
+            let counted =
+                (after.out_packets + after.in_packets) - (flow.out_packets + flow.in_packets);
+            assert_eq!(counted, u64::from(told), "{way:?}");
+            if told && way == Way::Out {
+                assert_eq!((after.out_next, after.sequenced), (mine.next, true));
+            }
+        }
     }
-    assert_eq!(found(gateway)?, [seen; 3]);
-    let seen = seen_before(gateway, 1000)?;
-    gateway.assert_sent("later", &line, Way::Out, &line.packet(Way::Out, 9))?;
-    let [flow_seen, out_seen, back_seen] = found(gateway)?;
-    assert!(
-        flow_seen >= now_ns && out_seen == flow_seen,
-        "{flow_seen} {out_seen}"
-    );
-    assert_eq!(back_seen, seen, "nothing came back");
-    let seen = seen_before(gateway, 1000)?;
-    gateway.assert_sent("later", &line, Way::Back, &line.packet(Way::Back, 9))?;
-    let [flow_seen, out_seen, back_seen] = found(gateway)?;
-    assert!(back_seen >= now_ns, "{back_seen}");
-    assert_eq!([flow_seen, out_seen], [seen; 2], "nothing went out");
     Ok(())
 }
 
@@ -215,7 +206,7 @@ fn shared(gateway: &mut Gateway<'_>) -> Outcome {
     gateway.set_role(lan, Role::OneArm, 0)?;
     let mut pair = gateway.pair_of(&line)?;
     pair.back.ingress = lan;
-    gateway.programs.set_pair(SLOT, &pair)?;
+    gateway.programs.set_pair(&pair)?;
     for way in WAYS {
         if way == Way::Back {
             known(gateway, lan)?;

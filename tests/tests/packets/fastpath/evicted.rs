@@ -1,9 +1,9 @@
 //! An offloaded flow that was pushed out of the flow table goes on.
 
 use failover_common::lifetime::protocol::{TCP, UDP};
-use failover_common::{Affinity, Flow, Offloaded, Phase, Reason, Totals};
+use failover_common::{Affinity, Flow, Phase, Reason, Totals};
 
-use super::{GENERATION, LEASE, Line, PLACE, PROTOCOLS, SLOT, UPLINK, WAYS, Way};
+use super::{GENERATION, LEASE, Line, PROTOCOLS, UPLINK, WAYS, Way};
 use crate::frames::{ACK, FIN, Message, RST, SYN};
 use crate::gateway::{Gateway, Mark, Outcome, both, length};
 use crate::trial::SystemTest;
@@ -26,35 +26,39 @@ fn goes_on(gateway: &mut Gateway<'_>) -> Outcome {
     for protocol in PROTOCOLS {
         let line = Line::new(gateway, protocol);
         gateway.offload(&line)?;
-        gateway.programs.remove_flow(&line.key())?;
         // New flows go elsewhere by now.
         gateway
             .programs
             .select(gateway.family, Affinity::Flow, &[2])?;
-        gateway.assert_sent("back", &line, Way::Back, &line.packet(Way::Back, 50))?;
-        let before = gateway.programs.totals()?;
-        let packet = line.packet(Way::Out, 50);
-        gateway.assert_sent("out", &line, Way::Out, &packet)?;
-        gateway.assert_totals(Totals {
-            entered: before.entered + 1,
-            fast: before.fast + 1,
-            ..before
-        })?;
-        let flow = gateway.flow(&line.key())?;
-        let expected = Flow {
-            generation: GENERATION,
-            uplink: UPLINK,
-            reason: Reason::Restored,
-            phase: Phase::Established,
-            confirmed: true,
-            offloaded: PLACE,
-            out_packets: 1,
-            out_bytes: length(packet.frame([0; 6]).len()),
-            out_next: flow.out_next,
-            sequenced: flow.sequenced,
-            ..Flow::begun(flow.created_ns)
-        };
-        assert_eq!(flow, expected);
+        for way in WAYS {
+            // It is told what moved, since nothing was told so far.
+            gateway.programs.remove_flow(&line.key())?;
+            let pair = gateway.pair_of(&line)?;
+            gateway.programs.set_pair(&pair)?;
+            let before = gateway.programs.totals()?;
+            gateway.assert_sent("pushed out", &line, way, &line.packet(way, 50))?;
+            gateway.assert_totals(Totals {
+                entered: before.entered + 1,
+                ..before
+            })?;
+            let flow = gateway.flow(&line.key())?;
+            let moved = length(line.packet(way, 50).frame([0; 6]).len());
+            let mut expected = Flow {
+                generation: GENERATION,
+                uplink: UPLINK,
+                reason: Reason::Restored,
+                phase: Phase::Established,
+                confirmed: true,
+                out_next: flow.out_next,
+                sequenced: flow.sequenced,
+                ..Flow::begun(flow.created_ns)
+            };
+            match way {
+                Way::Out => (expected.out_packets, expected.out_bytes) = (1, moved),
+                Way::Back => (expected.in_packets, expected.in_bytes) = (1, moved),
+            }
+            assert_eq!(flow, expected, "{way:?}");
+        }
         for way in WAYS {
             gateway.assert_sent("later", &line, way, &line.packet(way, 50))?;
         }
@@ -62,7 +66,6 @@ fn goes_on(gateway: &mut Gateway<'_>) -> Outcome {
     Ok(())
 }
 
-/// Also when the packet that ends it is the one that enters it again.
 fn ended(gateway: &mut Gateway<'_>) -> Outcome {
     let line = Line::new(gateway, TCP);
     for flags in [FIN | ACK, RST, SYN] {
@@ -86,34 +89,26 @@ fn ended(gateway: &mut Gateway<'_>) -> Outcome {
 /// It is a flow like any other then, as the connection mark says.
 fn left(gateway: &mut Gateway<'_>) -> Outcome {
     type Change = fn(&mut Gateway<'_>, &Line) -> Outcome;
-    let changes: [(&str, Change); 6] = [
+    let changes: [(&str, Change); 4] = [
         ("the lease is over", |gateway, _| {
             Ok(gateway
                 .programs
                 .set_lease(&failover_common::Lease::default())?)
         }),
-        ("it is not for the fast path", |gateway, line| {
-            let (users, _, _) = line.offloaded();
-            Ok(gateway.programs.lead(&users, Offloaded::default())?)
-        }),
-        ("no key leads there", |gateway, line| {
-            let (users, _, _) = line.offloaded();
-            Ok(gateway.programs.leave(&users)?)
-        }),
-        ("the pair is another's", |gateway, line| {
+        ("it is nobody's", |gateway, line| {
             let mut pair = gateway.pair_of(line)?;
-            pair.out.id += 1;
-            Ok(gateway.programs.set_pair(SLOT, &pair)?)
+            pair.out.id = 0;
+            Ok(gateway.programs.set_pair(&pair)?)
         }),
         ("it has ended", |gateway, line| {
             let mut pair = gateway.pair_of(line)?;
             pair.out.left = 1;
-            Ok(gateway.programs.set_pair(SLOT, &pair)?)
+            Ok(gateway.programs.set_pair(&pair)?)
         }),
         ("its uplink forgot its flows", |gateway, line| {
             let mut pair = gateway.pair_of(line)?;
             pair.out.generation += 1;
-            Ok(gateway.programs.set_pair(SLOT, &pair)?)
+            Ok(gateway.programs.set_pair(&pair)?)
         }),
     ];
     let line = Line::new(gateway, UDP);
@@ -126,7 +121,7 @@ fn left(gateway: &mut Gateway<'_>) -> Outcome {
         gateway.programs.select(family, Affinity::Flow, &[3])?;
         gateway.assert_packet_passed(what, &line, Way::Out, Mark::Ask(3))?;
         let flow = gateway.flow(&line.key())?;
-        assert_eq!((flow.uplink, flow.offloaded.id), (3, 0), "{what}");
+        assert_eq!(flow.uplink, 3, "{what}");
     }
     Ok(())
 }

@@ -17,7 +17,7 @@ mod situations;
 use std::net::IpAddr;
 
 use failover_common::lifetime::protocol::{TCP, UDP};
-use failover_common::{Family, Flow, Lease, NextHop, Offloaded, Pair, Phase, Totals};
+use failover_common::{Family, Flow, Lease, NextHop, Pair, Phase, Totals};
 use failover_tests::programs::{Context, Run};
 
 use line::WAYS;
@@ -60,12 +60,8 @@ const HOST: [u8; 6] = [0x06, 0x11, 0x22, 0x33, 0x44, 0x55];
 const OUT_HOP: u32 = 5;
 const BACK_HOP: u32 = 16_383;
 
-/// Where flows are on the fast path in these tests.
-const SLOT: u32 = 4711;
-const PLACE: Offloaded = Offloaded {
-    slot: SLOT,
-    id: 0x8000_0007,
-};
+/// Whose the directions of flows are in these tests.
+const ID: u32 = 0x8000_0007;
 
 /// The protocols that take the fast path.
 const PROTOCOLS: [u8; 2] = [TCP, UDP];
@@ -90,9 +86,16 @@ pub(crate) fn next_hop(family: Family, interface: u32, to: [u8; 6], from: [u8; 6
 pub(crate) const LEASE: Lease = Lease {
     packets_until_ns: u64::MAX,
     offers_until_ns: u64::MAX,
-    last_id: PLACE.id,
+    last_id: ID,
     reserved: 0,
 };
+
+/// Packets and bytes of a flow, from users and to them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Moved {
+    out: (u64, u64),
+    back: (u64, u64),
+}
 
 impl Gateway<'_> {
     fn wan_mac(&self, uplink: u8) -> Result<[u8; 6], Failure> {
@@ -103,12 +106,13 @@ impl Gateway<'_> {
 
     /// The pair of a flow on the first uplink.
     fn pair_of(&self, line: &Line) -> Result<Pair, Failure> {
-        let (_, _, mut pair) = line.offloaded();
-        for (way, ingress, next_hop) in [
-            (&mut pair.out, self.wiring.lan, OUT_HOP),
-            (&mut pair.back, self.wan(UPLINK)?, BACK_HOP),
+        let (users, provider, mut pair) = line.offloaded();
+        for (way, key, ingress, next_hop) in [
+            (&mut pair.out, users, self.wiring.lan, OUT_HOP),
+            (&mut pair.back, provider, self.wan(UPLINK)?, BACK_HOP),
         ] {
-            way.id = PLACE.id;
+            way.key = key.words().0;
+            way.id = ID;
             way.ingress = ingress;
             way.next_hop = next_hop;
             way.generation = GENERATION;
@@ -133,19 +137,32 @@ impl Gateway<'_> {
 
     /// The flow is established, and on the fast path.
     fn offload(&mut self, line: &Line) -> Outcome {
-        let flow = self.establish(line)?;
-        let offloaded = Flow {
-            offloaded: PLACE,
-            ..flow
-        };
-        self.programs.set_flow(&line.key(), &offloaded)?;
+        self.establish(line)?;
         self.programs.set_lease(&LEASE)?;
         self.open_hops()?;
-        self.programs.set_pair(SLOT, &self.pair_of(line)?)?;
+        let pair = self.pair_of(line)?;
+        Ok(self.programs.set_pair(&pair)?)
+    }
+
+    /// What became of the flow's packets.
+    fn pair(&self, line: &Line) -> Result<Pair, Failure> {
         let (users, provider, _) = line.offloaded();
-        self.programs.lead(&users, PLACE)?;
-        self.programs.lead(&provider, PLACE)?;
-        Ok(())
+        Ok(self.programs.pair(&users, &provider)?)
+    }
+
+    /// What was counted of the flow, by the stack and by the fast path.
+    fn moved(&self, line: &Line) -> Result<Moved, Failure> {
+        let (flow, pair) = (self.flow(&line.key())?, self.pair(line)?);
+        Ok(Moved {
+            out: (
+                flow.out_packets + pair.out.packets,
+                flow.out_bytes + pair.out.bytes,
+            ),
+            back: (
+                flow.in_packets + pair.back.packets,
+                flow.in_bytes + pair.back.bytes,
+            ),
+        })
     }
 
     fn open_hops(&mut self) -> Outcome {

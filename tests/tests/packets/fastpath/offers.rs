@@ -1,10 +1,10 @@
-//! Which flows the programs offer to the daemon, and how they learn what it made of them.
+//! Which flows the programs offer to the daemon.
 
 use failover_common::flow::Offering;
 use failover_common::lifetime::protocol::{ICMP, ICMPV6, TCP, UDP};
-use failover_common::{Family, Flow, FlowKey, Lease, Offer, Offloaded, Phase};
+use failover_common::{Family, Flow, FlowKey, Lease, Offer, Phase};
 
-use super::{GENERATION, LEASE, Line, PLACE, PROTOCOLS, UPLINK, Way};
+use super::{GENERATION, LEASE, Line, PROTOCOLS, UPLINK, Way};
 use crate::frames::Message;
 use crate::gateway::{Failure, Gateway, Mark, Outcome, both};
 use crate::trial::SystemTest;
@@ -20,7 +20,6 @@ pub(crate) fn trials() -> Vec<SystemTest> {
         both("nothing_is_offered_to_nobody", unwanted),
         both("what_cannot_take_the_fast_path_is_not_offered", unfit),
         both("what_the_daemon_has_refused_is_not_offered", refused),
-        both("a_flow_learns_that_it_takes_the_fast_path", adopted),
     ]
     .into_iter()
     .flatten()
@@ -167,35 +166,18 @@ fn unfit(gateway: &mut Gateway<'_>) -> Outcome {
     Ok(())
 }
 
-/// A key with the id 0.
 fn refused(gateway: &mut Gateway<'_>) -> Outcome {
     gateway.programs.set_lease(&LEASE)?;
     let line = Line::new(gateway, TCP);
     gateway.establish(&line)?;
-    let (users, _, _) = line.offloaded();
-    gateway.programs.lead(&users, Offloaded::default())?;
+    gateway.programs.refuse(&line.key())?;
     ripe(gateway, &line.key(), OFFER_AGAIN_NS)?;
     packets(gateway, &line, 1)?;
     assert_eq!(offers(gateway)?, []);
     // The daemon thinks anew.
-    gateway.programs.leave(&users)?;
+    gateway.programs.pardon(&line.key())?;
     ripe(gateway, &line.key(), OFFER_AGAIN_NS)?;
     packets(gateway, &line, 1)?;
     assert_eq!(offers(gateway)?.len(), 1);
-    Ok(())
-}
-
-/// The daemon wrote the pair; the flow finds that with one of its next packets.
-fn adopted(gateway: &mut Gateway<'_>) -> Outcome {
-    for protocol in PROTOCOLS {
-        let line = Line::new(gateway, protocol);
-        gateway.offload(&line)?;
-        // Without what the flow knows of it.
-        gateway.establish(&line)?;
-        packets(gateway, &line, FIRST_OFFER)?;
-        assert_eq!(gateway.flow(&line.key())?.offloaded, PLACE);
-        gateway.assert_sent("adopted", &line, Way::Out, &line.packet(Way::Out, 5))?;
-        assert_eq!(offers(gateway)?, [], "it needs no offer");
-    }
     Ok(())
 }

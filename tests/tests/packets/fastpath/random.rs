@@ -46,9 +46,9 @@ fn random(gateway: &mut Gateway<'_>) -> Outcome {
             }
         }
         gateway.programs.remove_flow(&line.key())?;
-        let (users, provider, _) = line.offloaded();
-        gateway.programs.leave(&users)?;
-        gateway.programs.leave(&provider)?;
+        let mut pair = gateway.pair_of(&line)?;
+        (pair.out.id, pair.back.id) = (0, 0);
+        gateway.programs.set_pair(&pair)?;
     }
     Ok(())
 }

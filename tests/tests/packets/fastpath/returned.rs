@@ -204,7 +204,6 @@ fn broken(gateway: &mut Gateway<'_>) -> Outcome {
                 assert_eq!(run.frame, cut, "cut to {length} bytes");
             }
             let after = gateway.programs.totals()?;
-            assert_eq!(after.fast, before.fast, "{way:?}");
             assert!(after.returned > before.returned, "{way:?}");
             let upper = if protocol == TCP { 20 } else { 8 };
             let said = |length: usize| -> Result<Vec<u8>, crate::gateway::Failure> {

@@ -1,10 +1,11 @@
 //! What keeps all packets of a flow from the fast path, for a while or for good.
 
+use failover_common::fastpath::TRIES;
 use failover_common::lifetime::protocol::{TCP, UDP};
-use failover_common::{Direction, Flow, Lease, NextHop, Offloaded, Pair, Totals};
+use failover_common::{Direction, KeyWords, Lease, NextHop, Pair, Side, Totals};
 use failover_tests::programs::Context;
 
-use super::{BACK_HOP, LEASE, Line, OUT_HOP, PLACE, SLOT, UPLINK, WAYS, Way, next_hop};
+use super::{BACK_HOP, ID, LEASE, Line, OUT_HOP, UPLINK, WAYS, Way, next_hop};
 use crate::frames::FROM;
 use crate::gateway::{Gateway, Mark, Outcome, both};
 use crate::trial::SystemTest;
@@ -21,8 +22,9 @@ pub(crate) fn trials() -> Vec<SystemTest> {
             "a_forgotten_uplink_takes_its_flows_off_the_fast_path",
             forgotten,
         ),
-        both("an_id_that_was_given_up_is_not_believed", given_up),
-        both("an_id_that_is_anothers_is_not_believed", anothers),
+        both("a_direction_that_was_given_up_is_not_believed", given_up),
+        both("a_direction_of_another_key_is_not_believed", anothers),
+        both("a_direction_is_found_where_others_were_first", displaced),
         both("without_a_lease_all_is_the_stacks", lease),
         both("what_is_for_another_host_is_left_alone", other_hosts),
     ]
@@ -86,7 +88,7 @@ fn closed(gateway: &mut Gateway<'_>) -> Outcome {
     for way in WAYS {
         direction(&mut pair, way).next_hop = u32::MAX;
     }
-    gateway.programs.set_pair(SLOT, &pair)?;
+    gateway.programs.set_pair(&pair)?;
     for way in WAYS {
         gateway.assert_packet_returned("no such next hop", &line, way)?;
     }
@@ -155,7 +157,7 @@ fn generations(gateway: &mut Gateway<'_>) -> Outcome {
     for way in WAYS {
         let mut pair = gateway.pair_of(&line)?;
         direction(&mut pair, way).generation += 1;
-        gateway.programs.set_pair(SLOT, &pair)?;
+        gateway.programs.set_pair(&pair)?;
         gateway.assert_packet_returned("another generation", &line, way)?;
     }
     Ok(())
@@ -173,13 +175,14 @@ fn forgotten(gateway: &mut Gateway<'_>) -> Outcome {
     gateway.assert_packet_passed("picked anew", &line, Way::Out, Mark::Ask(2))?;
     gateway.assert_totals(Totals {
         renewed: before.renewed + 1,
+        returned: before.returned + 1,
         ..before
     })?;
     let flow = gateway.flow(&line.key())?;
-    assert_eq!((flow.uplink, flow.offloaded), (2, Offloaded::default()));
+    assert_eq!(flow.uplink, 2);
     // The uplink is not there any more.
     gateway.programs.remove_uplink(UPLINK)?;
-    gateway.assert_packet_passed("of no uplink", &line, Way::Back, Mark::None)
+    gateway.assert_packet_returned("of no uplink", &line, Way::Back)
 }
 
 fn given_up(gateway: &mut Gateway<'_>) -> Outcome {
@@ -190,29 +193,75 @@ fn given_up(gateway: &mut Gateway<'_>) -> Outcome {
     not_believed(gateway, &line, &pair)
 }
 
+/// What is found where the key leads to is of another flow, as when the daemon has just given the place
+/// to that.
 fn anothers(gateway: &mut Gateway<'_>) -> Outcome {
     let line = offloaded(gateway, UDP)?;
-    let mut pair = gateway.pair_of(&line)?;
-    pair.out.id += 1;
-    pair.back.id += 1;
-    not_believed(gateway, &line, &pair)
+    let (users, provider, _) = line.offloaded();
+    for key in [users, provider] {
+        let (place, way) = gateway.programs.direction(&key)?;
+        for word in 0..way.key.len() {
+            let mut other = way;
+            other.key[word] ^= 1 << (7 * word);
+            gateway.programs.set_way(place, &other)?;
+            let before = gateway.programs.totals()?;
+            let side = match key.side {
+                Side::Users => Way::Out,
+                Side::Provider => Way::Back,
+            };
+            gateway.assert_packet_passed("another key", &line, side, Mark::Sure(UPLINK))?;
+            gateway.assert_totals(before)?;
+        }
+        gateway.programs.set_way(place, &way)?;
+    }
+    assert_both_sent(gateway, "its own again", &line)
+}
+
+/// Where others are at the first place that its key leads to, it is found at any of the next ones.
+fn displaced(gateway: &mut Gateway<'_>) -> Outcome {
+    let line = offloaded(gateway, TCP)?;
+    let (users, provider, _) = line.offloaded();
+    for key in [users, provider] {
+        let (first, way) = gateway.programs.direction(&key)?;
+        let (home, other) = key.words().homes();
+        for nth in 1..TRIES {
+            let place = gateway.programs.place(KeyWords::place(home, other, nth));
+            let stranger = Direction {
+                id: ID,
+                key: [7; 5],
+                displaced: 1,
+                ..Direction::default()
+            };
+            gateway.programs.set_way(first, &stranger)?;
+            gateway.programs.set_way(place, &way)?;
+            assert_both_sent(gateway, "displaced", &line)?;
+            // Nobody is looked for elsewhere who is not said to be there.
+            let alone = Direction {
+                displaced: 0,
+                ..stranger
+            };
+            gateway.programs.set_way(first, &alone)?;
+            let side = match key.side {
+                Side::Users => Way::Out,
+                Side::Provider => Way::Back,
+            };
+            gateway.assert_packet_passed("not looked for", &line, side, Mark::Sure(UPLINK))?;
+            gateway.programs.set_way(place, &Direction::default())?;
+        }
+        gateway.programs.set_way(first, &way)?;
+    }
+    assert_both_sent(gateway, "at home", &line)
 }
 
 fn not_believed(gateway: &mut Gateway<'_>, line: &Line, pair: &Pair) -> Outcome {
-    gateway.programs.set_pair(SLOT, pair)?;
-    let before = gateway.programs.totals()?;
+    gateway.programs.set_pair(pair)?;
+    let (before, known) = (gateway.programs.totals()?, gateway.pair(line)?);
     for way in WAYS {
-        gateway.assert_packet_passed("another id", line, way, Mark::Sure(UPLINK))?;
+        gateway.assert_packet_passed("nobody's", line, way, Mark::Sure(UPLINK))?;
     }
     // It is no flow of the fast path any more.
     gateway.assert_totals(before)?;
-    let flow = gateway.flow(&line.key())?;
-    assert_eq!(
-        flow.offloaded,
-        Offloaded::default(),
-        "a stale id is dropped"
-    );
-    assert_eq!(gateway.programs.pair(SLOT)?, *pair, "and counts nothing");
+    assert_eq!(gateway.pair(line)?, known, "and counts nothing");
     Ok(())
 }
 
@@ -235,10 +284,7 @@ fn lease(gateway: &mut Gateway<'_>) -> Outcome {
         packets_until_ns: now_ns + 3_600_000_000_000,
         ..LEASE
     })?;
-    assert_both_sent(gateway, "the daemon is back", &line)?;
-    let flow: Flow = gateway.flow(&line.key())?;
-    assert_eq!(flow.offloaded, PLACE);
-    Ok(())
+    assert_both_sent(gateway, "the daemon is back", &line)
 }
 
 /// The kernel tells by the address whom a frame is for.

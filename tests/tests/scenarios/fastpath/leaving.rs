@@ -30,7 +30,9 @@ fn tell(what: &str, took: Duration) {
 /// What connection tracking is told to forget leaves the fast path at once, and its next packet begins
 /// anew.
 pub(crate) async fn forgotten(case: &Case, family: Family) -> Outcome {
-    let scene = case.open(Lab::builder(), TWO).await?;
+    // All of a small table is soon looked at.
+    let config = format!("{TWO}flows: {{capacity: 4096}}\n");
+    let scene = case.open(Lab::builder(), &config).await?;
     observe(scene, &[TCP, UDP]).await?;
     for (port, protocol) in [(TCP, Protocol::Tcp), (UDP, Protocol::Udp)] {
         let exchange = fast_flows(scene, family, port, Plan::calm(protocol, 20)).await?;

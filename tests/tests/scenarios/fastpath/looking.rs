@@ -3,9 +3,9 @@
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 
-use aya::maps::{Array, HashMap, Map, MapData, MapError};
+use aya::maps::{Array, Map, MapData, MapError};
 use failover::family::Family;
-use failover_common::{NextHop, OffloadKey, Offloaded, maps};
+use failover_common::{Direction, NextHop, maps};
 use failover_tests::Pinning as _;
 use failover_tests::{LabError, ProgramSpec, addressing};
 use serde::Deserialize;
@@ -142,17 +142,15 @@ pub(crate) async fn observed(scene: &Scene, port: u16) -> std::result::Result<u6
     })
 }
 
-/// How many packets lead to the fast path by their addresses, of both directions.
+/// How many directions of flows are on the fast path.
 pub(crate) fn led(scene: &Scene) -> std::result::Result<usize, MapError> {
-    const KEY: usize = size_of::<OffloadKey>();
-    const VALUE: usize = size_of::<Offloaded>();
+    const VALUE: usize = size_of::<Direction>();
     let map = MapData::from_pin(scene.lab.pins().map(maps::OFFLOAD))?;
-    let map = HashMap::<_, [u8; KEY], [u8; VALUE]>::try_from(Map::HashMap(map))?;
+    let map = Array::<_, [u8; VALUE]>::try_from(Map::Array(map))?;
     let mut count = 0;
-    for entry in map.iter() {
-        let (_, value) = entry?;
-        // What is not for the fast path is there, too, with an id of 0.
-        count += usize::from(value.iter().skip(VALUE / 2).any(|byte| *byte != 0));
+    for value in map.iter() {
+        let way: Direction = bytemuck::cast(value?);
+        count += usize::from(way.id != 0);
     }
     Ok(count)
 }
@@ -164,8 +162,7 @@ pub(crate) fn is_sent_to(scene: &Scene, mac: [u8; 6]) -> std::result::Result<boo
     let map = Array::<_, [u8; VALUE]>::try_from(Map::Array(map))?;
     for index in 0..64 {
         let hop: NextHop = bytemuck::cast(map.get(&index, 0)?);
-        let frame: [u8; 16] = bytemuck::cast(hop.frame);
-        if hop.interface != 0 && frame.get(2..8) == Some(mac.as_slice()) {
+        if hop.interface != 0 && hop.destination() == mac {
             return Ok(true);
         }
     }

@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::oneshot;
 
-use super::{PLACE, line, next, remote, with_tun};
+use super::{line, next, remote, with_tun};
 use crate::fastpath::{Line, Way};
 use crate::frames::{ACK, Message, Packet, SYN};
 use crate::gateway::{BOTH, ends, length};
@@ -53,7 +53,7 @@ pub(super) async fn connection() -> TestResult {
         let port = stream.local_addr()?.port();
         let line = line(family, TCP, port, port, server);
         attached.offload(&line).await?;
-        let before = attached.programs.totals()?;
+        let before = attached.counted()?;
         let stack = attached.seen("sure").await?;
         let client = attached.stand.lab().client(1)?.node();
         let asked = client.run(move || async move {
@@ -64,18 +64,12 @@ pub(super) async fn connection() -> TestResult {
         within("all is sent and received", 4 * PATIENCE, asked).await???;
         within("the server is done", PATIENCE, done).await???;
         let (fast, _) = attached.fast_since(before)?;
-        let flow = attached.flow(&line.key()).await?;
-        let moved = attached.programs.pair(PLACE.slot)?.moved;
-        let what = format!("{family:?}: {fast} packets, {flow:?}, {moved:?}");
-        assert!(flow.out_bytes >= length(BULK), "{what}");
-        assert!(moved.back_bytes + flow.in_bytes >= length(BULK), "{what}");
+        let [out, back] = attached.moved(&line).await?;
+        let what = format!("{family:?}: {fast} packets, {out:?}, {back:?}");
+        assert!(out.1 >= length(BULK) && back.1 >= length(BULK), "{what}");
         // Beside these are the beginning of the connection and its end, with which some data comes.
         const REST: u64 = 100;
-        assert!(
-            fast + REST >= flow.out_packets + moved.back_packets,
-            "{what}"
-        );
-        assert!(flow.in_packets < REST, "{what}");
+        assert!(fast + REST >= out.0 + back.0, "{what}");
         let stack = attached.seen("sure").await? - stack;
         assert!(stack < REST, "{what}: the stack saw {stack}");
     }
@@ -136,7 +130,7 @@ pub(super) async fn segments() -> TestResult {
         let line = line(family, TCP, 40_004, 40_004, remote(family));
         let stream = connect(&attached, &line, &mut tun).await?;
         attached.offload(&line).await?;
-        let before = attached.programs.totals()?;
+        let before = attached.counted()?;
         let client = attached.stand.lab().client(1)?.node();
         let _open = client
             .run(move || async move {

@@ -11,7 +11,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 
 use failover_common::lifetime::protocol::{TCP, UDP};
-use failover_common::{Affinity, Family, Flow, FlowKey, Offloaded, Pair, Phase, Totals};
+use failover_common::{Affinity, Family, Flow, FlowKey, Phase};
 use failover_tests::tun::Tun;
 use failover_tests::{Layout, Node, ProgramSpec, within};
 use nix::sys::socket::{setsockopt, sockopt};
@@ -37,7 +37,7 @@ pub(crate) fn trials() -> Vec<SystemTest> {
     ]
 }
 
-const PLACE: Offloaded = Offloaded { slot: 1, id: 9 };
+const ID: u32 = 9;
 const OUT_HOP: u32 = 1;
 const BACK_HOP: u32 = 2;
 
@@ -97,11 +97,12 @@ impl Attached {
         let wan = *wiring.wans.first().ok_or("no uplink")?;
         let wan_mac = *wiring.wan_macs.first().ok_or("no uplink")?;
         let (users, provider, mut pair) = line.offloaded();
-        for (way, ingress, hop) in [
-            (&mut pair.out, lan, OUT_HOP),
-            (&mut pair.back, wan, BACK_HOP),
+        for (way, key, ingress, hop) in [
+            (&mut pair.out, users, lan, OUT_HOP),
+            (&mut pair.back, provider, wan, BACK_HOP),
         ] {
-            way.id = PLACE.id;
+            way.key = key.words().0;
+            way.id = ID;
             way.ingress = ingress;
             way.next_hop = hop;
             way.generation = 1;
@@ -110,23 +111,40 @@ impl Attached {
         let programs = &mut self.programs;
         programs.set_next_hop(OUT_HOP, &next_hop(key.family, wan, router, wan_mac))?;
         programs.set_next_hop(BACK_HOP, &next_hop(key.family, lan, client, lan_mac))?;
-        programs.set_pair(PLACE.slot, &pair)?;
-        programs.lead(&users, PLACE)?;
-        programs.lead(&provider, PLACE)?;
+        programs.set_pair(&pair)?;
         programs.set_lease(&LEASE)?;
         let flow = Flow {
             phase: Phase::Established,
             confirmed: true,
-            offloaded: PLACE,
             ..self.flow(&key).await?
         };
         Ok(self.programs.set_flow(&key, &flow)?)
     }
 
-    /// What the programs have counted since then of packets that took the fast path, or could not.
-    fn fast_since(&self, before: Totals) -> Result<(u64, u64), Box<dyn Error>> {
-        let after = self.programs.totals()?;
-        Ok((after.fast - before.fast, after.returned - before.returned))
+    /// What the programs have counted so far of packets that took the fast path, or could not.
+    fn counted(&self) -> Result<(u64, u64), Box<dyn Error>> {
+        let fast = self.programs.counters(1)?.fast;
+        Ok((fast, self.programs.totals()?.returned))
+    }
+
+    /// And since then.
+    fn fast_since(&self, before: (u64, u64)) -> Result<(u64, u64), Box<dyn Error>> {
+        let after = self.counted()?;
+        Ok((after.0 - before.0, after.1 - before.1))
+    }
+
+    /// What moved of a flow in both directions, in packets and bytes, by the stack and the fast path.
+    async fn moved(&self, line: &Line) -> Result<[(u64, u64); 2], Box<dyn Error>> {
+        let (users, provider, _) = line.offloaded();
+        let (flow, pair) = (
+            self.flow(&line.key()).await?,
+            self.programs.pair(&users, &provider)?,
+        );
+        let (out, back) = (pair.out, pair.back);
+        Ok([
+            (flow.out_packets + out.packets, flow.out_bytes + out.bytes),
+            (flow.in_packets + back.packets, flow.in_bytes + back.bytes),
+        ])
     }
 }
 
@@ -196,7 +214,7 @@ async fn datagrams() -> TestResult {
         send(client, from, to, b"first".to_vec(), 0).await?;
         next(&mut tun, &line).await?;
         attached.offload(&line).await?;
-        let before = attached.programs.totals()?;
+        let before = attached.counted()?;
         let sure = attached.seen("sure").await?;
         let client = attached.stand.lab().client(1)?.node();
         // Checksums that are not computed yet, and segments that are not cut yet.
@@ -239,16 +257,14 @@ async fn back(attached: &Attached, line: &Line, tun: &Tun) -> TestResult {
         tun.deliver.send(answer.bytes())?;
         Ok::<_, Box<dyn Error>>(())
     };
-    let before = attached.programs.totals()?;
+    let before = attached.counted()?;
     let (heard, delivered) = tokio::join!(within("an answer comes", PATIENCE, hear), deliver);
     delivered?;
     let heard = heard???;
     assert_eq!(Some(&heard[..]), answer.message.bytes.get(8..));
     assert_eq!(attached.fast_since(before)?, (1, 0));
-    let flow = attached.flow(&line.key()).await?;
-    assert_eq!(flow.in_packets, 0, "it is counted with its pair");
-    let pair: Pair = attached.programs.pair(PLACE.slot)?;
-    assert_eq!(pair.moved.back_packets, 1);
+    let [_, (packets, _)] = attached.moved(line).await?;
+    assert_eq!(packets, 1);
     Ok(())
 }
 
@@ -271,7 +287,7 @@ async fn frames() -> TestResult {
             attached.offload(&line).await?;
             let client = attached.stand.lab().client(1)?.node();
             for layout in [Layout::Linear, Layout::Scattered] {
-                let before = attached.programs.totals()?;
+                let before = attached.counted()?;
                 client
                     .send_frames("eth0", layout, vec![frame.clone()])
                     .await?;
@@ -280,7 +296,7 @@ async fn frames() -> TestResult {
                 assert_eq!(attached.fast_since(before)?, (1, 0), "{layout:?}");
             }
             for (tag, seen) in TAGS {
-                let before = attached.programs.totals()?;
+                let before = attached.counted()?;
                 let mut tagged = frame.clone();
                 let bytes = [&[0x81, 0][..], &tag.to_be_bytes()].concat();
                 tagged.splice(12..12, bytes);
@@ -321,10 +337,11 @@ async fn tunnelled() -> TestResult {
         tun.deliver.send(packet.bytes())?;
         attached.flow(&line.key()).await?;
         attached.offload(&line).await?;
-        let mut pair = attached.programs.pair(PLACE.slot)?;
+        let (users, provider, _) = line.offloaded();
+        let mut pair = attached.programs.pair(&users, &provider)?;
         pair.out.ingress = attached.gateway().interface_index("tun0").await?;
-        attached.programs.set_pair(PLACE.slot, &pair)?;
-        let before = attached.programs.totals()?;
+        attached.programs.set_pair(&pair)?;
+        let before = attached.counted()?;
         let sure = attached.seen("sure").await?;
         tun.deliver.send(packet.bytes())?;
         let twice = |flow: &Flow| flow.out_packets == 2;
