@@ -19,14 +19,8 @@ pub(crate) fn handle_in<const HEADER: usize>(packet: &Packet<'_, HEADER>) -> i32
             wan_in::counted(packet, gateway.uplink);
             offload::from_provider(packet)
         }
-        None => from_users(packet),
+        None => lan_in::handle::<HEADER, true>(packet),
     }
-}
-
-/// A function of its own: what it needs of the stack is not needed for a gateway's packets, too.
-#[inline(never)]
-fn from_users<const HEADER: usize>(packet: &Packet<'_, HEADER>) -> i32 {
-    lan_in::handle::<HEADER, true>(packet)
 }
 
 /// A packet that goes out.

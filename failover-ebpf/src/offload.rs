@@ -8,7 +8,9 @@ use core::hint::cold_path;
 use core::ptr;
 
 use aya_ebpf::Global;
+use aya_ebpf::btf_maps::PerCpuArray;
 use aya_ebpf::helpers::generated::bpf_get_prandom_u32;
+use aya_ebpf::macros::btf_map;
 use failover_common::fastpath::{SEEN_SHIFT, SETTLE_SHIFT, TRIES};
 use failover_common::flow::Offering;
 use failover_common::lifetime::protocol::{TCP, UDP};
@@ -59,17 +61,31 @@ fn is_open(now_ns: u64) -> bool {
     lease().is_some_and(|lease| lease.packets_until_ns > now_ns)
 }
 
-/// The words of the key of a packet from a provider, as [`failover_common::OffloadKey`] has them in
-/// memory.
-#[inline(always)]
-fn words(tuple: &Tuple) -> KeyWords {
-    let ([a, b], [c, d]) = (tuple.source.words(), tuple.destination.words());
-    let rest = u64::from(tuple.source_port)
+/// Where the key of a packet from a provider is written: there is no room for it on the stack.
+#[btf_map(name = "answer_key")]
+static ANSWER_KEY: PerCpuArray<KeyWords, 1> = PerCpuArray::new();
+
+/// Reads a packet from a provider: what it looks like, and its key as [`failover_common::OffloadKey`] has
+/// it in memory.
+#[inline(never)]
+fn read_answer<const HEADER: usize>(packet: &Packet<'_, HEADER>) -> Shape {
+    let Headers::Flow(tuple) = headers::read(packet) else {
+        return Shape::NONE;
+    };
+    let Some(key) = ANSWER_KEY.get_ptr_mut(0) else {
+        return Shape::NONE;
+    };
+    // SAFETY: the memory is this processor's alone, and no program interrupts another one on the same
+    // processor: nobody else writes here until the packet is sent.
+    let KeyWords([a, b, c, d, rest]) = unsafe { &mut *key };
+    [*a, *b] = tuple.source.words();
+    [*c, *d] = tuple.destination.words();
+    *rest = u64::from(tuple.source_port)
         | u64::from(tuple.destination_port) << 16
         | u64::from(tuple.protocol) << 32
         | (tuple.family as u64) << 40
         | (Side::Provider as u64) << 48;
-    KeyWords([a, b, c, d, rest])
+    Shape::of(packet, &tuple)
 }
 
 /// The place of the direction of a key; beyond all places if there is none. All of it is written before
@@ -213,22 +229,34 @@ pub(crate) fn from_provider<const HEADER: usize>(packet: &Packet<'_, HEADER>) ->
     if HEADER != ETHERNET_HEADER || !packet.is_for_us() || !is_open(now_ns) {
         return PASS_ON;
     }
-    to_users(packet, now_ns).done(now_ns)
+    let shape = read_answer(packet);
+    if shape.is_none() {
+        return PASS_ON;
+    }
+    let Some(key) = ANSWER_KEY.get(0) else {
+        return PASS_ON;
+    };
+    let place = find(key);
+    if place == NOWHERE {
+        return PASS_ON;
+    }
+    to_users(packet, place, shape, now_ns).done(now_ns)
 }
 
 #[inline(never)]
-fn to_users<const HEADER: usize>(packet: &Packet<'_, HEADER>, now_ns: u64) -> Taken {
-    let Headers::Flow(tuple) = headers::read(packet) else {
-        return Taken::NOT;
-    };
-    let place = find(&words(&tuple));
+fn to_users<const HEADER: usize>(
+    packet: &Packet<'_, HEADER>,
+    place: u32,
+    shape: Shape,
+    now_ns: u64,
+) -> Taken {
     let Some(back) = OFFLOAD.get_ptr_mut(place) else {
         return Taken::NOT;
     };
     // SAFETY: as for packets from users.
     let back = unsafe { &mut *back };
-    let shape = Shape::of(packet, &tuple);
-    let uplink = uplink(back.uplink, tuple.family);
+    let family = shape.family();
+    let uplink = uplink(back.uplink, family);
     let sent = send_by(packet, back, uplink, shape);
     if sent {
         let (packets, bytes) = (packet.segments(), packet.length());
@@ -238,7 +266,9 @@ fn to_users<const HEADER: usize>(packet: &Packet<'_, HEADER>, now_ns: u64) -> Ta
             packets,
             bytes,
         );
-        traffic::heard(tuple.source.bytes(), back.uplink, tuple.family, now_ns);
+        let [high, low, ..] = back.key;
+        let outside = Address::new([high, low]).bytes();
+        traffic::heard(outside, back.uplink, family, now_ns);
     }
     note(packet, place, back, shape, sent, now_ns)
 }

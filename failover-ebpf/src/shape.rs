@@ -26,6 +26,14 @@ const ASKS: u64 = 1 << 36;
 pub(crate) struct Shape(u64);
 
 impl Shape {
+    /// It is of no flow: that of one has a size.
+    pub(crate) const NONE: Self = Self(0);
+
+    #[inline(always)]
+    pub(crate) const fn is_none(self) -> bool {
+        self.0 == 0
+    }
+
     #[inline(always)]
     pub(crate) fn of<const HEADER: usize>(packet: &Packet<'_, HEADER>, tuple: &Tuple) -> Self {
         let (internet, family) = match tuple.family {
