@@ -80,6 +80,7 @@ impl KeyWords {
     /// bits count as there are places.
     #[must_use]
     #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "the halves of a word")]
     pub const fn homes(&self) -> (u32, u32) {
         let [a, b, c, d, e] = self.0;
         // Odd numbers without a pattern: the fractional parts of square roots of primes.

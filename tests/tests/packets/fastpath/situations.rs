@@ -200,9 +200,11 @@ fn anothers(gateway: &mut Gateway<'_>) -> Outcome {
     let (users, provider, _) = line.offloaded();
     for key in [users, provider] {
         let (place, way) = gateway.programs.direction(&key)?;
-        for word in 0..way.key.len() {
+        for changed in 0..way.key.len() {
             let mut other = way;
-            other.key[word] ^= 1 << (7 * word);
+            for (index, word) in other.key.iter_mut().enumerate() {
+                *word ^= u64::from(index == changed) << (7 * index);
+            }
             gateway.programs.set_way(place, &other)?;
             let before = gateway.programs.totals()?;
             let side = match key.side {
