@@ -243,3 +243,16 @@ pub(crate) fn bit(number: u64) -> u32 {
     }
     bit as u32
 }
+
+/// Zero, which is known once a word was loaded. What is loaded from an address that it was added to is
+/// loaded after that word: the daemon writes that last, and some processors load in any order otherwise
+/// (Documentation/memory-barriers.txt, "Address-dependency barriers").
+#[inline(always)]
+pub(crate) fn after(word: u32) -> usize {
+    let mut zero = u64::from(word);
+    // SAFETY: the instruction changes this register and nothing else.
+    unsafe {
+        asm!("{zero} &= 0", zero = inout(reg) zero, options(nomem, nostack));
+    }
+    zero as usize
+}

@@ -21,7 +21,9 @@ use failover_common::{
 use crate::address::Address;
 use crate::flow::{enter, now_ns, touch};
 use crate::headers::{self, Headers, Tuple};
-use crate::maps::{FLOWS, LEASE, OFFERS, OFFLOAD, PLACES, REFUSED, add, count_fast, total, uplink};
+use crate::maps::{
+    FLOWS, LEASE, OFFERS, OFFLOAD, PLACES, REFUSED, add, after, count_fast, total, uplink,
+};
 use crate::mark::{self, Certainty};
 use crate::packet::{ETHERNET_HEADER, Packet};
 use crate::segment::Next;
@@ -98,8 +100,8 @@ fn find(key: &KeyWords) -> u32 {
     let Some(way) = OFFLOAD.get_ptr(home) else {
         return NOWHERE;
     };
-    if is_of(way, key) {
-        return home;
+    if let Some(after) = is_of(way, key) {
+        return home + after;
     }
     // SAFETY: the reference is to a byte of the map, which has its memory for good. The daemon writes it
     // while we read.
@@ -109,8 +111,8 @@ fn find(key: &KeyWords) -> u32 {
     cold_path();
     for nth in 1..TRIES {
         let place = KeyWords::place(home, other, nth) & PLACE_MASK.load();
-        if OFFLOAD.get_ptr(place).is_some_and(|way| is_of(way, key)) {
-            return place;
+        if let Some(after) = OFFLOAD.get_ptr(place).and_then(|way| is_of(way, key)) {
+            return place + after;
         }
     }
     NOWHERE
@@ -119,16 +121,16 @@ fn find(key: &KeyWords) -> u32 {
 /// No place.
 const NOWHERE: u32 = u32::MAX;
 
-/// Whether a direction is the one of a key, and somebody's.
+/// Whether a direction is the one of a key, and somebody's: zero, by which it is read after its id.
 #[inline(always)]
-fn is_of(way: *const Direction, key: &KeyWords) -> bool {
+fn is_of(way: *const Direction, key: &KeyWords) -> Option<u32> {
     // SAFETY: as for what is found. While the place is nobody's the daemon may write the key.
     let (found, id) = unsafe { (&(*way).key, (*way).id) };
     let differs = found
         .iter()
         .zip(&key.0)
         .fold(0, |differs, (one, other)| differs | (one ^ other));
-    differs == 0 && id != 0
+    (differs == 0 && id != 0).then(|| after(id) as u32)
 }
 
 /// What became of a packet, and what is to be done about its flow: in one word.

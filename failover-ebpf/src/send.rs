@@ -5,11 +5,13 @@
 //! whether hardware has summed up all bytes. So the checksum of TCP and UDP is changed by the helper,
 //! and that also makes the headers writable up to it. All else is written into the packet directly.
 
+use core::ptr;
+
 use aya_ebpf::bindings::{BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR};
 use aya_ebpf::helpers::generated::{bpf_csum_update, bpf_l4_csum_replace, bpf_redirect};
 use failover_common::{Direction, Family, NextHop};
 
-use crate::maps::NEXT_HOPS;
+use crate::maps::{NEXT_HOPS, after};
 use crate::packet::{ETHERNET_HEADER, Packet, Word as _};
 use crate::shape::{IPV4_HEADER, IPV6_HEADER, Shape};
 
@@ -53,6 +55,8 @@ fn translate<const HEADER: usize>(
     // all programs before it does that.
     let hop = NEXT_HOPS.get(way.next_hop)?;
     let interface = hop.interface;
+    // SAFETY: zero is added.
+    let hop = unsafe { &*ptr::from_ref(hop).byte_add(after(interface)) };
     // What does not fit the output is answered or cut by the stack.
     if interface == 0 || shape.size() > hop.mtu {
         return None;
