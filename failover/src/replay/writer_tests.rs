@@ -117,7 +117,10 @@ fn two_files_bound_a_trace_and_what_they_hold_is_whole() {
     let former = PathBuf::from(format!("{}.1", file.display()));
     let lengths = || [&file, &former].map(|file| fs::metadata(file).map_or(0, |found| found.len()));
     let deadline = Instant::now() + PATIENCE;
-    for _ in 0..1_000 {
+    // Some time is to be in the file that was begun last.
+    let mut rounds = 0;
+    while rounds < 1_000 || lengths()[0] < SIZE * 3 / 4 {
+        rounds += 1;
         let before = lengths();
         let entries = line.round();
         if traces.write(&fiber(), entries) == Given::WantsBegin {

@@ -11,7 +11,7 @@ use crate::Outcome;
 use crate::case::Case;
 use crate::scene::{Scene, TWO, of};
 
-type Entries = Vec<(Value, Value)>;
+pub(crate) type Entries = Vec<(Value, Value)>;
 
 /// Flows, uplinks and selections are printed with the names of fields and states, and tell of a
 /// failover.
