@@ -28,7 +28,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             mark_mask: 0xff00_0000,
-            capacity: 16_384,
+            capacity: 8192,
             unanswered: u32::MAX,
             log_level: 0,
         }

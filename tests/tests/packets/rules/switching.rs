@@ -23,7 +23,12 @@ pub(super) fn trials() -> Vec<SystemTest> {
             let stand = common().await?;
             let bpffs = stand.lab().bpffs();
             let test = move |gateway: &mut Gateway<'_>| amid_packets(gateway, &bpffs);
-            play(stand, Settings::default(), family, test).await
+            let settings = Settings {
+                // With an entry for each of them.
+                capacity: 2 * PACKETS,
+                ..Settings::default()
+            };
+            play(stand, settings, family, test).await
         })
     }));
     trials
