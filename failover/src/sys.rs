@@ -1,6 +1,7 @@
 //! What libraries have no safe form for: two promises about descriptors, the address of a packet
 //! socket, the width of a terminal, reading a map of the kernel in batches, arrays of the kernel in this
-//! process's memory, the wait for all processors, and the numbers of programs on an interface. The only module of the daemon with unsafe code.
+//! process's memory, the wait for all processors, and the numbers of programs on an interface. The only
+//! module of the daemon with unsafe code.
 #![expect(
     unsafe_code,
     reason = "tokio and surge-ping have no safe form of their calls, socket2 and aya have none at all of the others"

@@ -106,7 +106,9 @@ fn played(file: &Path) -> Report {
 
 #[test]
 fn two_files_bound_a_trace_and_what_they_hold_is_whole() {
-    const SIZE: u64 = 20_000;
+    // Three times what a file begins with, which has 20 kB once the line has failed often: so much of each
+    // file is rounds.
+    const SIZE: u64 = 60_000;
     let folder = Folder::new("bound");
     let mut traces = Traces::new(&folder.0);
     traces.size = SIZE;
@@ -138,8 +140,7 @@ fn two_files_bound_a_trace_and_what_they_hold_is_whole() {
     let report = played(&file);
     assert!(report.same_as_recorded, "{:#?}", report.contradictions);
     assert_eq!((report.gaps.len(), report.senseless_lines), (0, 0));
-    // However much of it is in the file that was begun last.
-    assert!(report.since < report.until, "{report:#?}");
+    assert!(report.families[0].own.times_down > 3, "{report:#?}");
 
     // It goes on there, after a gap.
     let mut traces = Traces::new(&folder.0);
