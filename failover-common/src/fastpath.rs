@@ -83,11 +83,13 @@ impl KeyWords {
     #[expect(clippy::cast_possible_truncation, reason = "the halves of a word")]
     pub const fn homes(&self) -> (u32, u32) {
         let [a, b, c, d, e] = self.0;
-        // Odd numbers without a pattern: the fractional parts of square roots of primes.
-        let source = (a ^ b.rotate_left(29)).wrapping_mul(0x6a09_e667_f3bc_c909);
-        let destination = (c ^ d.rotate_left(31)).wrapping_mul(0xbb67_ae85_84ca_a73b);
-        let mixed = (source ^ source >> 32).wrapping_add(destination ^ destination >> 29) ^ e;
-        let mixed = mixed.wrapping_mul(0x3c6e_f372_fe94_f82b);
+        // Odd numbers without a pattern: the fractional parts of square roots of primes. Products that do
+        // not wait for each other; of IPv4 `b` and `d` are zero, of IPv6 each goes with the half of the
+        // other address that tells least of it.
+        let mixed = (a ^ d)
+            .wrapping_mul(0x6a09_e667_f3bc_c909)
+            .wrapping_add((c ^ b).wrapping_mul(0xbb67_ae85_84ca_a73b))
+            .wrapping_add(e.wrapping_mul(0x3c6e_f372_fe94_f82b));
         let mixed = (mixed ^ mixed >> 32).wrapping_mul(0xa54f_f53a_5f1d_36f1);
         let mixed = mixed ^ mixed >> 29;
         (mixed as u32, (mixed >> 32) as u32)

@@ -53,11 +53,9 @@ pub(crate) enum Headers {
     Unread,
 }
 
-/// Where in an ICMP error the packet begins that it is about.
-pub(crate) struct About {
-    family: Family,
-    at: usize,
-}
+/// Where in an ICMP error the packet begins that it is about. Nothing but a word: it lies in memory where
+/// an address of a [`Tuple`] does, which would be written in pieces otherwise.
+pub(crate) struct About(usize);
 
 /// Where a packet of a flow goes.
 #[derive(Clone, Copy)]
@@ -84,35 +82,40 @@ impl Tuple {
     /// The flow of a packet from inside.
     #[inline(always)]
     pub(crate) const fn outward(&self) -> FlowKey {
-        FlowKey {
-            inside: self.source.bytes(),
-            outside: self.destination.bytes(),
-            inside_port: self.source_port,
-            outside_port: self.destination_port,
-            protocol: self.protocol,
-            family: self.family,
-            reserved: [0; 2],
-        }
+        let ports = (self.source_port, self.destination_port);
+        flow_key(self.source, self.destination, ports, self)
     }
 
     /// The flow of a packet from outside.
     #[inline(always)]
     pub(crate) const fn inward(&self) -> FlowKey {
         // An echo's identifier is the inside host's whichever way it goes.
-        let (inside_port, outside_port) = match self.protocol {
+        let ports = match self.protocol {
             ICMP | ICMPV6 => (self.source_port, 0),
             _ => (self.destination_port, self.source_port),
         };
-        FlowKey {
-            inside: self.destination.bytes(),
-            outside: self.source.bytes(),
-            inside_port,
-            outside_port,
-            protocol: self.protocol,
-            family: self.family,
-            reserved: [0; 2],
-        }
+        flow_key(self.destination, self.source, ports, self)
     }
+}
+
+/// The key of a flow between two hosts, inside and outside, and of what a packet of it says otherwise.
+/// Written word by word: byte by byte the compiler would do it, and the processor has to wait for all of
+/// them before it can read a word of them again.
+#[inline(always)]
+const fn flow_key(
+    inside: Address,
+    outside: Address,
+    (inside_port, outside_port): (u16, u16),
+    tuple: &Tuple,
+) -> FlowKey {
+    let [a, b] = inside.words();
+    let [c, d] = outside.words();
+    let rest = inside_port as u64
+        | (outside_port as u64) << 16
+        | (tuple.protocol as u64) << 32
+        | (tuple.family as u64) << 40;
+    // SAFETY: both are 40 initialised bytes, and the byte that is a family comes from one.
+    unsafe { core::mem::transmute::<[u64; 5], FlowKey>([a, b, c, d, rest]) }
 }
 
 /// The header below IP's, and where it begins.
@@ -323,10 +326,7 @@ fn read_icmp<const HEADER: usize>(packet: &Packet<'_, HEADER>, upper: &Upper) ->
         Icmp::Echo => Headers::Flow(echo(upper, second)),
         Icmp::Query => Headers::Flow(by_addresses(upper)),
         Icmp::Link => Headers::Other,
-        Icmp::Error => Headers::Error(About {
-            family: upper.family,
-            at: upper.at + 8,
-        }),
+        Icmp::Error => Headers::Error(About(upper.at + 8)),
     }
 }
 
@@ -363,9 +363,10 @@ pub(crate) fn read_about<const HEADER: usize>(
     packet: &Packet<'_, HEADER>,
     about: &About,
 ) -> Option<Tuple> {
-    let upper = match about.family {
-        Family::Ipv4 => read_ipv4(packet, about.at),
-        Family::Ipv6 => read_ipv6(packet, about.at),
+    let About(at) = *about;
+    let upper = match family(packet)? {
+        Family::Ipv4 => read_ipv4(packet, at),
+        Family::Ipv6 => read_ipv6(packet, at),
     };
     let Internet::Upper(upper) = upper else {
         return None;

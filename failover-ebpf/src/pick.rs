@@ -38,6 +38,9 @@ pub(crate) fn pick<const HEADER: usize>(
     tuple: &Tuple,
     key: &FlowKey,
 ) -> Option<Picked> {
+    // What functions are given lies in memory. A copy does so here, for new flows; the original would for
+    // each packet.
+    let tuple = &{ *tuple };
     if !leaves_by_an_uplink(packet, tuple) {
         total(|totals| &mut totals.elsewhere);
         return None;
@@ -170,7 +173,7 @@ fn leaves_by_an_uplink<const HEADER: usize>(packet: &Packet<'_, HEADER>, tuple: 
         && interface(question.ifindex).is_some_and(|out| match out.role {
             Role::Uplink | Role::SharedUplink => true,
             // Behind one arm are users, too: only what goes to a router leaves by an uplink.
-            Role::OneArm => question.destination.bytes() != tuple.destination.bytes(),
+            Role::OneArm => question.destination.words() != tuple.destination.words(),
             Role::Downlink => false,
         })
 }

@@ -82,7 +82,8 @@ fn sent(routing: &Routing, facts: &Facts, bound_to: Option<&str>) -> Sent {
     let nobody = *NOBODY.get(family);
     let mut from = 0;
     for rule in rules {
-        if rule.priority < from || !holds(&rule.selector, facts, bound_to) {
+        let others = rule.origin == Origin::Others;
+        if rule.priority < from || others || !holds(&rule.selector, facts, bound_to) {
             continue;
         }
         match rule.action {
@@ -92,7 +93,7 @@ fn sent(routing: &Routing, facts: &Facts, bound_to: Option<&str>) -> Sent {
                 from = priority;
             }
             Action::Unreachable => return Sent::Unrouted,
-            Action::LookupSpecific(_) => {}
+            Action::LookupSpecific(_) | Action::Nothing => {}
             Action::Lookup(table) => {
                 let thrown = routing
                     .exceptions
@@ -144,7 +145,7 @@ fn without_rules_nothing_is_asked() {
         !wanted
             .rules
             .iter()
-            .any(|rule| matches!(rule.action, Action::Goto(_)))
+            .any(|rule| matches!(rule.action, Action::Goto(to) if to > CATCH_ALL))
     );
     let users = Matching {
         interfaces: Some(["lan0".parse().unwrap()].into()),

@@ -103,6 +103,8 @@ pub enum Origin {
     Any,
     /// The router's own (`iif lo`).
     Local,
+    /// All but the router's own (`not iif lo`).
+    Others,
 }
 
 /// What a rule does.
@@ -114,6 +116,8 @@ pub enum Action {
     LookupSpecific(TableId),
     /// Goes on with the rules of a higher preference; one must be there.
     Goto(u32),
+    /// Nothing: the next rule is asked (`nop`). A place for others to lead to.
+    Nothing,
     /// Says that there is no way.
     Unreachable,
 }

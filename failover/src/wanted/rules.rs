@@ -2,10 +2,12 @@
 //!
 //! | preference | rule | why |
 //! | --- | --- | --- |
-//! | base | the router's own, `fwmark PROBE+ID/MASK` → the uplink's table | a probe goes through the uplink that it tests |
-//! | base+1 | the router's own, `fwmark PROBE/PROBE` → unreachable | never through another, when that table is empty |
-//! | base+2 | the router's own, `fwmark ID/MASK` → `main`, but not its default | connected and specific routes win |
-//! | base+3 | the router's own, `fwmark ID/MASK` → the uplink's table | an answer goes out where the question came in |
+//! | base | all but the router's own → on with base+5 | what is forwarded is not asked for each of the next |
+//! | base+1 | the router's own, `fwmark PROBE+ID/MASK` → the uplink's table | a probe goes through the uplink that it tests |
+//! | base+2 | the router's own, `fwmark PROBE/PROBE` → unreachable | never through another, when that table is empty |
+//! | base+3 | the router's own, `fwmark ID/MASK` → `main`, but not its default | connected and specific routes win |
+//! | base+4 | the router's own, `fwmark ID/MASK` → the uplink's table | an answer goes out where the question came in |
+//! | base+5 | all → nothing | where the first leads |
 //! | 32765 | all → `main` but not its default | specific routes win for everything else, too |
 //! | 32765 | `fwmark ID/MASK` → the uplink's table | a flow goes through its uplink |
 //! | 32765 | `from SOURCE` → the uplink's table | the router's own traffic bound to a usable uplink's address |
@@ -13,7 +15,7 @@
 //! | 32765 | all → the base table | everything that nobody steered |
 //! | 32765 | all → unreachable | only where `main` would use an uplink that is disabled by hand |
 //!
-//! What is forwarded meets nothing of ours before 32765, marked or not, so other software's rules
+//! Nothing of ours decides before 32765 about what is forwarded, marked or not, so other software's rules
 //! (Tailscale's at 5210 to 5270, wg-quick's, a user's own by interface or port) decide about it as
 //! they do without us; nftables cannot ask the kernel for their answer, since its `fib` knows
 //! addresses and the mark only. Several rules share that preference because it is the first one that
@@ -36,6 +38,9 @@ use crate::wanted::{Situation, own_traffic};
 /// The preference of the last rules of ours, just before the kernel's own for `main` (32766).
 pub const CATCH_ALL: u32 = 32765;
 
+/// Behind the rules for the router's own packets, counted from the first preference.
+const BEYOND: u32 = 5;
+
 /// All rules of ours.
 #[must_use]
 pub fn rules(situation: &Situation) -> BTreeSet<Rule> {
@@ -49,30 +54,40 @@ pub fn rules(situation: &Situation) -> BTreeSet<Rule> {
         .collect()
 }
 
-/// The rules for the router's own packets that carry our bits.
+/// The rules for the router's own packets that carry our bits, and what leads others past them: there
+/// are three for each uplink, and the kernel asks one after the other, for each packet.
 fn own(situation: &Situation, family: Family) -> impl Iterator<Item = Rule> {
     let numbers = situation.numbers;
     let mask = numbers.marks.bits();
     let probe = numbers.marks.probe_bit();
-    let rule = move |offset: u32, selector, action| Rule {
+    let of_origin = move |offset: u32, origin, selector, action| Rule {
         priority: numbers.rule_priority + offset,
         family,
-        origin: Origin::Local,
+        origin,
         selector,
         action,
     };
+    let rule = move |offset, selector, action| of_origin(offset, Origin::Local, selector, action);
+    let beyond = Action::Goto(numbers.rule_priority + BEYOND);
+    let passing = [
+        of_origin(0, Origin::Others, Selector::ALL, beyond),
+        of_origin(BEYOND, Origin::Any, Selector::ALL, Action::Nothing),
+    ];
     let any_probe = Selector::mark(probe, probe);
     let of_uplinks = situation.uplinks.iter().flat_map(move |uplink| {
         let table = Action::Lookup(numbers.table(uplink.id));
         let marked = |mark: Mark| Selector::mark(mark.0, mask);
         let flow = marked(numbers.marks.flow(uplink.id));
         [
-            rule(0, marked(numbers.marks.probe(uplink.id)), table),
-            rule(2, flow.clone(), Action::LookupSpecific(MAIN)),
-            rule(3, flow, table),
+            rule(1, marked(numbers.marks.probe(uplink.id)), table),
+            rule(3, flow.clone(), Action::LookupSpecific(MAIN)),
+            rule(4, flow, table),
         ]
     });
-    std::iter::once(rule(1, any_probe, Action::Unreachable)).chain(of_uplinks)
+    passing
+        .into_iter()
+        .chain([rule(2, any_probe, Action::Unreachable)])
+        .chain(of_uplinks)
 }
 
 /// The rules for everything that nobody else's rules decided about.
@@ -186,12 +201,36 @@ mod tests {
     }
 
     #[test]
-    fn what_is_forwarded_meets_nothing_of_ours_before_other_software() {
+    fn nothing_of_ours_decides_about_what_is_forwarded_before_other_software() {
         for rule in rules(&fixture::three_uplinks()) {
             assert!(
-                rule.origin == Origin::Local || rule.priority == CATCH_ALL,
+                rule.origin == Origin::Local
+                    || rule.priority == CATCH_ALL
+                    || matches!(rule.action, Action::Goto(_) | Action::Nothing),
                 "{rule:?}"
             );
+        }
+    }
+
+    #[test]
+    fn what_is_forwarded_is_led_past_all_that_is_for_the_router_alone() {
+        let rules = rules(&fixture::three_uplinks());
+        for family in Family::ALL {
+            let mut early: Vec<&Rule> = rules
+                .iter()
+                .filter(|rule| rule.family == family && rule.priority < CATCH_ALL)
+                .collect();
+            early.sort_by_key(|rule| rule.priority);
+            let [first, own @ .., last] = early.as_slice() else {
+                panic!("{early:?}");
+            };
+            assert_eq!(first.origin, Origin::Others);
+            assert_eq!(first.action, Action::Goto(last.priority));
+            assert_eq!(last.action, Action::Nothing);
+            assert!(own.iter().all(|rule| {
+                rule.origin == Origin::Local
+                    && (first.priority + 1..last.priority).contains(&rule.priority)
+            }));
         }
     }
 
@@ -199,7 +238,11 @@ mod tests {
     fn the_routers_packets_without_our_bits_meet_nothing_of_ours_before_other_software() {
         for rule in rules(&fixture::three_uplinks()) {
             let ours_only = rule.selector.mark.is_some();
-            assert!(ours_only || rule.priority == CATCH_ALL, "{rule:?}");
+            let others = rule.origin == Origin::Others || rule.action == Action::Nothing;
+            assert!(
+                ours_only || others || rule.priority == CATCH_ALL,
+                "{rule:?}"
+            );
         }
     }
 }

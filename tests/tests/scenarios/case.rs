@@ -202,7 +202,8 @@ fn run(steering: Steering, play: &Play) -> Result<(), Failed> {
         Some(scene) => runtime.block_on(scene.report()),
         None => "the lab was not built".to_owned(),
     };
-    Err(format!("{reason}\n\n{report}").into())
+    // Twice, since either end of a long text may be what a reader has before them.
+    Err(format!("{reason}\n\n{report}\n--- why it failed\n{reason}").into())
 }
 
 fn message(panic: &(dyn Any + Send)) -> String {

@@ -57,7 +57,7 @@ downlinks: [lan0]
 ";
 
 /// How much of a log is told.
-const LOG_LINES: usize = 300;
+const LOG_LINES: usize = 120;
 
 /// A lab with a daemon.
 pub(crate) struct Scene {
@@ -278,7 +278,9 @@ impl Scene {
         if let Some(daemon) = &daemon {
             log.push_str(&daemon.log());
         }
-        let lines: Vec<&str> = log.lines().collect();
+        // A line for each flow, hundreds of them, would leave no room for what the daemon did.
+        let told = |line: &&str| !line.contains(" DEBUG new flow ");
+        let lines: Vec<&str> = log.lines().filter(told).collect();
         let last = lines.get(lines.len().saturating_sub(LOG_LINES)..);
         // Writing to a string does not fail.
         writeln!(text, "--- log\n{}", last.unwrap_or_default().join("\n")).ok();

@@ -257,10 +257,11 @@ impl Run<'_> {
         {
             self.tests += target.passed + target.failed;
             let ignored = target.ignored.iter();
-            let notes = target
-                .failures
-                .iter()
-                .cloned()
+            let failures = target.failures.iter().flat_map(|failure| {
+                let reason = failure.reason.iter().map(|line| format!("  {line}"));
+                std::iter::once(failure.name.clone()).chain(reason)
+            });
+            let notes = failures
                 .chain(
                     ignored.map(|name| format!("not run, since it is marked as ignored: {name}")),
                 )

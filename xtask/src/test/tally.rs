@@ -11,8 +11,8 @@ pub(crate) struct Target {
     pub(crate) passed: usize,
     /// How many failed.
     pub(crate) failed: usize,
-    /// The names of those that failed.
-    pub(crate) failures: Vec<String>,
+    /// Those that failed.
+    pub(crate) failures: Vec<Failure>,
     /// The names of those that did not run, because they are marked so.
     pub(crate) ignored: Vec<String>,
     /// How long it ran; only known once it has ended.
@@ -23,7 +23,21 @@ pub(crate) struct Target {
     good: usize,
     /// The name of the test that ended last.
     last: Option<String>,
+    /// The failure, by its place in the list, whose reason is being told.
+    explained: Option<usize>,
 }
+
+/// A test that failed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Failure {
+    /// Its name.
+    pub(crate) name: String,
+    /// How its reason begins.
+    pub(crate) reason: Vec<String>,
+}
+
+/// How much of a reason is kept: lines, and characters of each.
+const REASON: (usize, usize) = (4, 400);
 
 /// All test programs of one call of `cargo test`, in the order in which they ran.
 #[derive(Debug, Default)]
@@ -64,10 +78,19 @@ impl Tally {
             if outcome == "ok" {
                 target.good += 1;
             } else if outcome == "FAILED" {
-                target.failures.push(name);
+                target.failures.push(Failure {
+                    name,
+                    reason: Vec::new(),
+                });
             } else if outcome.starts_with("ignored") {
                 target.ignored.push(name);
             }
+        } else if let Some(name) = explained(line) {
+            target.explained = target.failures.iter().position(|one| one.name == name);
+        } else if line == "failures:" {
+            target.explained = None;
+        } else if let Some(failure) = target.explained.and_then(|at| target.failures.get_mut(at)) {
+            failure.explain(line);
         }
     }
 
@@ -77,15 +100,36 @@ impl Tally {
         for target in self.targets.iter_mut().filter(|target| !target.ended) {
             target.passed = target.good;
             target.failed = target.failures.len() + 1;
-            target.failures.push(match target.last.as_deref() {
+            let name = match target.last.as_deref() {
                 Some(last) => {
                     format!("(it ended before its last test did; the last seen was {last})")
                 }
                 None => "(it ended before its first test did)".to_owned(),
+            };
+            target.failures.push(Failure {
+                name,
+                reason: Vec::new(),
             });
         }
         self.targets
     }
+}
+
+impl Failure {
+    /// Takes the next line of what is said of it. Where in the sources it was found is not the reason.
+    fn explain(&mut self, line: &str) {
+        let (lines, characters) = REASON;
+        let place = line.starts_with("thread '") && line.contains("panicked at");
+        if !line.is_empty() && !place && self.reason.len() < lines {
+            self.reason.push(line.chars().take(characters).collect());
+        }
+    }
+}
+
+/// `---- NAME ----` or `---- NAME stdout ----`: what follows is why a test failed.
+fn explained(line: &str) -> Option<&str> {
+    let name = line.strip_prefix("---- ")?.strip_suffix(" ----")?;
+    Some(name.strip_suffix(" stdout").unwrap_or(name))
 }
 
 /// `Running tests/a.rs (target/debug/deps/name-hash)`, `Doc-tests name`.
@@ -136,9 +180,17 @@ mod tests {
         let forget = |target| Target {
             good: 0,
             last: None,
+            explained: None,
             ..target
         };
         tally.finish().into_iter().map(forget).collect()
+    }
+
+    fn failure(name: &str, reason: &[&str]) -> Failure {
+        Failure {
+            name: name.into(),
+            reason: reason.iter().map(|line| (*line).to_owned()).collect(),
+        }
     }
 
     fn target(name: &str, passed: usize, failures: &[&str], ended: bool) -> Target {
@@ -146,7 +198,7 @@ mod tests {
             name: name.into(),
             passed,
             failed: failures.len(),
-            failures: failures.iter().map(|name| (*name).to_owned()).collect(),
+            failures: failures.iter().map(|name| failure(name, &[])).collect(),
             ended,
             ..Target::default()
         }
@@ -192,7 +244,10 @@ mod tests {
             panic!("one program ran");
         };
         assert_eq!((lab.passed, lab.failed), (0, 1));
-        assert_eq!(lab.failures, ["(it ended before its first test did)"]);
+        assert_eq!(
+            lab.failures,
+            [failure("(it ended before its first test did)", &[])]
+        );
     }
 
     #[test]
@@ -204,7 +259,29 @@ mod tests {
         assert_eq!((lab.passed, lab.failed), (2, 1));
         assert_eq!(
             lab.failures,
-            ["(it ended before its last test did; the last seen was b)"]
+            [failure(
+                "(it ended before its last test did; the last seen was b)",
+                &[]
+            )]
+        );
+    }
+
+    #[test]
+    fn a_failure_says_why() {
+        let output = "     Running lab (/tests/deps/lab)\ntest a/b ... FAILED\ntest c ... FAILED\n\
+                      \nfailures:\n\n---- a/b ----\n3 of 60 flows moved\n\n--- log\nx\ny\nz\n\
+                      \n---- c stdout ----\n\nthread 'c' (7) panicked at src/c.rs:1:2:\nleft is not right\n\
+                      \n\nfailures:\n    a/b\n    c\n\n\
+                      test result: FAILED. 0 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out\n";
+        let [lab] = &tally(output)[..] else {
+            panic!("one program ran");
+        };
+        assert_eq!(
+            lab.failures,
+            [
+                failure("a/b", &["3 of 60 flows moved", "--- log", "x", "y"]),
+                failure("c", &["left is not right"]),
+            ]
         );
     }
 }

@@ -42,8 +42,11 @@ pub(super) fn message(rule: &Rule) -> RuleMessage {
     let attributes = &mut message.attributes;
     attributes.push(RuleAttribute::Protocol(RouteProtocol::from(PROTOCOL)));
     attributes.push(RuleAttribute::Priority(rule.priority));
-    if rule.origin == Origin::Local {
+    if rule.origin != Origin::Any {
         attributes.push(RuleAttribute::Iifname(LOOPBACK.to_owned()));
+    }
+    if rule.origin == Origin::Others {
+        message.header.flags |= RuleFlags::Invert;
     }
     match rule.action {
         Action::Lookup(table) => {
@@ -59,6 +62,7 @@ pub(super) fn message(rule: &Rule) -> RuleMessage {
             message.header.action = RuleAction::Goto;
             attributes.push(RuleAttribute::Goto(priority));
         }
+        Action::Nothing => message.header.action = RuleAction::Nop,
         Action::Unreachable => message.header.action = RuleAction::Unreachable,
     }
     message
@@ -111,7 +115,8 @@ pub(super) fn parse(message: &RuleMessage) -> Option<Rule> {
     };
     // The interface may be away, and so may the rule to go on with.
     let harmless = RuleFlags::OifDetached | RuleFlags::Unresolved;
-    if !(header.flags - harmless).is_empty() || header.tos != 0 {
+    let inverted = header.flags.contains(RuleFlags::Invert);
+    if !(header.flags - harmless - RuleFlags::Invert).is_empty() || header.tos != 0 {
         return None;
     }
     let mut priority = 0;
@@ -177,8 +182,15 @@ pub(super) fn parse(message: &RuleMessage) -> Option<Rule> {
         (RuleAction::ToTable, None, None) => Action::Lookup(TableId(table)),
         (RuleAction::ToTable, Some(0), None) => Action::LookupSpecific(TableId(table)),
         (RuleAction::Goto, None, Some(priority)) => Action::Goto(priority),
+        (RuleAction::Nop, None, None) => Action::Nothing,
         (RuleAction::Unreachable, None, None) => Action::Unreachable,
         _ => return None,
+    };
+    let origin = match (inverted, origin) {
+        (false, origin) => origin,
+        // What is inverted is all that a rule asks for.
+        (true, Origin::Local) if selector == Selector::ALL => Origin::Others,
+        (true, _) => return None,
     };
     Some(Rule {
         priority,
@@ -243,6 +255,11 @@ mod tests {
                 Action::Lookup(table),
             ),
             rule(whole, Action::Goto(40_010)),
+            rule(Selector::ALL, Action::Nothing),
+            Rule {
+                origin: Origin::Others,
+                ..rule(Selector::ALL, Action::Goto(1005))
+            },
         ] {
             let message = message(&rule);
             assert!(is_ours(&message));
@@ -253,7 +270,10 @@ mod tests {
     #[test]
     fn what_we_would_not_write_is_not_taken_for_ours() {
         let whole = message(&rule(Selector::ALL, Action::Lookup(TableId(301))));
-        let mut inverted = whole.clone();
+        let mut inverted = message(&rule(
+            Selector::mark(0x8100_0000, 0xff00_0000),
+            Action::Lookup(TableId(301)),
+        ));
         inverted.header.flags = RuleFlags::Invert;
         let mut by_interface = whole.clone();
         by_interface

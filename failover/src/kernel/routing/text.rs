@@ -92,9 +92,11 @@ impl fmt::Display for Shown<'_, Route> {
 impl fmt::Display for Shown<'_, Rule> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "pref {}", self.0.priority)?;
-        if self.0.origin == Origin::Local {
-            f.write_str(" iif lo")?;
-        }
+        f.write_str(match self.0.origin {
+            Origin::Any => "",
+            Origin::Local => " iif lo",
+            Origin::Others => " not iif lo",
+        })?;
         Shown(&self.0.selector).fmt(f)?;
         match self.0.action {
             Action::Lookup(table) => write!(f, " lookup {}", table.0),
@@ -102,6 +104,7 @@ impl fmt::Display for Shown<'_, Rule> {
                 write!(f, " lookup {} suppress_prefixlength 0", table.0)
             }
             Action::Goto(priority) => write!(f, " goto {priority}"),
+            Action::Nothing => f.write_str(" nop"),
             Action::Unreachable => f.write_str(" unreachable"),
         }
     }

@@ -117,6 +117,7 @@ impl Ruleset<'_> {
         )?;
         self.coming_by_one_arm(f)?;
         self.accept_known(f)?;
+        self.accept_new(f)?;
         let own = self
             .0
             .uplinks

@@ -107,12 +107,15 @@ impl Ruleset<'_> {
     }
 }
 
+/// What an interface's name is compared with: a single one is no set, which the kernel would have to
+/// look up.
 fn names<'n>(interfaces: impl Iterator<Item = &'n InterfaceName>) -> String {
     let distinct: BTreeSet<String> = interfaces.map(|name| format!("\"{name}\"")).collect();
-    format!(
-        "{{ {} }}",
-        distinct.into_iter().collect::<Vec<_>>().join(", ")
-    )
+    let distinct: Vec<String> = distinct.into_iter().collect();
+    match distinct.as_slice() {
+        [name] => name.clone(),
+        names => format!("{{ {} }}", names.join(", ")),
+    }
 }
 
 const fn slots_name(family: Family) -> &'static str {
@@ -174,11 +177,18 @@ mod tests {
     fn addresses_of_the_link_and_of_the_uplink_itself_are_not_translated() {
         let text = ruleset(&fixture::three_uplinks());
         assert!(text.contains(
-            "oifname \"wan1\" ip6 saddr != { ::, fe80::/10, fd00:18:11::/64 } snat ip6 to fd00:18:11::2"
+            "oifname \"wan1\" ip6 saddr != :: ip6 saddr != fe80::/10 ip6 saddr != fd00:18:11::/64 \
+             snat ip6 to fd00:18:11::2"
         ));
         assert!(text.contains(
-            "oifname \"wan1\" ip saddr != { 0.0.0.0, 198.18.11.2 } snat ip to 198.18.11.2"
+            "oifname \"wan1\" ip saddr != 0.0.0.0 ip saddr != 198.18.11.2 snat ip to 198.18.11.2"
         ));
+        let mut situation = fixture::three_uplinks();
+        let more = (3..7).map(|last| IpAddr::from([198, 18, 11, last]));
+        situation.uplinks[0].addresses.extend(more);
+        assert!(
+            ruleset(&situation).contains("oifname \"wan1\" ip saddr != { 0.0.0.0, 198.18.11.2, ")
+        );
     }
 
     #[test]
@@ -221,13 +231,31 @@ mod tests {
         let first = prerouting.lines().nth(2).unwrap().trim();
         assert_eq!(
             first,
-            "meta mark & 0xff000000 != 0 meta mark & 0x80000000 == 0 iifname { \"lan0\" } return"
+            "meta mark & 0xff000000 != 0 meta mark & 0x80000000 == 0 iifname \"lan0\" return"
         );
-        // Their pick is asked after the connection mark.
-        let asked = prerouting.find("goto picked").unwrap();
+        // Their pick for a first packet passes as soon.
+        let second = prerouting.lines().nth(3).unwrap().trim();
+        assert_eq!(
+            second,
+            "meta mark & 0x80000000 != 0 ct mark & 0xff000000 == 0 ct state new iifname \"lan0\" \
+             goto picked"
+        );
+        // For any other, it is asked after the connection mark.
+        let asked = prerouting.find("goto asked").unwrap();
         assert!(prerouting.find("ct mark & 0xff000000 vmap").unwrap() < asked);
         situation.downlinks.clear();
-        assert!(!ruleset(&situation).contains("goto picked"));
+        let none = ruleset(&situation);
+        let prerouting = none.split("chain prerouting").nth(1).unwrap();
+        assert!(!prerouting.contains("goto picked") && !prerouting.contains("goto asked"));
+    }
+
+    #[test]
+    fn a_first_packet_passes_at_once_only_where_nobody_but_users_send() {
+        let mut situation = fixture::one_arm();
+        situation.picked_by = PickedBy::Tc;
+        let text = ruleset(&situation);
+        let prerouting = chain(&text, "prerouting");
+        assert!(prerouting.contains("goto asked") && !prerouting.contains("goto picked"));
     }
 
     /// A chain of the table.
@@ -277,11 +305,11 @@ mod tests {
         let out = chain(&text, "first_packet_out");
         assert!(out.contains("oifname \"wan1\" rt ip6 nexthop fe80::2 goto connection_2"));
         assert!(!out.contains("oifname \"wan1\" meta nfproto"), "{out}");
-        assert!(text.contains("oifname { \"wan1\" } icmpv6 type nd-redirect drop"));
+        assert!(text.contains("oifname \"wan1\" icmpv6 type nd-redirect drop"));
         assert!(!ruleset(&fixture::shared()).contains("nd-redirect"));
         // Nor are those translated that reach users from outside.
         assert!(chain(&text, "translate").contains(
-            "oifname \"wan1\" rt ip nexthop 198.18.11.102 ip saddr != { 0.0.0.0, 198.18.11.2 } snat"
+            "oifname \"wan1\" rt ip nexthop 198.18.11.102 ip saddr != 0.0.0.0 ip saddr != 198.18.11.2 snat"
         ));
     }
 
@@ -305,8 +333,8 @@ mod tests {
         situation.picked_by = PickedBy::Tc;
         let text = ruleset(&situation);
         let forward = chain(&text, "forward");
-        assert!(forward.contains("iifname != { \"wan1\" } return"));
-        assert!(forward.contains("oifname != { \"lan0\" } return"));
+        assert!(forward.contains("iifname != \"wan1\" return"));
+        assert!(forward.contains("oifname != \"lan0\" return"));
         let mut plain = fixture::three_uplinks();
         plain.picked_by = PickedBy::Tc;
         assert!(!ruleset(&plain).contains("hook forward"));

@@ -6,9 +6,11 @@
 //! packets are dropped, unless it has a connection. The ask bit is the one that says "probe" on the router's own packets;
 //! no rule knows it on forwarded ones.
 
+use std::collections::BTreeSet;
 use std::fmt::{self, Formatter};
 
 use super::{Ruleset, names};
+use crate::interface::InterfaceName;
 use crate::policy::Otherwise;
 use crate::wanted::{PickedBy, UplinkSituation};
 
@@ -51,13 +53,6 @@ impl Ruleset<'_> {
         }
         let (mask, others) = (self.mask(), self.0.numbers.marks.others());
         writeln!(f, "  chain picked {{")?;
-        // Not new, and of no uplink: it goes wherever the kernel sends it.
-        writeln!(
-            f,
-            "    ct state != {{ {} }} {} return",
-            self.beginning(),
-            self.set("meta", 0)
-        )?;
         let marked = format!("meta mark & {others:#010x} != 0 ");
         if self.tries_rules() {
             writeln!(f, "    {marked}goto marked")?;
@@ -84,7 +79,16 @@ impl Ruleset<'_> {
         }
         // An uplink that the table does not know yet, or any more.
         writeln!(f, "    {}", self.set("meta", 0))?;
-        writeln!(f, "  }}")
+        writeln!(f, "  }}")?;
+        writeln!(f, "  chain asked {{")?;
+        // Not new, and of no uplink: it goes wherever the kernel sends it.
+        writeln!(
+            f,
+            "    ct state != {{ {} }} {} return",
+            self.beginning(),
+            self.set("meta", 0)
+        )?;
+        writeln!(f, "    goto picked\n  }}")
     }
 
     /// Lets a packet pass at once whose flow and way the programs know: first, because most packets
@@ -101,6 +105,33 @@ impl Ruleset<'_> {
         )
     }
 
+    /// Takes the programs' pick for a new connection's first packet before anything else is looked up:
+    /// nothing of what follows in the chain is for it.
+    pub(super) fn accept_new(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let uplinks: BTreeSet<&InterfaceName> = self
+            .0
+            .uplinks
+            .iter()
+            .map(|uplink| &uplink.interface)
+            .collect();
+        let users: Vec<&InterfaceName> = self
+            .0
+            .downlinks
+            .iter()
+            .filter(|name| !uplinks.contains(name))
+            .collect();
+        if !self.by_tc() || users.is_empty() {
+            return Ok(());
+        }
+        let (mask, ask) = (self.mask(), self.0.numbers.marks.probe_bit());
+        let users = names(users.into_iter());
+        writeln!(
+            f,
+            "    meta mark & {ask:#010x} != 0 ct mark & {mask:#010x} == 0 ct state new iifname {users} \
+             goto picked"
+        )
+    }
+
     /// Takes the programs' pick for a new connection.
     pub(super) fn accept_picked(&self, f: &mut Formatter<'_>) -> fmt::Result {
         if !self.by_tc() || self.0.downlinks.is_empty() {
@@ -110,7 +141,7 @@ impl Ruleset<'_> {
         let downlinks = names(self.0.downlinks.iter());
         writeln!(
             f,
-            "    meta mark & {ask:#010x} != 0 iifname {downlinks} goto picked"
+            "    meta mark & {ask:#010x} != 0 iifname {downlinks} goto asked"
         )
     }
 }

@@ -28,12 +28,9 @@ impl Ruleset<'_> {
                 };
                 let ip = address_keyword(source);
                 let leaves_by = self.leaves_by(uplink, family);
-                let untranslated = untranslated(uplink, source);
+                let others = other_than(&format!("{ip} saddr"), &untranslated(uplink, source));
                 let to = uplink.translated_to.get(family).unwrap_or(source);
-                writeln!(
-                    f,
-                    "    {leaves_by} {ip} saddr != {{ {untranslated} }} snat {ip} to {to}"
-                )?;
+                writeln!(f, "    {leaves_by} {others} snat {ip} to {to}")?;
             }
         }
         writeln!(f, "  }}")
@@ -42,7 +39,7 @@ impl Ruleset<'_> {
 
 /// The sources that stay as they are: the uplink's own addresses and prefixes, and those that mean
 /// something on the link only.
-fn untranslated(uplink: &UplinkSituation, source: IpAddr) -> String {
+fn untranslated(uplink: &UplinkSituation, source: IpAddr) -> Vec<String> {
     let family = Family::of(source);
     let mut kept: Vec<String> = match family {
         Family::Ipv4 => vec!["0.0.0.0".to_owned()],
@@ -72,5 +69,20 @@ fn untranslated(uplink: &UplinkSituation, source: IpAddr) -> String {
             })
             .map(|address| address.to_string()),
     );
-    kept.join(", ")
+    kept
+}
+
+/// How many values are compared one by one: that is faster than a look into a set.
+const FEW: usize = 4;
+
+/// A match for whatever is none of these values.
+fn other_than(what: &str, values: &[String]) -> String {
+    if values.len() > FEW {
+        return format!("{what} != {{ {} }}", values.join(", "));
+    }
+    let each: Vec<String> = values
+        .iter()
+        .map(|value| format!("{what} != {value}"))
+        .collect();
+    each.join(" ")
 }

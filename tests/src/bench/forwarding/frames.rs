@@ -76,6 +76,35 @@ impl Frames {
     pub(super) fn each(&self) -> impl Iterator<Item = &[u8]> {
         self.bytes.chunks(self.length.max(1))
     }
+
+    /// The same in an order that is none, and always the same: packets do not come in the order in which
+    /// their flows began. Where entries lie in memory in that order the processor would fetch them before
+    /// they are asked for, which no gateway can count on.
+    pub(super) fn mixed(&self) -> Self {
+        let mut frames: Vec<&[u8]> = self.each().collect();
+        let mut random = Random(0x9e37_79b9_7f4a_7c15);
+        for last in (1..frames.len()).rev() {
+            frames.swap(last, random.up_to(last));
+        }
+        Self {
+            bytes: frames.concat(),
+            length: self.length,
+        }
+    }
+}
+
+/// Numbers without an order (Marsaglia, "Xorshift RNGs", 2003).
+struct Random(u64);
+
+impl Random {
+    /// The next one, from 0 to `most`.
+    fn up_to(&mut self, most: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        let places = u64::try_from(most).unwrap_or(u64::MAX).saturating_add(1);
+        usize::try_from(self.0 % places).unwrap_or(0)
+    }
 }
 
 impl Flows {
@@ -181,6 +210,24 @@ mod tests {
             first,
             count,
         }
+    }
+
+    #[test]
+    fn mixed_frames_are_the_same_in_another_order() {
+        let frames = flows(Protocol::Udp, 0, 100).frames(Kind::Data, HOP, 60);
+        let frames = frames.expect("they can be written");
+        let mixed = frames.mixed();
+        let in_order: Vec<&[u8]> = frames.each().collect();
+        let out_of_order: Vec<&[u8]> = mixed.each().collect();
+        let next_to_each_other = out_of_order.windows(2).filter(|two| {
+            let place = |frame| in_order.iter().position(|one| *one == frame);
+            place(two[0]).map(|first| first + 1) == place(two[1])
+        });
+        assert!(next_to_each_other.count() < 10);
+        let set = |frames: &[&[u8]]| frames.iter().map(|one| one.to_vec()).collect();
+        let (before, after): (BTreeSet<Vec<u8>>, BTreeSet<_>) =
+            (set(&in_order), set(&out_of_order));
+        assert_eq!(before, after);
     }
 
     #[test]

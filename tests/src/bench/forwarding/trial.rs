@@ -146,6 +146,12 @@ impl<'a> Trial<'a> {
         Ok(self.series())
     }
 
+    /// What known flows send.
+    fn frames(&self, gateway: &Gateway) -> Result<Arc<Frames>, LabError> {
+        let frames = gateway.frames(self.flows, Kind::Data, self.case.size)?;
+        Ok(Arc::new(frames.mixed()))
+    }
+
     /// Flows that are there in all gateways at once.
     async fn few(&mut self, gateways: &mut [&mut Gateway]) -> Result<(), ProgramsError> {
         for gateway in gateways.iter_mut() {
@@ -156,7 +162,7 @@ impl<'a> Trial<'a> {
         for gateway in gateways.iter_mut() {
             gateway.confirm(self.flows).await?;
             self.check(gateway).await?;
-            ready.push(gateway.frames(self.flows, Kind::Data, self.case.size)?);
+            ready.push(self.frames(gateway)?);
         }
         for _ in 0..self.options.rounds {
             for (gateway, frames) in gateways.iter().zip(&ready) {
@@ -186,7 +192,7 @@ impl<'a> Trial<'a> {
                 if round == 0 {
                     self.check(gateway).await?;
                 }
-                let frames = gateway.frames(self.flows, Kind::Data, self.case.size)?;
+                let frames = self.frames(gateway)?;
                 self.known(gateway, &frames).await?;
                 if gateway.variant.tracks() {
                     gateway.forget().await?;
