@@ -17,6 +17,16 @@ impl Address {
         Self([word as u64, 0])
     }
 
+    /// From its bytes in a key.
+    #[inline(always)]
+    pub(crate) const fn of(bytes: &[u8; 16]) -> Self {
+        let [a, b, c, d, e, f, g, h, rest @ ..] = *bytes;
+        Self([
+            u64::from_ne_bytes([a, b, c, d, e, f, g, h]),
+            u64::from_ne_bytes(rest),
+        ])
+    }
+
     /// As words.
     #[inline(always)]
     pub(crate) const fn words(self) -> [u64; 2] {

@@ -108,7 +108,7 @@ fn steer<const HEADER: usize, const ONE_SIDED: bool>(
         }
         Known::Stale(flow) => {
             cold_path();
-            let Some(picked) = pick(packet, tuple, &key) else {
+            let Some(picked) = pick(packet, &key, tuple.traffic_class) else {
                 return PASS_ON;
             };
             total(|totals| &mut totals.renewed);
@@ -127,7 +127,7 @@ fn steer<const HEADER: usize, const ONE_SIDED: bool>(
         }
         Known::Not => {
             cold_path();
-            let Some(picked) = pick(packet, tuple, &key) else {
+            let Some(picked) = pick(packet, &key, tuple.traffic_class) else {
                 return PASS_ON;
             };
             // A reset ends a flow; it begins none.

@@ -8,9 +8,7 @@ use core::hint::cold_path;
 use core::ptr;
 
 use aya_ebpf::Global;
-use aya_ebpf::btf_maps::PerCpuArray;
 use aya_ebpf::helpers::generated::bpf_get_prandom_u32;
-use aya_ebpf::macros::btf_map;
 use failover_common::fastpath::{SEEN_SHIFT, SETTLE_SHIFT, TRIES};
 use failover_common::flow::Offering;
 use failover_common::lifetime::protocol::{TCP, UDP};
@@ -22,7 +20,7 @@ use crate::address::Address;
 use crate::flow::{enter, now_ns, touch};
 use crate::headers::{self, Headers, Tuple};
 use crate::maps::{
-    FLOWS, LEASE, OFFERS, OFFLOAD, PLACES, REFUSED, add, after, count_fast, total, uplink,
+    FLOWS, LEASE, OFFERS, OFFLOAD, PLACES, REFUSED, add, after, count_fast, total, uplink, zero,
 };
 use crate::mark::{self, Certainty};
 use crate::packet::{ETHERNET_HEADER, Packet};
@@ -63,23 +61,14 @@ fn is_open(now_ns: u64) -> bool {
     lease().is_some_and(|lease| lease.packets_until_ns > now_ns)
 }
 
-/// Where the key of a packet from a provider is written: there is no room for it on the stack.
-#[btf_map(name = "answer_key")]
-static ANSWER_KEY: PerCpuArray<KeyWords, 1> = PerCpuArray::new();
-
 /// Reads a packet from a provider: what it looks like, and its key as [`failover_common::OffloadKey`] has
 /// it in memory.
 #[inline(never)]
-fn read_answer<const HEADER: usize>(packet: &Packet<'_, HEADER>) -> Shape {
+fn read_answer<const HEADER: usize>(packet: &Packet<'_, HEADER>, key: &mut KeyWords) -> Shape {
     let Headers::Flow(tuple) = headers::read(packet) else {
         return Shape::NONE;
     };
-    let Some(key) = ANSWER_KEY.get_ptr_mut(0) else {
-        return Shape::NONE;
-    };
-    // SAFETY: the memory is this processor's alone, and no program interrupts another one on the same
-    // processor: nobody else writes here until the packet is sent.
-    let KeyWords([a, b, c, d, rest]) = unsafe { &mut *key };
+    let KeyWords([a, b, c, d, rest]) = key;
     [*a, *b] = tuple.source.words();
     [*c, *d] = tuple.destination.words();
     *rest = u64::from(tuple.source_port)
@@ -231,14 +220,13 @@ pub(crate) fn from_provider<const HEADER: usize>(packet: &Packet<'_, HEADER>) ->
     if HEADER != ETHERNET_HEADER || !packet.is_for_us() || !is_open(now_ns) {
         return PASS_ON;
     }
-    let shape = read_answer(packet);
+    let none = zero();
+    let mut key = KeyWords([none; 5]);
+    let shape = read_answer(packet, &mut key);
     if shape.is_none() {
         return PASS_ON;
     }
-    let Some(key) = ANSWER_KEY.get(0) else {
-        return PASS_ON;
-    };
-    let place = find(key);
+    let place = find(&key);
     if place == NOWHERE {
         return PASS_ON;
     }

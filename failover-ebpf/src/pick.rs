@@ -12,7 +12,6 @@ use failover_common::selection::slot;
 use failover_common::{Family, FlowKey, Reason, Role, Selection, SelectionKey};
 
 use crate::address::Address;
-use crate::headers::Tuple;
 use crate::maps::{SELECTION, interface, total, uplink, zero};
 use crate::packet::Packet;
 use crate::{mark, remembered, rules};
@@ -35,17 +34,14 @@ pub(crate) struct Picked {
 #[inline(always)]
 pub(crate) fn pick<const HEADER: usize>(
     packet: &Packet<'_, HEADER>,
-    tuple: &Tuple,
     key: &FlowKey,
+    traffic_class: u8,
 ) -> Option<Picked> {
-    // What functions are given lies in memory. A copy does so here, for new flows; the original would for
-    // each packet.
-    let tuple = &{ *tuple };
-    if !leaves_by_an_uplink(packet, tuple) {
+    if !leaves_by_an_uplink(packet, key, traffic_class) {
         total(|totals| &mut totals.elsewhere);
         return None;
     }
-    let picked = match wanted(packet, tuple, key.family) {
+    let picked = match wanted(packet, key, traffic_class) {
         Wanted::Rule(selection) => select(key, selection, Reason::Rule),
         Wanted::Common => selection(SelectionKey::common(key.family))
             .and_then(|selection| select(key, selection, Reason::Hash)),
@@ -74,15 +70,15 @@ enum Wanted {
 #[inline(always)]
 fn wanted<const HEADER: usize>(
     packet: &Packet<'_, HEADER>,
-    tuple: &Tuple,
-    family: Family,
+    key: &FlowKey,
+    traffic_class: u8,
 ) -> Wanted {
-    let Some(rule) = rules::first_match(packet, tuple) else {
+    let Some(rule) = rules::first_match(packet, key, traffic_class) else {
         return Wanted::Common;
     };
     let own = SelectionKey {
         pool: rule.action.pool,
-        family,
+        family: key.family,
         generation: rule.generation,
     };
     match (selection(own), rule.action.otherwise) {
@@ -134,28 +130,34 @@ const _: () = assert!(LENGTH == size_of::<FibLookup>());
 
 /// Whether the kernel's own answer for the packet, by all rules and tables, is an uplink. What a
 /// VPN's or the user's rules send elsewhere is left alone, and so is what is for this host or
-/// another downlink. A function of its own for its room on the stack.
+/// another downlink. A function of its own for its room on the stack; what it is given is in memory
+/// anyway.
 #[inline(never)]
-fn leaves_by_an_uplink<const HEADER: usize>(packet: &Packet<'_, HEADER>, tuple: &Tuple) -> bool {
+fn leaves_by_an_uplink<const HEADER: usize>(
+    packet: &Packet<'_, HEADER>,
+    key: &FlowKey,
+    traffic_class: u8,
+) -> bool {
     // Rules by port know these protocols' ports, and no others'.
-    let (sport, dport) = match tuple.protocol {
-        TCP | UDP => (tuple.source_port.to_be(), tuple.destination_port.to_be()),
+    let (sport, dport) = match key.protocol {
+        TCP | UDP => (key.inside_port.to_be(), key.outside_port.to_be()),
         _ => (0, 0),
     };
-    let (family, class) = match tuple.family {
-        Family::Ipv4 => (AF_INET, u32::from(tuple.traffic_class)),
-        Family::Ipv6 => (AF_INET6, (u32::from(tuple.traffic_class) << 20).to_be()),
+    let (family, class) = match key.family {
+        Family::Ipv4 => (AF_INET, u32::from(traffic_class)),
+        Family::Ipv6 => (AF_INET6, (u32::from(traffic_class) << 20).to_be()),
     };
+    let destination = Address::of(&key.outside);
     let zero = zero();
     let mut question = Question {
         what: u64::from(family)
-            | u64::from(tuple.protocol) << 8
+            | u64::from(key.protocol) << 8
             | u64::from(sport) << 16
             | u64::from(dport) << 32,
         ifindex: packet.ifindex(),
         class,
-        source: tuple.source,
-        destination: tuple.destination,
+        source: Address::of(&key.inside),
+        destination,
         rest: [zero; 2],
     };
     let pointer = (&raw mut question).cast::<FibLookup>();
@@ -173,7 +175,7 @@ fn leaves_by_an_uplink<const HEADER: usize>(packet: &Packet<'_, HEADER>, tuple: 
         && interface(question.ifindex).is_some_and(|out| match out.role {
             Role::Uplink | Role::SharedUplink => true,
             // Behind one arm are users, too: only what goes to a router leaves by an uplink.
-            Role::OneArm => question.destination.words() != tuple.destination.words(),
+            Role::OneArm => question.destination.words() != destination.words(),
             Role::Downlink => false,
         })
 }

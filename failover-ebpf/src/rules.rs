@@ -7,10 +7,9 @@ use failover_common::lifetime::protocol::{DCCP, SCTP, TCP, UDP, UDPLITE};
 use failover_common::rules::{
     Action, Block, GENERATIONS, Line, Lines, NO_RULE, RuleSet, WORDS, action_index,
 };
-use failover_common::{Family, maps};
+use failover_common::{Family, FlowKey, maps};
 
 use crate::address::Address;
-use crate::headers::Tuple;
 use crate::maps::{bit, interface};
 use crate::mark;
 use crate::packet::Packet;
@@ -41,7 +40,8 @@ pub(crate) struct Matched {
 #[inline(always)]
 pub(crate) fn first_match<const HEADER: usize>(
     packet: &Packet<'_, HEADER>,
-    tuple: &Tuple,
+    key: &FlowKey,
+    traffic_class: u8,
 ) -> Option<Matched> {
     // SAFETY: the daemon replaces it as a whole by a new one. If the memory of the old one is given
     // to its successor while we read, conditions of one generation may be compared with those of the
@@ -50,7 +50,7 @@ pub(crate) fn first_match<const HEADER: usize>(
     if set.words == 0 {
         return None;
     }
-    let rule = find(packet, tuple, set);
+    let rule = find(packet, key, traffic_class, set);
     if rule == NONE {
         return None;
     }
@@ -92,16 +92,21 @@ const fn first(number: u64, bits: u32) -> [u64; 2] {
 
 /// An address as numbers that compare as its bytes do.
 #[inline(always)]
-const fn numbers(address: Address) -> [u64; 2] {
-    let [high, low] = address.words();
+const fn numbers(address: &[u8; 16]) -> [u64; 2] {
+    let [high, low] = Address::of(address).words();
     [u64::from_be(high), u64::from_be(low)]
 }
 
 /// The number of the first rule that a packet matches, or [`NONE`]. A function of its own, so that the
 /// programs hold it once, and so that known flows do not pay for its registers.
 #[inline(never)]
-fn find<const HEADER: usize>(packet: &Packet<'_, HEADER>, tuple: &Tuple, set: &RuleSet) -> u32 {
-    match bits(packet, tuple, set) {
+fn find<const HEADER: usize>(
+    packet: &Packet<'_, HEADER>,
+    key: &FlowKey,
+    traffic_class: u8,
+    set: &RuleSet,
+) -> u32 {
+    match bits(packet, key, traffic_class, set) {
         Some(rule) => rule,
         None => NONE,
     }
@@ -110,7 +115,8 @@ fn find<const HEADER: usize>(packet: &Packet<'_, HEADER>, tuple: &Tuple, set: &R
 #[inline(always)]
 fn bits<const HEADER: usize>(
     packet: &Packet<'_, HEADER>,
-    tuple: &Tuple,
+    key: &FlowKey,
+    traffic_class: u8,
     set: &RuleSet,
 ) -> Option<u32> {
     let generation = u32::from(set.generation & 1);
@@ -131,23 +137,23 @@ fn bits<const HEADER: usize>(
         destination,
         ..
     } = &set.lines;
-    let (source, destination) = match tuple.family {
+    let (source, destination) = match key.family {
         Family::Ipv4 => (&source.ipv4, &destination.ipv4),
         Family::Ipv6 => (&source.ipv6, &destination.ipv6),
     };
-    let source = ask(source, numbers(tuple.source))?;
-    let destination = ask(destination, numbers(tuple.destination))?;
+    let source = ask(source, numbers(&key.inside))?;
+    let destination = ask(destination, numbers(&key.outside))?;
     let lines = &set.lines;
-    let to = u64::from(tuple.protocol) << 16 | u64::from(port(tuple, tuple.destination_port));
+    let to = u64::from(key.protocol) << 16 | u64::from(port(key, key.outside_port));
     let service = ask(&lines.service, first(to, 24))?;
-    let from = port(tuple, tuple.source_port);
+    let from = port(key, key.inside_port);
     let source_port = ask(&lines.source_port, first(u64::from(from), 16))?;
     let mut downlink = all;
     if lines.downlink.is_asked() {
         let number = interface(packet.ifindex()).map_or(0, |interface| interface.downlink);
         downlink = ask(&lines.downlink, first(u64::from(number), 16))?;
     }
-    let dscp = ask(&lines.dscp, first(u64::from(tuple.traffic_class >> 2), 8))?;
+    let dscp = ask(&lines.dscp, first(u64::from(traffic_class >> 2), 8))?;
     let mut mac = all;
     if lines.mac.is_asked() {
         let number = match packet.hardware_addresses() {
@@ -195,8 +201,8 @@ fn bits<const HEADER: usize>(
 /// A port, or 0 for a protocol without ports: what is taken for one there is the identifier of an
 /// echo.
 #[inline(always)]
-const fn port(tuple: &Tuple, port: u16) -> u16 {
-    match tuple.protocol {
+const fn port(key: &FlowKey, port: u16) -> u16 {
+    match key.protocol {
         TCP | UDP | UDPLITE | SCTP | DCCP => port,
         _ => 0,
     }
