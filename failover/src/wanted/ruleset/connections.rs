@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::fmt::{self, Formatter};
 
-use super::{Ruleset, names, nfproto};
+use super::{FEW, Ruleset, names, nfproto};
 use crate::family::Family;
 use crate::wanted::UplinkSituation;
 
@@ -226,9 +226,21 @@ impl Ruleset<'_> {
             .uplinks
             .iter()
             .partition(|uplink| self.0.has_own_interface(uplink));
-        for uplink in own {
-            let (id, interface) = (uplink.id, &uplink.interface);
-            writeln!(f, "    oifname \"{interface}\" goto connection_{id}")?;
+        let many = own.len() > FEW;
+        let ways: Vec<String> = own
+            .iter()
+            .map(|uplink| {
+                let (id, interface) = (uplink.id, &uplink.interface);
+                let between = if many { " : " } else { " " };
+                format!("\"{interface}\"{between}goto connection_{id}")
+            })
+            .collect();
+        if many {
+            writeln!(f, "    oifname vmap {{ {} }}", ways.join(", "))?;
+        } else {
+            for way in ways {
+                writeln!(f, "    oifname {way}")?;
+            }
         }
         for uplink in &mixed {
             self.leaves(f, uplink)?;

@@ -85,20 +85,19 @@ impl Ruleset<'_> {
         Ok(())
     }
 
-    /// What is true of the first packet of a connection that leaves by an uplink, behind the chain
-    /// that wrote that into the connection mark. On one arm a connection from outside, which has its
+    /// What is true, beside the interface, of the first packet of a connection that leaves by an uplink,
+    /// behind the chain that wrote that into the connection mark. On one arm a connection from outside, which has its
     /// mark already, leaves by the same interface to users.
     pub(super) fn leaves_by(&self, uplink: &UplinkSituation, family: Family) -> String {
-        let interface = format!("oifname \"{}\"", uplink.interface);
         let (mask, mark) = (self.mask(), self.mark(uplink));
         if self.0.has_own_interface(uplink) {
-            interface
+            String::new()
         } else if !self.0.is_one_arm(&uplink.interface) {
-            format!("{interface} ct mark & {mask:#010x} == {mark:#010x}")
+            format!("ct mark & {mask:#010x} == {mark:#010x} ")
         } else if let Some(next_hop) = next_hop(uplink, family) {
-            format!("{interface} {next_hop}")
+            format!("{next_hop} ")
         } else {
-            format!("{interface} meta mark & {mask:#010x} == {mark:#010x}")
+            format!("meta mark & {mask:#010x} == {mark:#010x} ")
         }
     }
 

@@ -57,6 +57,9 @@ pub fn ruleset(situation: &Situation) -> String {
     Ruleset(situation).to_string()
 }
 
+/// How many values are compared one after the other: of more, a look into a set or a map is faster.
+const FEW: usize = 4;
+
 struct Ruleset<'s>(&'s Situation);
 
 impl Display for Ruleset<'_> {
@@ -157,6 +160,7 @@ const fn address_keyword(address: IpAddr) -> &'static str {
 mod tests {
     use super::*;
     use crate::config::Nat;
+    use crate::uplink::UplinkId;
     use crate::wanted::{PickedBy, fixture};
 
     #[test]
@@ -211,6 +215,43 @@ mod tests {
         let text = ruleset(&situation);
         assert!(!text.contains("snat ip to 198.18.11.2"));
         assert!(text.contains("snat ip to 198.18.12.2"));
+    }
+
+    #[test]
+    fn of_many_uplinks_the_one_by_which_a_packet_leaves_is_looked_up() {
+        let few = ruleset(&fixture::three_uplinks());
+        assert!(!few.contains("oifname vmap"));
+        let mut situation = fixture::three_uplinks();
+        for number in 4..=9 {
+            let mut more = situation.uplinks[2].clone();
+            more.id = UplinkId::try_from(number).unwrap();
+            more.interface = format!("wan{number}").parse().unwrap();
+            situation.uplinks.push(more);
+        }
+        let text = ruleset(&situation);
+        for (base, to) in [
+            ("first_packet_out", "connection"),
+            ("translate", "translate"),
+        ] {
+            let asked: Vec<&str> = chain(&text, base)
+                .lines()
+                .filter(|line| line.contains("oifname"))
+                .collect();
+            let [asked] = asked.as_slice() else {
+                panic!("{asked:?}");
+            };
+            assert!(asked.contains("oifname vmap { \"wan1\" : goto"), "{asked}");
+            assert!(
+                asked.contains(&format!("\"wan9\" : goto {to}_9")),
+                "{asked}"
+            );
+        }
+        assert_eq!(
+            chain(&text, "translate_1"),
+            "    ip saddr != 0.0.0.0 ip saddr != 198.18.11.2 snat ip to 198.18.11.2\n    \
+             ip6 saddr != :: ip6 saddr != fe80::/10 ip6 saddr != fd00:18:11::/64 \
+             snat ip6 to fd00:18:11::2"
+        );
     }
 
     #[test]

@@ -1,21 +1,53 @@
 //! The chain that translates sources to the uplink's address.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Formatter};
 use std::net::IpAddr;
 
-use super::{Ruleset, address_keyword};
+use super::{FEW, Ruleset, address_keyword};
 use crate::config::Nat;
 use crate::family::Family;
+use crate::interface::InterfaceName;
+use crate::uplink::UplinkId;
 use crate::wanted::UplinkSituation;
 
 impl Ruleset<'_> {
     pub(super) fn translate(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let by_interface = self.translations();
+        let many = by_interface.len() > FEW;
+        if many {
+            for (id, rules) in by_interface.values() {
+                writeln!(f, "  chain translate_{id} {{")?;
+                for rule in rules {
+                    writeln!(f, "    {rule}")?;
+                }
+                writeln!(f, "  }}")?;
+            }
+        }
         writeln!(f, "  chain translate {{")?;
         writeln!(
             f,
             "    type nat hook postrouting priority srcnat + 10; policy accept;"
         )?;
+        if many {
+            let elements: Vec<String> = by_interface
+                .iter()
+                .map(|(interface, (id, _))| format!("\"{interface}\" : goto translate_{id}"))
+                .collect();
+            writeln!(f, "    oifname vmap {{ {} }}", elements.join(", "))?;
+        } else {
+            for (interface, (_, rules)) in by_interface {
+                for rule in rules {
+                    writeln!(f, "    oifname \"{interface}\" {rule}")?;
+                }
+            }
+        }
+        writeln!(f, "  }}")
+    }
+
+    /// The rules for what leaves by each interface, with the first uplink that has it.
+    fn translations(&self) -> BTreeMap<&InterfaceName, (UplinkId, Vec<String>)> {
+        let mut by_interface = BTreeMap::new();
         for uplink in self
             .0
             .uplinks
@@ -30,10 +62,13 @@ impl Ruleset<'_> {
                 let leaves_by = self.leaves_by(uplink, family);
                 let others = other_than(&format!("{ip} saddr"), &untranslated(uplink, source));
                 let to = uplink.translated_to.get(family).unwrap_or(source);
-                writeln!(f, "    {leaves_by} {others} snat {ip} to {to}")?;
+                let (_, rules) = by_interface
+                    .entry(&uplink.interface)
+                    .or_insert_with(|| (uplink.id, Vec::new()));
+                rules.push(format!("{leaves_by}{others} snat {ip} to {to}"));
             }
         }
-        writeln!(f, "  }}")
+        by_interface
     }
 }
 
@@ -71,9 +106,6 @@ fn untranslated(uplink: &UplinkSituation, source: IpAddr) -> Vec<String> {
     );
     kept
 }
-
-/// How many values are compared one by one: that is faster than a look into a set.
-const FEW: usize = 4;
 
 /// A match for whatever is none of these values.
 fn other_than(what: &str, values: &[String]) -> String {

@@ -2,7 +2,6 @@
 //! it.
 
 use std::fmt::Write as _;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,6 +13,7 @@ use super::far_end::FarEnd;
 use super::frames::{Flows, Frames, Hop, Kind};
 use super::generator::{Generator, Sent};
 use super::minimal::{Minimal, Way};
+use super::plan::Options;
 use super::{Protocol, Variant, setup};
 use crate::daemon::{Daemon, State, Status};
 use crate::error::LabError;
@@ -63,12 +63,14 @@ impl Gateway {
     /// processor.
     pub(super) async fn build(
         variant: Variant,
-        binary: Option<&Path>,
+        options: &Options,
         flows: u32,
         processor: usize,
     ) -> Result<Built, ProgramsError> {
-        let lab = Lab::builder().uplinks(variant.uplinks()).capture(false);
+        let uplinks = variant.uplinks(options.uplinks);
+        let lab = Lab::builder().uplinks(uplinks).capture(false);
         let lab = lab.build().await?;
+        let binary = options.binary.as_deref();
         let hop = hop(&lab).await?;
         setup::prepare(&lab).await?;
         let ends = far_ends(variant, &lab).await?;

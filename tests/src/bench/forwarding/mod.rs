@@ -61,7 +61,7 @@ pub use plan::{Options, Part};
 pub use report::{json, show};
 pub use statistics::{Spread, median};
 pub use trial::run;
-pub use variant::Variant;
+pub use variant::{USUAL_UPLINKS, Variant};
 
 /// What flows are made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

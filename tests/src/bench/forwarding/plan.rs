@@ -45,6 +45,8 @@ pub struct Options {
     pub families: Vec<Family>,
     /// Protocols.
     pub protocols: Vec<Protocol>,
+    /// How many uplinks failover's gateways have.
+    pub uplinks: u8,
     /// How many rounds; some of the longer parts have fewer.
     pub rounds: usize,
     /// Only what matters most, for a first look.
@@ -164,10 +166,12 @@ fn or<T: Clone>(given: &[T], usual: &[T]) -> Vec<T> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::USUAL_UPLINKS;
     use super::*;
 
     fn usual(quick: bool) -> Options {
         Options {
+            uplinks: USUAL_UPLINKS,
             variants: Vec::new(),
             parts: Vec::new(),
             flows: Vec::new(),

@@ -73,7 +73,8 @@ pub(super) async fn rules(variant: Variant, lab: &Lab) -> Result<(), LabError> {
             // What came by an uplink, before the tables by mark.
             let from =
                 |number| format!("rule add iif wan{number} lookup main priority 100{number}\n");
-            let from: String = (1..=Variant::Mwan3.uplinks()).map(from).collect();
+            let uplinks = lab.uplinks().iter();
+            let from: String = uplinks.map(|uplink| from(uplink.number())).collect();
             for family in Family::ALL {
                 ip(lab, family, from.clone()).await?;
             }

@@ -48,8 +48,7 @@ pub async fn run(options: &Options) -> Result<Measured, ProgramsError> {
     let mut gateways = Vec::new();
     for variant in options.variants() {
         progress(&format!("building the gateway: {variant}"));
-        let binary = options.binary.as_deref();
-        match Gateway::build(variant, binary, most, last).await? {
+        match Gateway::build(variant, options, most, last).await? {
             Built::Ready(gateway) => gateways.push(*gateway),
             Built::Skipped(reason) => {
                 progress(&format!("skipped: {reason}"));

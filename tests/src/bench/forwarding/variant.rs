@@ -35,6 +35,9 @@ pub enum Variant {
     Minimal,
 }
 
+/// How many uplinks there are where somebody chooses among several.
+pub const USUAL_UPLINKS: u8 = 3;
+
 impl Variant {
     /// All, in the order in which they are shown and take turns.
     pub const ALL: [Self; 11] = [
@@ -51,11 +54,12 @@ impl Variant {
         Self::Minimal,
     ];
 
-    /// How many uplinks its gateway has.
-    pub(super) const fn uplinks(self) -> u8 {
+    /// How many uplinks its gateway has, if failover's variants have so many.
+    pub(super) const fn uplinks(self, ours: u8) -> u8 {
         match self {
             Self::Generator | Self::Plain | Self::Masquerade => 1,
-            _ => 3,
+            _ if self.is_ours() => ours,
+            _ => USUAL_UPLINKS,
         }
     }
 

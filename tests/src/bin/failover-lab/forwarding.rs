@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use failover_tests::bench::forwarding::{Options, Part, Protocol, Variant};
+use failover_tests::bench::forwarding::{Options, Part, Protocol, USUAL_UPLINKS, Variant};
 
 use super::FamilyArgument;
 
@@ -27,6 +27,9 @@ pub(super) struct ForwardingArguments {
     /// Only this protocol
     #[arg(long, value_enum, value_name = "NAME")]
     protocol: Option<ProtocolArgument>,
+    /// How many uplinks failover has; others that choose have three
+    #[arg(long, default_value_t = USUAL_UPLINKS, value_name = "NUMBER", value_parser = clap::value_parser!(u8).range(1..=64))]
+    uplinks: u8,
     /// How many rounds; 7 by default, or 3 with --quick
     #[arg(long, value_parser = clap::value_parser!(u8).range(1..=100))]
     rounds: Option<u8>,
@@ -63,6 +66,7 @@ impl ForwardingArguments {
             sizes: self.sizes.iter().copied().map(usize::from).collect(),
             families: self.family.families(),
             protocols: self.protocol.iter().map(|one| one.protocol()).collect(),
+            uplinks: self.uplinks,
             rounds: usize::from(self.rounds.unwrap_or(usual)),
             quick: self.quick,
             binary: self.failover.clone(),
