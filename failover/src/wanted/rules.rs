@@ -2,12 +2,12 @@
 //!
 //! | preference | rule | why |
 //! | --- | --- | --- |
-//! | base | all but the router's own → on with base+5 | what is forwarded is not asked for each of the next |
-//! | base+1 | the router's own, `fwmark PROBE+ID/MASK` → the uplink's table | a probe goes through the uplink that it tests |
-//! | base+2 | the router's own, `fwmark PROBE/PROBE` → unreachable | never through another, when that table is empty |
-//! | base+3 | the router's own, `fwmark ID/MASK` → `main`, but not its default | connected and specific routes win |
-//! | base+4 | the router's own, `fwmark ID/MASK` → the uplink's table | an answer goes out where the question came in |
-//! | base+5 | all → nothing | where the first leads |
+//! | base+1 | all but the router's own → on with base+6 | what is forwarded is not asked for each of the next |
+//! | base+2 | the router's own, `fwmark PROBE+ID/MASK` → the uplink's table | a probe goes through the uplink that it tests |
+//! | base+3 | the router's own, `fwmark PROBE/PROBE` → unreachable | never through another, when that table is empty |
+//! | base+4 | the router's own, `fwmark ID/MASK` → `main`, but not its default | connected and specific routes win |
+//! | base+5 | the router's own, `fwmark ID/MASK` → the uplink's table | an answer goes out where the question came in |
+//! | base+6 | all → nothing | where the first leads |
 //! | 32765 | all → `main` but not its default | specific routes win for everything else, too |
 //! | 32765 | `fwmark ID/MASK` → the uplink's table | a flow goes through its uplink |
 //! | 32765 | `from SOURCE` → the uplink's table | the router's own traffic bound to a usable uplink's address |
@@ -22,6 +22,10 @@
 //! the kernel gives to a rule added without a preference: such a rule, if it is older than ours,
 //! still comes first. Among themselves they are asked in the order of the table (`difference` sees
 //! to it).
+//!
+//! At base itself, which is 1000 by default, the kernel puts its rule for VRFs when the first one is made
+//! (`vrf_fib_rule` in its `drivers/net/vrf.c`): nothing may be led past
+//! that.
 //!
 //! The router's own packets that carry our bits come early instead. Only those do that would
 //! otherwise leave by another uplink than their connection's, and a VPN's outer packets among them
@@ -39,7 +43,7 @@ use crate::wanted::{Situation, own_traffic};
 pub const CATCH_ALL: u32 = 32765;
 
 /// Behind the rules for the router's own packets, counted from the first preference.
-const BEYOND: u32 = 5;
+const BEYOND: u32 = 6;
 
 /// All rules of ours.
 #[must_use]
@@ -70,7 +74,7 @@ fn own(situation: &Situation, family: Family) -> impl Iterator<Item = Rule> {
     let rule = move |offset, selector, action| of_origin(offset, Origin::Local, selector, action);
     let beyond = Action::Goto(numbers.rule_priority + BEYOND);
     let passing = [
-        of_origin(0, Origin::Others, Selector::ALL, beyond),
+        of_origin(1, Origin::Others, Selector::ALL, beyond),
         of_origin(BEYOND, Origin::Any, Selector::ALL, Action::Nothing),
     ];
     let any_probe = Selector::mark(probe, probe);
@@ -79,14 +83,14 @@ fn own(situation: &Situation, family: Family) -> impl Iterator<Item = Rule> {
         let marked = |mark: Mark| Selector::mark(mark.0, mask);
         let flow = marked(numbers.marks.flow(uplink.id));
         [
-            rule(1, marked(numbers.marks.probe(uplink.id)), table),
-            rule(3, flow.clone(), Action::LookupSpecific(MAIN)),
-            rule(4, flow, table),
+            rule(2, marked(numbers.marks.probe(uplink.id)), table),
+            rule(4, flow.clone(), Action::LookupSpecific(MAIN)),
+            rule(5, flow, table),
         ]
     });
     passing
         .into_iter()
-        .chain([rule(2, any_probe, Action::Unreachable)])
+        .chain([rule(3, any_probe, Action::Unreachable)])
         .chain(of_uplinks)
 }
 
@@ -225,6 +229,7 @@ mod tests {
                 panic!("{early:?}");
             };
             assert_eq!(first.origin, Origin::Others);
+            assert!(first.priority > fixture::three_uplinks().numbers.rule_priority);
             assert_eq!(first.action, Action::Goto(last.priority));
             assert_eq!(last.action, Action::Nothing);
             assert!(own.iter().all(|rule| {

@@ -1,6 +1,9 @@
 //! The object in the kernel, and its maps with their real types.
 
-use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray};
+use std::cell::{Ref, RefCell};
+use std::collections::BTreeMap;
+
+use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray};
 use aya::programs::SchedClassifier;
 use aya::{Ebpf, EbpfLoader};
 use bytemuck::{CheckedBitPattern, NoUninit};
@@ -38,7 +41,9 @@ impl Default for Settings {
 /// The programs and maps of one object. They are gone with it.
 #[derive(Debug)]
 pub struct Loaded {
-    pub(super) ebpf: Ebpf,
+    /// Which of them are in the kernel changes with what is asked of them.
+    ebpf: RefCell<Ebpf>,
+    maps: BTreeMap<String, Map>,
     /// Which bits of a key's homes count.
     pub(super) place_mask: u32,
 }
@@ -55,7 +60,8 @@ pub(super) fn slots(uplinks: &[u8]) -> [u8; SLOTS as usize] {
 }
 
 impl Loaded {
-    /// Loads all programs.
+    /// Makes the maps. A program is loaded when it is first asked for: the kernel's verifier takes its
+    /// time, and hardly a test needs all of them.
     ///
     /// # Errors
     /// When the object is unreadable or the kernel refuses it.
@@ -81,19 +87,23 @@ impl Loaded {
             .map_max_entries(maps::REMEMBERED, maps::remembered_capacity(capacity))
             .map_max_entries(maps::OFFLOAD, places)
             .load(object)?;
-        let names: Vec<String> = ebpf.programs().map(|(name, _)| name.to_owned()).collect();
-        for name in names {
-            program(&mut ebpf, &name)?
-                .load()
-                .map_err(|source| ProgramsError::Program { name, source })?;
-        }
-        Ok(Self { ebpf, place_mask })
+        let names: Vec<String> = ebpf.maps().map(|(name, _)| name.to_owned()).collect();
+        let maps = names
+            .into_iter()
+            .filter_map(|name| ebpf.take_map(&name).map(|map| (name, map)))
+            .collect();
+        Ok(Self {
+            ebpf: RefCell::new(ebpf),
+            maps,
+            place_mask,
+        })
     }
 
     /// The names of all programs.
     #[must_use]
-    pub fn names(&self) -> Vec<&str> {
-        self.ebpf.programs().map(|(name, _)| name).collect()
+    pub fn names(&self) -> Vec<String> {
+        let ebpf = self.ebpf.borrow();
+        ebpf.programs().map(|(name, _)| name.to_owned()).collect()
     }
 
     /// How many instructions the verifier looked at in a program.
@@ -266,33 +276,35 @@ impl Loaded {
         })
     }
 
-    /// A program as aya knows it.
+    /// A program as aya knows it, loaded.
     ///
     /// # Errors
-    /// When there is none of that name.
+    /// When there is none of that name, or the kernel refuses it.
     pub fn program_mut(&mut self, name: &str) -> Result<&mut SchedClassifier, ProgramsError> {
-        program(&mut self.ebpf, name)
+        loaded(self.ebpf.get_mut(), name)
     }
 
-    /// A program as aya knows it.
+    /// A program as aya knows it, loaded.
     ///
     /// # Errors
-    /// When there is none of that name.
-    pub fn program(&self, name: &str) -> Result<&SchedClassifier, ProgramsError> {
-        let missing = || ProgramsError::Missing(format!("program {name}"));
-        let program = self.ebpf.program(name).ok_or_else(missing)?;
-        program.try_into().map_err(|_| missing())
+    /// When there is none of that name, or the kernel refuses it.
+    pub fn program(&self, name: &str) -> Result<Ref<'_, SchedClassifier>, ProgramsError> {
+        loaded(&mut self.ebpf.borrow_mut(), name)?;
+        Ref::filter_map(self.ebpf.borrow(), |ebpf| {
+            ebpf.program(name)?.try_into().ok()
+        })
+        .map_err(|_| missing(name))
     }
 
-    pub(super) fn map(&self, name: &str) -> Result<&aya::maps::Map, ProgramsError> {
-        self.ebpf
-            .map(name)
+    pub(super) fn map(&self, name: &str) -> Result<&Map, ProgramsError> {
+        self.maps
+            .get(name)
             .ok_or_else(|| ProgramsError::Missing(format!("map {name}")))
     }
 
-    pub(super) fn map_mut(&mut self, name: &str) -> Result<&mut aya::maps::Map, ProgramsError> {
-        self.ebpf
-            .map_mut(name)
+    pub(super) fn map_mut(&mut self, name: &str) -> Result<&mut Map, ProgramsError> {
+        self.maps
+            .get_mut(name)
             .ok_or_else(|| ProgramsError::Missing(format!("map {name}")))
     }
 
@@ -355,7 +367,7 @@ const SELECTION: usize = size_of::<Selection>();
 const FLOW: usize = size_of::<Flow>();
 
 fn insert<const KEY: usize, const VALUE: usize>(
-    map: &mut aya::maps::Map,
+    map: &mut Map,
     key: &Bytes<KEY>,
     value: &[u8],
 ) -> Result<(), MapError> {
@@ -377,8 +389,18 @@ pub(super) fn failed(name: &str) -> impl FnOnce(MapError) -> ProgramsError {
     |source| ProgramsError::Map { name, source }
 }
 
-fn program<'e>(ebpf: &'e mut Ebpf, name: &str) -> Result<&'e mut SchedClassifier, ProgramsError> {
-    let missing = || ProgramsError::Missing(format!("program {name}"));
-    let program = ebpf.program_mut(name).ok_or_else(missing)?;
-    program.try_into().map_err(|_| missing())
+fn loaded<'e>(ebpf: &'e mut Ebpf, name: &str) -> Result<&'e mut SchedClassifier, ProgramsError> {
+    let program = ebpf.program_mut(name).ok_or_else(|| missing(name))?;
+    let program: &mut SchedClassifier = program.try_into().map_err(|_| missing(name))?;
+    if program.fd().is_err() {
+        program.load().map_err(|source| ProgramsError::Program {
+            name: name.to_owned(),
+            source,
+        })?;
+    }
+    Ok(program)
+}
+
+fn missing(name: &str) -> ProgramsError {
+    ProgramsError::Missing(format!("program {name}"))
 }

@@ -56,7 +56,7 @@ impl Loaded {
         context: Context,
         repeat: u32,
     ) -> Result<Run, ProgramsError> {
-        run(self.program(name)?, frame, context, repeat).map_err(|source| ProgramsError::Program {
+        run(&*self.program(name)?, frame, context, repeat).map_err(|source| ProgramsError::Program {
             name: name.to_owned(),
             source,
         })

@@ -40,8 +40,7 @@ impl Loaded {
     /// When there is no such map, or the kernel refuses.
     pub fn answer_users(&mut self) -> Result<(), ProgramsError> {
         let name = maps::LIVENESS;
-        let map = self.ebpf.map_mut(name);
-        let map = map.ok_or_else(|| ProgramsError::Missing(format!("map {name}")))?;
+        let map = self.map_mut(name)?;
         let mut map: Array<&mut MapData, [u8; size_of::<UplinkLiveness>()]> =
             Array::try_from(map).map_err(failed(name))?;
         let answered = Liveness {
@@ -64,8 +63,7 @@ impl Loaded {
     /// When it makes no sense, or there is no such map.
     pub fn take_news(&mut self) -> Result<Vec<TrafficNews>, ProgramsError> {
         let name = maps::TRAFFIC_NEWS;
-        let map = self.ebpf.map_mut(name);
-        let map = map.ok_or_else(|| ProgramsError::Missing(format!("map {name}")))?;
+        let map = self.map_mut(name)?;
         let mut ring = RingBuf::try_from(map).map_err(failed(name))?;
         let mut news = Vec::new();
         while let Some(bytes) = ring.next() {

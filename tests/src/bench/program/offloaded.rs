@@ -50,14 +50,14 @@ impl Bench<'_> {
             case(WAN_IN, wan_mac, outside, inside, answers, wan)?,
         ];
         let [first, _] = &cases;
-        self.repeated(self.loaded.program(LAN_IN)?, first, 1, 1)?;
+        self.repeated(&*self.loaded.program(LAN_IN)?, first, 1, 1)?;
         self.put(&key, [lan, wan], wan_mac)?;
         let nothing = Assembled::nothing(&self.bpffs)?;
         cases
             .iter()
             .map(|case| {
                 let overhead = self.in_pieces(nothing.program(), case)?;
-                let runs = self.in_pieces(self.loaded.program(case.program)?, case)?;
+                let runs = self.in_pieces(&*self.loaded.program(case.program)?, case)?;
                 Ok(self.entry(case, runs, &overhead))
             })
             .collect()
@@ -130,7 +130,7 @@ impl Bench<'_> {
         (0..self.runs)
             .map(|_| {
                 let pieces = usize::try_from(pieces).unwrap_or_default();
-                let took = self.repeated(program, case, PACKETS_AT_ONCE, pieces)?;
+                let took = self.repeated(&program, case, PACKETS_AT_ONCE, pieces)?;
                 let count = u32::try_from(took.len()).unwrap_or(u32::MAX).max(1);
                 Ok(took.iter().sum::<Duration>() / count)
             })

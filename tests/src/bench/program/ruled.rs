@@ -106,11 +106,11 @@ impl Bench<'_> {
         let mut took = [Vec::new(), Vec::new()];
         // The first is no hit.
         let [first, _] = &cases;
-        self.repeated(self.loaded.program(LAN_IN)?, first, 1, 1)?;
+        self.repeated(&*self.loaded.program(LAN_IN)?, first, 1, 1)?;
         for _ in 0..self.runs {
             for ((case, rules), took) in cases.iter().zip([none, all]).zip(&mut took) {
                 self.decide(rules)?;
-                took.extend(self.repeated(self.loaded.program(LAN_IN)?, case, PACKETS, 1)?);
+                took.extend(self.repeated(&*self.loaded.program(LAN_IN)?, case, PACKETS, 1)?);
             }
         }
         let nothing = Assembled::nothing(&self.bpffs)?;
@@ -148,7 +148,7 @@ impl Bench<'_> {
             Assembled::counting_up(&self.bpffs, offset, next.as_fd())
         };
         let alone = counting(nothing.program())?;
-        let counting = counting(self.loaded.program(LAN_IN)?)?;
+        let counting = counting(&*self.loaded.program(LAN_IN)?)?;
         // A run counts up what comes first in its word, and never gets as far as the other half.
         let case = |bench: &Self, meeting, number| {
             let ports = match servers {

@@ -210,7 +210,7 @@ impl Bench<'_> {
         let cases = self.cases()?;
         // The first packet of a flow enters it, and its answer confirms it.
         for case in cases.iter().filter(|case| case.meeting == Meeting::Hit) {
-            self.repeated(self.loaded.program(case.program)?, case, 1, 1)?;
+            self.repeated(&*self.loaded.program(case.program)?, case, 1, 1)?;
         }
         cases
             .iter()
@@ -219,7 +219,7 @@ impl Bench<'_> {
             .map(|case| {
                 let program = self.loaded.program(case.program)?;
                 let overhead = self.repeated(nothing.program(), case, PACKETS, self.runs)?;
-                let runs = self.repeated(program, case, PACKETS, self.runs)?;
+                let runs = self.repeated(&program, case, PACKETS, self.runs)?;
                 Ok(self.entry(case, runs, &overhead))
             })
             .collect()
@@ -291,7 +291,7 @@ impl Bench<'_> {
         };
         let (alone, counting) = (
             counting(nothing.program())?,
-            counting(self.loaded.program(name)?)?,
+            counting(&*self.loaded.program(name)?)?,
         );
         let case = |meeting, to_port| -> Result<Case, ProgramsError> {
             Ok(Case {
