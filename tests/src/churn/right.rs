@@ -100,7 +100,7 @@ async fn has_default_route(gateway: &Node, table: u32, family: Family) -> Result
 
 /// Whether rules and translation know an uplink's present addresses.
 async fn uses_address(gateway: &Node, subject: &Subject<'_>) -> Result<bool, LabError> {
-    for (family, option) in [(Family::Ipv4, "-4"), (Family::Ipv6, "-6")] {
+    for (family, option, keyword) in [(Family::Ipv4, "-4", "ip"), (Family::Ipv6, "-6", "ip6")] {
         let Some(address) = subject.address(family) else {
             return Ok(false);
         };
@@ -108,8 +108,8 @@ async fn uses_address(gateway: &Node, subject: &Subject<'_>) -> Result<bool, Lab
         if !mentions(gateway, &rules, &address).await? {
             return Ok(false);
         }
-        let chain = "nft list chain inet failover translate";
-        if !mentions(gateway, chain, &format!("to {address}")).await? {
+        let table = "nft list table inet failover";
+        if !mentions(gateway, table, &format!("snat {keyword} to {address}")).await? {
             return Ok(false);
         }
     }

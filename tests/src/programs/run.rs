@@ -56,9 +56,11 @@ impl Loaded {
         context: Context,
         repeat: u32,
     ) -> Result<Run, ProgramsError> {
-        run(&*self.program(name)?, frame, context, repeat).map_err(|source| ProgramsError::Program {
-            name: name.to_owned(),
-            source,
+        run(&*self.program(name)?, frame, context, repeat).map_err(|source| {
+            ProgramsError::Program {
+                name: name.to_owned(),
+                source,
+            }
         })
     }
 }
