@@ -116,9 +116,16 @@ impl Scene {
         if config.contains("\nprobe:") {
             return format!("{config}\n{steering}");
         }
+        let interval = patient(INTERVAL);
+        // Where an emulated machine needs long to answer, that is no silence of the line.
+        let passive = if interval > INTERVAL {
+            "passive: off, "
+        } else {
+            ""
+        };
         format!(
-            "{config}\n{steering}probe: {{targets: {TARGETS}, max_hold: 0s, interval: {}ms, timeout: {}ms}}\n",
-            patient(INTERVAL).as_millis(),
+            "{config}\n{steering}probe: {{targets: {TARGETS}, max_hold: 0s, {passive}interval: {}ms, timeout: {}ms}}\n",
+            interval.as_millis(),
             patient(TIMEOUT).as_millis(),
         )
     }

@@ -21,9 +21,17 @@ const BUSY: Keep = Keep {
     every: Duration::from_millis(50),
 };
 
+/// Also on a machine so slow that others do without.
+const HEEDED: &str = "
+uplinks:
+  one: {interface: wan1, probe: {passive: auto}}
+  two: {interface: wan2}
+downlinks: [lan0]
+";
+
 /// An uplink that swallows what users send is found out by that, and the reason says so.
 pub(crate) async fn unanswered(case: &Case, family: Family) -> Outcome {
-    let scene = case.open(Lab::builder(), TWO).await?;
+    let scene = case.open(Lab::builder(), HEEDED).await?;
     let client = scene.client()?;
     let busy = client
         .keep_of(&[family], &[Protocol::Tcp], BUSY, &[1])
