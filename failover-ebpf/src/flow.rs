@@ -7,7 +7,7 @@ use aya_ebpf::macros::btf_map;
 use failover_common::{Family, Flow, FlowKey, Phase, Reason, UplinkFamily};
 
 use crate::maps::{FLOWS, total, uplink, zero};
-use crate::offload::FIRST_OFFER;
+use crate::offer::FIRST_OFFER;
 use crate::segment::Segment;
 
 /// How stale the time of a flow's last packet may be.

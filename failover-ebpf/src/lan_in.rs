@@ -12,7 +12,7 @@ use crate::maps::{FLOWS, add, count, guard, total};
 use crate::mark::{self, Certainty};
 use crate::packet::Packet;
 use crate::pick::{Picked, pick};
-use crate::{PASS_ON, log, offload, traffic};
+use crate::{PASS_ON, log, offer, offload, traffic};
 
 /// How many new flows may wait for their first answer. The loader sets it.
 #[unsafe(no_mangle)]
@@ -103,7 +103,7 @@ fn steer<const HEADER: usize, const ONE_SIDED: bool>(
             }
             carry(packet, tuple, flow, now_ns, certainty);
             if flow.until_offer == 0 {
-                offload::consider(packet, &key, flow, now_ns);
+                offer::consider(packet, &key, flow, now_ns);
             }
         }
         Known::Stale(flow) => {

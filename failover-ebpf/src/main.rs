@@ -22,6 +22,7 @@
 
 mod address;
 mod arm;
+mod direction;
 mod flow;
 mod headers;
 mod lan_in;
@@ -29,6 +30,7 @@ mod lan_out;
 mod log;
 mod maps;
 mod mark;
+mod offer;
 mod offload;
 mod packet;
 mod pick;

@@ -71,7 +71,7 @@ pub(crate) static NEXT_HOPS: Array<
 > = Array::new();
 
 #[btf_map(name = "lease")]
-pub(crate) static LEASE: Array<Lease, 1, { BPF_F_MMAPABLE as usize }> = Array::new();
+static LEASE: Array<Lease, 1, { BPF_F_MMAPABLE as usize }> = Array::new();
 
 #[btf_map(name = "offers")]
 pub(crate) static OFFERS: RingBuf<Offer, { maps::OFFERS_CAPACITY as usize }> = RingBuf::new();
@@ -165,6 +165,13 @@ pub(crate) fn total(field: impl FnOnce(&mut Totals) -> &mut u64) {
         let totals = unsafe { &mut *totals };
         *field(totals) += 1;
     }
+}
+
+/// What the daemon allows.
+#[inline(always)]
+pub(crate) fn lease() -> Option<&'static Lease> {
+    // The daemon writes each field on its own while we read.
+    LEASE.get(0)
 }
 
 /// The guard against floods.

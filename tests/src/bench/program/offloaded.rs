@@ -130,7 +130,7 @@ impl Bench<'_> {
         (0..self.runs)
             .map(|_| {
                 let pieces = usize::try_from(pieces).unwrap_or_default();
-                let took = self.repeated(&program, case, PACKETS_AT_ONCE, pieces)?;
+                let took = self.repeated(program, case, PACKETS_AT_ONCE, pieces)?;
                 let count = u32::try_from(took.len()).unwrap_or(u32::MAX).max(1);
                 Ok(took.iter().sum::<Duration>() / count)
             })
