@@ -83,12 +83,15 @@ impl KeyWords {
     #[expect(clippy::cast_possible_truncation, reason = "the halves of a word")]
     pub const fn homes(&self) -> (u32, u32) {
         let [a, b, c, d, e] = self.0;
+        // Of IPv4 `b` and `d` are zero; of IPv6 each goes with the half of the other address that tells
+        // least of it.
+        let (one, two) = (a ^ d, c ^ b);
         // Odd numbers without a pattern: the fractional parts of square roots of primes. Products that do
-        // not wait for each other; of IPv4 `b` and `d` are zero, of IPv6 each goes with the half of the
-        // other address that tells least of it.
-        let mixed = (a ^ d)
+        // not wait for each other, of words whose last bytes, which differ most, are among the low bits,
+        // too: a product has nothing of a bit below it.
+        let mixed = (one ^ one >> 32)
             .wrapping_mul(0x6a09_e667_f3bc_c909)
-            .wrapping_add((c ^ b).wrapping_mul(0xbb67_ae85_84ca_a73b))
+            .wrapping_add((two ^ two >> 32).wrapping_mul(0xbb67_ae85_84ca_a73b))
             .wrapping_add(e.wrapping_mul(0x3c6e_f372_fe94_f82b));
         let mixed = (mixed ^ mixed >> 32).wrapping_mul(0xa54f_f53a_5f1d_36f1);
         let mixed = mixed ^ mixed >> 29;

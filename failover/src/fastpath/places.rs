@@ -90,6 +90,10 @@ impl Places {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use failover_common::{Family, OffloadKey, Side};
+
     use super::*;
 
     /// Keys that lead to the same place of so many first.
@@ -149,6 +153,86 @@ mod tests {
                 .map(|count| u32::from(*count))
                 .sum();
             assert!(moved < PLACES / 2 / 3, "pattern {pattern}: {moved}");
+        }
+    }
+
+    const KEYS: u16 = 8192;
+
+    /// Keys of one kind: by its number each differs little from the others.
+    fn keys(family: Family, differ: impl Fn(u16, &mut OffloadKey)) -> Vec<KeyWords> {
+        let address = |last: u8| {
+            let mut address = [0; 16];
+            match family {
+                Family::Ipv4 => address[..4].copy_from_slice(&[198, 18, 0, last]),
+                Family::Ipv6 => {
+                    address[..4].copy_from_slice(&[0xfd, 0, 0, 0x18]);
+                    address[15] = last;
+                }
+            }
+            address
+        };
+        let number = |number| {
+            let mut key = OffloadKey {
+                source: address(10),
+                destination: address(20),
+                source_port: 40_000,
+                destination_port: 443,
+                protocol: 6,
+                family,
+                side: Side::Users,
+                reserved: 0,
+            };
+            differ(number, &mut key);
+            key.words()
+        };
+        (0..KEYS).map(number).collect()
+    }
+
+    #[test]
+    fn keys_that_differ_little_lead_to_places_all_over_the_table() {
+        let last_bytes = |at: usize| {
+            move |number: u16, address: &mut [u8; 16]| {
+                address[at..at + 2].copy_from_slice(&number.to_be_bytes());
+            }
+        };
+        for (family, last) in [(Family::Ipv4, 2), (Family::Ipv6, 14), (Family::Ipv6, 6)] {
+            let write = last_bytes(last);
+            let kinds: [(&str, Vec<KeyWords>); 5] = [
+                (
+                    "source ports",
+                    keys(family, |number, key| key.source_port = 10_000 + number),
+                ),
+                (
+                    "destination ports",
+                    keys(family, |number, key| key.destination_port = number),
+                ),
+                (
+                    "sources",
+                    keys(family, |number, key| write(number, &mut key.source)),
+                ),
+                (
+                    "destinations",
+                    keys(family, |number, key| write(number, &mut key.destination)),
+                ),
+                (
+                    "sources and ports",
+                    keys(family, |number, key| {
+                        write(number / 128, &mut key.source);
+                        key.source_port = 10_000 + number % 128;
+                    }),
+                ),
+            ];
+            for (what, keys) in kinds {
+                // By chance, of twice as many places as keys a share of 1 - 1/sqrt(e) has one: 6446.
+                let mask = u32::from(KEYS) * 2 - 1;
+                for home in [
+                    |key: &KeyWords| key.homes().0,
+                    |key: &KeyWords| key.homes().1,
+                ] {
+                    let taken: BTreeSet<u32> = keys.iter().map(|key| home(key) & mask).collect();
+                    assert!(taken.len() > 6200, "{family:?}, {what}: {}", taken.len());
+                }
+            }
         }
     }
 }
