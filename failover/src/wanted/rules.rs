@@ -23,9 +23,8 @@
 //! still comes first. Among themselves they are asked in the order of the table (`difference` sees
 //! to it).
 //!
-//! At base itself, which is 1000 by default, the kernel puts its rule for VRFs when the first one is made
-//! (`vrf_fib_rule` in its `drivers/net/vrf.c`): nothing may be led past
-//! that.
+//! At base itself, which is 1000 by default, the kernel puts its rule for VRFs when the first one is
+//! made (`vrf_fib_rule` in its `drivers/net/vrf.c`): nothing may be led past that.
 //!
 //! The router's own packets that carry our bits come early instead. Only those do that would
 //! otherwise leave by another uplink than their connection's, and a VPN's outer packets among them

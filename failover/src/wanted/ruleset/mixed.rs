@@ -86,8 +86,8 @@ impl Ruleset<'_> {
     }
 
     /// What is true, beside the interface, of the first packet of a connection that leaves by an uplink,
-    /// behind the chain that wrote that into the connection mark. On one arm a connection from outside, which has its
-    /// mark already, leaves by the same interface to users.
+    /// behind the chain that wrote that into the connection mark. On one arm a connection from outside,
+    /// which has its mark already, leaves by the same interface to users.
     pub(super) fn leaves_by(&self, uplink: &UplinkSituation, family: Family) -> String {
         let (mask, mark) = (self.mask(), self.mark(uplink));
         if self.0.has_own_interface(uplink) {
