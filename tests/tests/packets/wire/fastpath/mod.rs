@@ -9,11 +9,12 @@ mod connection;
 use std::error::Error;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
 
 use failover_common::lifetime::protocol::{TCP, UDP};
 use failover_common::{Affinity, Family, Flow, FlowKey, Phase};
 use failover_tests::tun::Tun;
-use failover_tests::{Layout, Node, ProgramSpec, within};
+use failover_tests::{Layout, Node, ProgramSpec, patient, within};
 use nix::sys::socket::{setsockopt, sockopt};
 use tokio::net::UdpSocket;
 use tokio::sync::oneshot;
@@ -183,6 +184,23 @@ fn expected(line: &Line, sent: &Packet, found: &[u8]) -> Vec<u8> {
     packet.bytes()
 }
 
+/// A socket of the client's address and port, which was another's before. A process that another test has
+/// just begun holds a copy of that one until it runs its own program.
+async fn socket_of(from: SocketAddr) -> io::Result<UdpSocket> {
+    let begun = Instant::now();
+    loop {
+        match UdpSocket::bind(from).await {
+            Err(error)
+                if error.kind() == io::ErrorKind::AddrInUse
+                    && begun.elapsed() < patient(PATIENCE) =>
+            {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            done => return done,
+        }
+    }
+}
+
 /// Sends from the client's socket, in segments of this length if that is not 0.
 async fn send(
     client: &Node,
@@ -193,7 +211,7 @@ async fn send(
 ) -> TestResult {
     client
         .run(move || async move {
-            let socket = UdpSocket::bind(from).await?;
+            let socket = socket_of(from).await?;
             socket.connect(to).await?;
             if segment != 0 {
                 setsockopt(&socket, sockopt::UdpGsoSegment, &segment)?;
@@ -242,7 +260,7 @@ async fn back(attached: &Attached, line: &Line, tun: &Tun) -> TestResult {
     let (from, to) = (line.inside, line.outside);
     let (bound, is_bound) = oneshot::channel();
     let hear = client.run(move || async move {
-        let socket = UdpSocket::bind(from).await?;
+        let socket = socket_of(from).await?;
         socket.connect(to).await?;
         // The test has failed already if nobody waits.
         bound.send(()).ok();
