@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::fmt::{self, Formatter};
 
-use super::{FEW, Ruleset, names, nfproto};
+use super::{FEW, Ruleset, by_output, names, nfproto};
 use crate::family::Family;
 use crate::wanted::UplinkSituation;
 
@@ -226,20 +226,20 @@ impl Ruleset<'_> {
             .uplinks
             .iter()
             .partition(|uplink| self.0.has_own_interface(uplink));
-        let many = own.len() > FEW;
-        let ways: Vec<String> = own
-            .iter()
-            .map(|uplink| {
-                let (id, interface) = (uplink.id, &uplink.interface);
-                let between = if many { " : " } else { " " };
-                format!("\"{interface}\"{between}goto connection_{id}")
-            })
-            .collect();
-        if many {
-            writeln!(f, "    oifname vmap {{ {} }}", ways.join(", "))?;
+        let chain = |uplink: &UplinkSituation| format!("connection_{}", uplink.id);
+        if own.len() > FEW {
+            by_output(
+                f,
+                own.iter().map(|uplink| (&uplink.interface, chain(uplink))),
+            )?;
         } else {
-            for way in ways {
-                writeln!(f, "    oifname {way}")?;
+            for uplink in own {
+                writeln!(
+                    f,
+                    "    oifname \"{}\" goto {}",
+                    uplink.interface,
+                    chain(uplink)
+                )?;
             }
         }
         for uplink in &mixed {

@@ -121,6 +121,17 @@ fn names<'n>(interfaces: impl Iterator<Item = &'n InterfaceName>) -> String {
     }
 }
 
+/// Looks up where a packet goes on by the interface by which it leaves.
+fn by_output<'n>(
+    f: &mut Formatter<'_>,
+    ways: impl Iterator<Item = (&'n InterfaceName, String)>,
+) -> fmt::Result {
+    let elements: Vec<String> = ways
+        .map(|(interface, chain)| format!("\"{interface}\" : goto {chain}"))
+        .collect();
+    writeln!(f, "    oifname vmap {{ {} }}", elements.join(", "))
+}
+
 const fn slots_name(family: Family) -> &'static str {
     match family {
         Family::Ipv4 => "slots4",

@@ -6,7 +6,6 @@
 //! packets are dropped, unless it has a connection. The ask bit is the one that says "probe" on the router's own packets;
 //! no rule knows it on forwarded ones.
 
-use std::collections::BTreeSet;
 use std::fmt::{self, Formatter};
 
 use super::{Ruleset, names};
@@ -108,18 +107,9 @@ impl Ruleset<'_> {
     /// Takes the programs' pick for a new connection's first packet before anything else is looked up:
     /// nothing of what follows in the chain is for it.
     pub(super) fn accept_new(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let uplinks: BTreeSet<&InterfaceName> = self
-            .0
-            .uplinks
-            .iter()
-            .map(|uplink| &uplink.interface)
-            .collect();
-        let users: Vec<&InterfaceName> = self
-            .0
-            .downlinks
-            .iter()
-            .filter(|name| !uplinks.contains(name))
-            .collect();
+        let is_uplinks = |name: &InterfaceName| self.0.uplinks.iter().any(|u| u.interface == *name);
+        let users = self.0.downlinks.iter();
+        let users: Vec<&InterfaceName> = users.filter(|name| !is_uplinks(name)).collect();
         if !self.by_tc() || users.is_empty() {
             return Ok(());
         }

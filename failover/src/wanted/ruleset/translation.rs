@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Formatter};
 use std::net::IpAddr;
 
-use super::{FEW, Ruleset, address_keyword};
+use super::{FEW, Ruleset, address_keyword, by_output};
 use crate::config::Nat;
 use crate::family::Family;
 use crate::interface::InterfaceName;
@@ -30,11 +30,11 @@ impl Ruleset<'_> {
             "    type nat hook postrouting priority srcnat + 10; policy accept;"
         )?;
         if many {
-            let elements: Vec<String> = by_interface
-                .iter()
-                .map(|(interface, (id, _))| format!("\"{interface}\" : goto translate_{id}"))
-                .collect();
-            writeln!(f, "    oifname vmap {{ {} }}", elements.join(", "))?;
+            let ways = by_interface.iter();
+            by_output(
+                f,
+                ways.map(|(interface, (id, _))| (*interface, format!("translate_{id}"))),
+            )?;
         } else {
             for (interface, (_, rules)) in by_interface {
                 for rule in rules {

@@ -10,6 +10,7 @@ use etherparse::{PacketBuilder, TcpHeader};
 use failover::family::Family;
 
 use super::Protocol;
+use crate::chance::Chance;
 use crate::error::LabError;
 
 /// The network that flows go to, 192.0.2.0/24, and the first bytes of the IPv6 one, fd00:192::/32.
@@ -81,29 +82,15 @@ impl Frames {
     /// their flows began. Where entries lie in memory in that order the processor would fetch them before
     /// they are asked for, which no gateway can count on.
     pub(super) fn mixed(&self) -> Self {
-        let mut frames: Vec<&[u8]> = self.each().collect();
-        let mut random = Random(0x9e37_79b9_7f4a_7c15);
-        for last in (1..frames.len()).rev() {
-            frames.swap(last, random.up_to(last));
-        }
+        let mut chance = Chance::from_seed(0);
+        let mut frames: Vec<(u64, &[u8])> =
+            self.each().map(|frame| (chance.number(), frame)).collect();
+        frames.sort_unstable();
+        let frames: Vec<&[u8]> = frames.into_iter().map(|(_, frame)| frame).collect();
         Self {
             bytes: frames.concat(),
             length: self.length,
         }
-    }
-}
-
-/// Numbers without an order (Marsaglia, "Xorshift RNGs", 2003).
-struct Random(u64);
-
-impl Random {
-    /// The next one, from 0 to `most`.
-    fn up_to(&mut self, most: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        let places = u64::try_from(most).unwrap_or(u64::MAX).saturating_add(1);
-        usize::try_from(self.0 % places).unwrap_or(0)
     }
 }
 
