@@ -85,8 +85,8 @@ pub struct Totals {
     pub denied: u64,
     /// Packets whose headers make no sense, or go on beyond what is looked at.
     pub unread: u64,
-    /// New flows that were not entered, since too many wait for a first answer: they are entered when
-    /// one comes.
+    /// Packets of new flows that were not entered, since too many wait for a first answer: they are
+    /// entered when one comes.
     pub held_off: u64,
     /// Flows that were offered to the daemon for the fast path.
     pub offered: u64,

@@ -108,8 +108,10 @@ pub struct Flow {
     pub sequenced: bool,
     /// After how many packets from inside it is next looked whether the flow takes the fast path.
     pub until_offer: u8,
+    /// It counts among those that wait for their first answer ([`Guard`](crate::Guard)).
+    pub waits: bool,
     /// Zero.
-    pub reserved_out: [u8; 2],
+    pub reserved_out: u8,
     /// Zero.
     pub spare_out: [u64; 4],
 
@@ -149,6 +151,12 @@ impl Offering {
     };
 }
 
+impl Flow {
+    /// Stands in [`Flow::offered_ns`] of a flow that is never offered: its packets come in by an interface
+    /// without Ethernet header.
+    pub const WITHOUT_ETHERNET: u64 = 1;
+}
+
 #[cfg(feature = "user")]
 impl Flow {
     /// A flow that begins now, on no uplink yet.
@@ -169,7 +177,8 @@ impl Flow {
             out_next: 0,
             sequenced: false,
             until_offer: Offering::USUAL.first,
-            reserved_out: [0; 2],
+            waits: false,
+            reserved_out: 0,
             spare_out: [0; 4],
             in_packets: 0,
             in_bytes: 0,

@@ -8,6 +8,7 @@ use failover_common::{Direction, Family, FlowKey, KeyWords, Phase, Reason, Side}
 
 use crate::address::Address;
 use crate::flow::{enter, touch};
+use crate::headers::flow_key;
 use crate::maps::{FLOWS, OFFLOAD, PLACES, add, after, uplink};
 
 /// How many places there are for directions, less one. The loader sets it.
@@ -84,23 +85,22 @@ fn flow_of(way: &Direction, side: Side) -> FlowKey {
         Side::Users => ([a, b], [c, d]),
         Side::Provider => (way.destination, way.source),
     };
-    let (inside_port, outside_port) = match side {
+    let ports = match side {
         Side::Users => (rest as u16, (rest >> 16) as u16),
         Side::Provider => (way.destination_port, way.source_port),
     };
-    FlowKey {
-        inside: Address::new(inside).bytes(),
-        outside: Address::new(outside).bytes(),
-        inside_port,
-        outside_port,
-        protocol: (rest >> 32) as u8,
-        family: if (rest >> 40) as u8 == Family::Ipv4 as u8 {
-            Family::Ipv4
-        } else {
-            Family::Ipv6
-        },
-        reserved: [0; 2],
-    }
+    let family = if (rest >> 40) as u8 == Family::Ipv4 as u8 {
+        Family::Ipv4
+    } else {
+        Family::Ipv6
+    };
+    let protocol = (rest >> 32) as u8;
+    flow_key(
+        Address::new(inside),
+        Address::new(outside),
+        ports,
+        (protocol, family),
+    )
 }
 
 /// Tells a flow what moved by the fast path, and so keeps it in the flow table. It may have been pushed

@@ -41,6 +41,7 @@ pub(crate) fn begin(flow: &mut Flow, now_ns: u64) {
     flow.out_next = 0;
     flow.sequenced = false;
     flow.until_offer = FIRST_OFFER.load();
+    flow.waits = false;
     flow.in_packets = none;
     flow.in_bytes = none;
 }

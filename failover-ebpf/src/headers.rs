@@ -83,7 +83,8 @@ impl Tuple {
     #[inline(always)]
     pub(crate) const fn outward(&self) -> FlowKey {
         let ports = (self.source_port, self.destination_port);
-        flow_key(self.source, self.destination, ports, self)
+        let kind = (self.protocol, self.family);
+        flow_key(self.source, self.destination, ports, kind)
     }
 
     /// The flow of a packet from outside.
@@ -94,26 +95,27 @@ impl Tuple {
             ICMP | ICMPV6 => (self.source_port, 0),
             _ => (self.destination_port, self.source_port),
         };
-        flow_key(self.destination, self.source, ports, self)
+        let kind = (self.protocol, self.family);
+        flow_key(self.destination, self.source, ports, kind)
     }
 }
 
-/// The key of a flow between two hosts, inside and outside, and of what a packet of it says otherwise.
+/// The key of a flow between two hosts, inside and outside, of a protocol and a family.
 /// Written word by word: byte by byte the compiler would do it, and the processor has to wait for all of
 /// them before it can read a word of them again.
 #[inline(always)]
-const fn flow_key(
+pub(crate) const fn flow_key(
     inside: Address,
     outside: Address,
     (inside_port, outside_port): (u16, u16),
-    tuple: &Tuple,
+    (protocol, family): (u8, Family),
 ) -> FlowKey {
     let [a, b] = inside.words();
     let [c, d] = outside.words();
     let rest = inside_port as u64
         | (outside_port as u64) << 16
-        | (tuple.protocol as u64) << 32
-        | (tuple.family as u64) << 40;
+        | (protocol as u64) << 32
+        | (family as u64) << 40;
     // SAFETY: both are 40 initialised bytes, and the byte that is a family comes from one.
     unsafe { core::mem::transmute::<[u64; 5], FlowKey>([a, b, c, d, rest]) }
 }

@@ -208,4 +208,5 @@ fn first<const HEADER: usize>(
     flow.phase = first_phase(tuple.tcp);
     flow.out_next = tuple.tcp.next().unwrap_or_default();
     flow.sequenced = tuple.tcp.next().is_some();
+    flow.waits = true;
 }

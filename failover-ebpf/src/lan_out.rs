@@ -79,7 +79,10 @@ fn learn<const HEADER: usize>(packet: &Packet<'_, HEADER>, tuple: &Tuple, eviden
         flow.phase = Phase::Closing;
     } else if opening && asked {
         flow.phase = Phase::Established;
-        if let Some(guard) = guard() {
+        if flow.waits
+            && let Some(guard) = guard()
+        {
+            flow.waits = false;
             guard.answered();
         }
     }

@@ -33,9 +33,12 @@ pub(crate) fn consider<const HEADER: usize>(
     now_ns: u64,
 ) {
     flow.until_offer = NEXT_OFFER.load();
+    if HEADER != ETHERNET_HEADER {
+        flow.offered_ns = Flow::WITHOUT_ETHERNET;
+        return;
+    }
     let wanted = lease().is_some_and(|lease| lease.offers_until_ns > now_ns);
-    if HEADER != ETHERNET_HEADER
-        || !wanted
+    if !wanted
         || !flow.confirmed
         || !matches!(flow.phase, Phase::Established)
         || !matches!(key.protocol, TCP | UDP)

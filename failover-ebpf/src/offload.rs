@@ -109,8 +109,8 @@ fn to_provider<const HEADER: usize>(
     };
     // SAFETY: the map has the memory for good. What decides is not written while a program may read it,
     // but for the id and `left`, each a word or a byte of its own that is looked at once. What is counted
-    // is written by packets of this direction alone, and what two of them that are on two processors at
-    // once lose of it is one of them.
+    // is written by packets of this direction alone: where two of them are on two processors at once one
+    // may be lost, or what was settled meanwhile be counted twice.
     let out = unsafe { &mut *out };
     let family = shape.family();
     let uplink = uplink(out.uplink, family);
@@ -178,8 +178,7 @@ fn to_users<const HEADER: usize>(
             packets,
             bytes,
         );
-        let [high, low, ..] = back.key;
-        let outside = Address::new([high, low]).bytes();
+        let outside = Address::new(back.source).bytes();
         traffic::heard(outside, back.uplink, family, now_ns);
     }
     note(packet, place, back, shape, sent, now_ns)

@@ -4,6 +4,7 @@ use aya_ebpf::btf_maps::LruHashMap;
 use aya_ebpf::macros::btf_map;
 use failover_common::{Affinity, FlowKey, Remembered, RememberedKey, Selection, maps};
 
+use crate::address::Address;
 use crate::flow::now_ns;
 use crate::maps::{FLOW_CAPACITY, zero};
 
@@ -30,18 +31,12 @@ const _: () = assert!(size_of::<Key>() == size_of::<RememberedKey>());
 #[inline(never)]
 pub(crate) fn uplink(selection: &Selection, flow: &FlowKey, hashed: u8) -> u8 {
     let zero = zero();
-    let words = |address: [u8; 16]| {
-        let [a, b, c, d, e, f, g, h, rest @ ..] = address;
-        [
-            u64::from_ne_bytes([a, b, c, d, e, f, g, h]),
-            u64::from_ne_bytes(rest),
-        ]
-    };
+    let words = |address: &[u8; 16]| Address::of(address).words();
     let key = Key {
-        inside: words(flow.inside),
+        inside: words(&flow.inside),
         outside: match selection.affinity {
             Affinity::Source => [zero; 2],
-            Affinity::Flow | Affinity::Pair => words(flow.outside),
+            Affinity::Flow | Affinity::Pair => words(&flow.outside),
         },
         which: u64::from(selection.identity)
             | u64::from(flow.family as u8) << 32

@@ -74,6 +74,7 @@ fn corrects(gateway: &mut Gateway<'_>) -> Outcome {
         reason: Reason::Restored,
         phase: Phase::Established,
         confirmed: true,
+        waits: false,
         ..opened
     };
     assert_eq!(gateway.flow(&key)?, expected);

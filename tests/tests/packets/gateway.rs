@@ -353,7 +353,17 @@ impl Gateway<'_> {
             out_next: like.out_next,
             sequenced: like.sequenced,
             until_offer: like.until_offer,
+            waits: true,
             ..Flow::begun(like.created_ns)
+        }
+    }
+
+    /// The same of a flow that takes the place of another one, or begins outside: it was never counted
+    /// among those that wait for an answer.
+    pub(crate) fn begun_anew(&self, uplink: u8, frame_length: usize, like: &Flow) -> Flow {
+        Flow {
+            waits: false,
+            ..self.opened(uplink, frame_length, like)
         }
     }
 }

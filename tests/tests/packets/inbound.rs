@@ -48,7 +48,7 @@ fn inbound(gateway: &mut Gateway<'_>) -> Outcome {
         in_bytes: length(frame),
         reason: Reason::Inbound,
         confirmed: true,
-        ..gateway.opened(2, frame, &flow)
+        ..gateway.begun_anew(2, frame, &flow)
     };
     assert_eq!(flow, expected);
     assert_ne!(flow.created_ns, 0);

@@ -132,6 +132,7 @@ fn answered(gateway: &mut Gateway<'_>) -> Outcome {
             in_bytes: length(answer.frame([0; 6]).len()),
             phase: Phase::Established,
             confirmed: true,
+            waits: false,
             ..opened
         };
         assert_eq!(gateway.flow(&kind.key)?, expected, "{}", kind.name);

@@ -127,11 +127,8 @@ fn begins_anew(gateway: &mut Gateway<'_>) -> Outcome {
         let after = gateway.flow(&key)?;
         assert!(after.created_ns >= now_ns, "protocol {protocol} begins now");
         let frame = packet.frame(gateway.wiring.lan_mac).len();
-        assert_eq!(
-            after,
-            gateway.opened(2, frame, &after),
-            "protocol {protocol}"
-        );
+        let expected = gateway.begun_anew(2, frame, &after);
+        assert_eq!(after, expected, "protocol {protocol}");
     }
     Ok(())
 }

@@ -111,7 +111,7 @@ fn reopens(gateway: &mut Gateway<'_>) -> Outcome {
     let flow = gateway.flow(&key)?;
     let segment = gateway.ends().out(Message::tcp(CLIENT, SERVER, SYN));
     let length = segment.frame([0; 6]).len();
-    assert_eq!(flow, gateway.opened(2, length, &flow));
+    assert_eq!(flow, gateway.begun_anew(2, length, &flow));
     gateway.assert_totals(Totals {
         renewed: totals.renewed + 1,
         ..totals

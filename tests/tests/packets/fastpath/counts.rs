@@ -1,5 +1,7 @@
 //! What is counted and noted of packets that take the fast path: the same as of those that do not.
 
+use std::net::IpAddr;
+
 use failover_common::fastpath::{SEEN_SHIFT, SETTLE_SHIFT};
 use failover_common::lifetime::protocol::{TCP, UDP};
 use failover_common::traffic::host_bit;
@@ -151,7 +153,16 @@ fn liveness(gateway: &Gateway<'_>) -> Result<Liveness, Failure> {
 }
 
 fn heard(gateway: &mut Gateway<'_>) -> Outcome {
-    let line = Line::new(gateway, TCP);
+    // Answers are those of whom users asked, whoever answers in their place.
+    let mut line = Line::new(gateway, TCP);
+    let resolver: IpAddr = match gateway.family {
+        Family::Ipv4 => [203, 0, 113, 53].into(),
+        Family::Ipv6 => [0xfd00, 0x203, 0, 0, 0, 0, 0, 0x53].into(),
+    };
+    line.far.set_ip(resolver);
+    let mut other = line;
+    other.outside.set_ip(resolver);
+    assert_ne!(host_bit(other.key().outside), host_bit(line.key().outside));
     gateway.offload(&line)?;
     let now_ns = gateway.now_ns()?;
     assert_eq!(liveness(gateway)?, Liveness::default());

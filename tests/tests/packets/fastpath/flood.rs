@@ -80,6 +80,10 @@ fn answered(gateway: &mut Gateway<'_>) -> Outcome {
     let mark = gateway.lan_in(&ends.out(Message::udp(100, 53)))?;
     assert_eq!(mark, Mark::Sure(gateway.chosen(&late)?));
     assert_eq!(gateway.programs.guard()?.unanswered, u64::from(MOST));
+    // It was not counted among those that wait, so that another answer makes no room.
+    answer(gateway, 100)?;
+    assert_eq!(gateway.flow(&late)?.phase, Phase::Established);
+    assert_eq!(gateway.programs.guard()?.unanswered, u64::from(MOST));
     // The answer to one that waits makes room for one, and a second answer for none.
     for _ in 0..2 {
         answer(gateway, 3)?;

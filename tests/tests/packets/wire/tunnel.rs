@@ -5,7 +5,7 @@ use std::error::Error;
 use etherparse::PacketBuilder;
 use failover_common::lifetime::protocol::{ICMP, ICMPV6, UDP};
 use failover_common::{
-    Affinity, Counters, Family, Phase, Reason, Role, Uplink, UplinkFamily, UplinkState,
+    Affinity, Counters, Family, Flow, Phase, Reason, Role, Uplink, UplinkFamily, UplinkState,
 };
 use failover_tests::programs::{Direction, Stand};
 use failover_tests::{Layout, ProgramSpec, within};
@@ -103,7 +103,7 @@ fn echo_request(ends: Ends, identifier: u16) -> Result<Vec<u8>, Box<dyn Error>> 
 }
 
 async fn downlink() -> TestResult {
-    let (attached, mut tun) = with_downlink().await?;
+    let (mut attached, mut tun) = with_downlink().await?;
     for (family, protocol) in [(Family::Ipv4, ICMP), (Family::Ipv6, ICMPV6)] {
         let ends = tunnelled(family);
         let key = ends.key(protocol, 77, 0);
@@ -126,9 +126,15 @@ async fn downlink() -> TestResult {
             }
         })
         .await?;
+        let ripe = Flow {
+            until_offer: 1,
+            ..flow
+        };
+        attached.programs.set_flow(&key, &ripe)?;
         tun.deliver.send(request)?;
-        let twice = |flow: &failover_common::Flow| flow.in_packets == 2;
-        attached.flow_that("is answered twice", &key, twice).await?;
+        let twice = |flow: &Flow| flow.in_packets == 2;
+        let flow = attached.flow_that("is answered twice", &key, twice).await?;
+        assert_eq!(flow.offered_ns, Flow::WITHOUT_ETHERNET);
         assert_eq!(attached.seen("ask").await?, ask + 1, "the first request");
         assert_eq!(attached.seen("sure").await?, sure + 1, "the second request");
     }
