@@ -55,8 +55,8 @@ pub trait Surroundings: Send {
     fn has_ipsec_policies(&mut self) -> Result<bool, Self::Error>;
 
     /// Since when the kernel makes entries whose end it tells, in nanoseconds of `CLOCK_MONOTONIC`; 0 if
-    /// it always did.
-    fn tells_since_ns(&self) -> u64;
+    /// it always did, `None` if it does not.
+    fn tells_since_ns(&self) -> Option<u64>;
 
     /// How long connection tracking remembers silent flows.
     fn lifetimes(&self) -> Lifetimes;

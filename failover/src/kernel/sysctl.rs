@@ -64,7 +64,8 @@ impl ProcSys {
         let plain = relative
             .components()
             .all(|component| matches!(component, Component::Normal(_)));
-        if plain && !key.is_empty() {
+        // There is none at the root: one with dots for slashes is not to look as if it did not exist.
+        if plain && relative.components().nth(1).is_some() {
             Ok(self.root.join(relative))
         } else {
             Err(SysctlError::Key {
@@ -116,6 +117,7 @@ mod tests {
             "../etc/passwd",
             "net/../../etc/passwd",
             ".",
+            "net.ipv4.ip_forward",
         ] {
             assert!(matches!(settings.read(key), Err(SysctlError::Key { .. })));
             assert!(matches!(

@@ -174,19 +174,20 @@ impl Surroundings for FastPathKernel {
             .map_err(SurroundingsError::refused("count IPsec policies"))
     }
 
-    fn tells_since_ns(&self) -> u64 {
-        // 1: all entries are made so; 2, the default: those that are made while somebody listens.
-        let setting = ProcSys::default().read("net.netfilter.nf_conntrack_events");
-        match setting {
-            Ok(Some(value)) if value.trim() == "1" => 0,
-            _ => self.present_since_ns,
+    fn tells_since_ns(&self) -> Option<u64> {
+        // 0: none is made so; 1: all are; 2, the default: those that are made while somebody listens.
+        let setting = ProcSys::default().read("net/netfilter/nf_conntrack_events");
+        match setting.ok().flatten().as_deref().map(str::trim) {
+            Some("0") => None,
+            Some("1") => Some(0),
+            _ => Some(self.present_since_ns),
         }
     }
 
     fn lifetimes(&self) -> Lifetimes {
         let settings = ProcSys::default();
         let seconds = |name: &str| {
-            let read = settings.read(&format!("net.netfilter.nf_conntrack_{name}"));
+            let read = settings.read(&format!("net/netfilter/nf_conntrack_{name}"));
             let seconds = read
                 .ok()
                 .flatten()

@@ -1,9 +1,10 @@
 //! What ends and what changes is told.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use failover::fastpath::edge::Surroundings;
 use failover::fastpath::facts::{News, Port};
+use failover::fastpath::judging::Lifetimes;
 use failover::flows::Protocol;
 use libtest_mimic::Trial;
 
@@ -28,6 +29,10 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial(
             "fast path: interfaces, routes, rules and addresses that change are told",
             changes,
+        ),
+        trial(
+            "fast path: whether ends are told, and how long flows live, is what the settings say",
+            settings,
         ),
     ]
 }
@@ -130,7 +135,7 @@ async fn lost() {
     kernel.listen().unwrap();
     insert_many(20_000, "--status ASSURED");
     run("conntrack -F 2>&1");
-    let news = news_until(&mut kernel, |news| news.contains(&News::Lost));
+    let news = news_until(&mut kernel, |news| news.contains(&News::LostEnds));
     assert!(matches!(news[0], News::Ended { .. }), "{:?}", news[0]);
 }
 
@@ -141,7 +146,7 @@ async fn changes() {
     run("ip link set isp1 down");
     let down = |news: &[News]| {
         news.iter().any(|news| {
-            matches!(news, News::Port { interface, port: Some(Port { is_up: false, mac: Some(_), mtu: 1500 }) } if *interface == wan1)
+            matches!(news, News::Port { interface, port: Some(Port { is_up: false, mac: Some(_), mtu: 1500, .. }) } if *interface == wan1)
         })
     };
     let news = news_until(&mut kernel, |news| {
@@ -188,4 +193,24 @@ async fn changes() {
     let news = kernel.news();
     let routes = news.iter().filter(|news| **news == News::Routes);
     assert_eq!(routes.count(), 1, "{news:?}");
+}
+
+async fn settings() {
+    let set = |setting: &str| {
+        run(&format!("sysctl -qw net.netfilter.nf_conntrack_{setting}"));
+    };
+    set("tcp_timeout_established=1234");
+    set("udp_timeout_stream=77");
+    let kernel = kernel();
+    let expected = Lifetimes {
+        tcp: Duration::from_secs(1234),
+        udp: Duration::from_secs(77),
+    };
+    assert_eq!(kernel.lifetimes(), expected);
+    set("events=0");
+    assert_eq!(kernel.tells_since_ns(), None);
+    set("events=1");
+    assert_eq!(kernel.tells_since_ns(), Some(0));
+    set("events=2");
+    assert!(kernel.tells_since_ns().is_some_and(|since_ns| since_ns > 0));
 }
