@@ -30,6 +30,8 @@ const UDP_STREAM: Duration = Duration::from_millis(2100);
 /// How long a daemon has until its uplinks are up, and until known flows are on the fast path.
 const UP_WITHIN: Duration = Duration::from_secs(60);
 const OFFLOADED_WITHIN: Duration = Duration::from_secs(30);
+/// How much longer for each flow: each has to send some packets, and is then looked at.
+const OFFLOADED_EACH: Duration = Duration::from_micros(200);
 const POLL: Duration = Duration::from_millis(50);
 /// How many of a hundred flows have to be there, since a few may be on their way.
 const OFFLOADED_PERCENT: u64 = 99;
@@ -166,6 +168,7 @@ impl Gateway {
     /// flows that are silent for a while leave it. Elsewhere each flow is seen once more.
     pub(super) async fn warm(&self, frames: &Arc<Frames>, flows: u32) -> Result<(), ProgramsError> {
         let wanted = u64::from(flows) * OFFLOADED_PERCENT / 100;
+        let limit = OFFLOADED_WITHIN + OFFLOADED_EACH * flows;
         let began = Instant::now();
         loop {
             self.pass(frames, 1).await?;
@@ -177,10 +180,10 @@ impl Gateway {
             if found >= wanted {
                 return Ok(());
             }
-            if began.elapsed() > OFFLOADED_WITHIN {
+            if began.elapsed() > limit {
                 return Err(LabError::NotInTime {
                     what: format!("{wanted} flows are on the fast path"),
-                    limit: OFFLOADED_WITHIN,
+                    limit,
                     detail: format!("\nthere are {found}"),
                 }
                 .into());
