@@ -332,7 +332,8 @@ impl Explaining {
             let flow = table.flow(&key)?.filter(|flow| lives.lives(&key, flow));
             Ok(flow.and_then(|flow| {
                 let entry = entry_of(&key, &flow, &self.uplinks, lives.now_ns)?;
-                Some(entry.standing(&self.fast_path.standing(&key, &flow)))
+                let standing = self.fast_path.standing(&key, &flow);
+                Some(entry.standing(&standing, lives.now_ns))
             }))
         };
         look()

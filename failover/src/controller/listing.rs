@@ -115,7 +115,10 @@ impl Listing {
                 return ControlFlow::Continue(());
             }
             match entry_of(key, flow, &self.uplinks, lives.now_ns) {
-                Some(entry) => pieces.add(entry.standing(&self.fast_path.standing(key, flow))),
+                Some(entry) => {
+                    let standing = self.fast_path.standing(key, flow);
+                    pieces.add(entry.standing(&standing, lives.now_ns))
+                }
                 None => ControlFlow::Continue(()),
             }
         })?;

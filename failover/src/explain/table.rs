@@ -255,7 +255,7 @@ mod tests {
         }))
         .unwrap();
         assert!(!entry.has_fast_path());
-        let told = |standing| fast_path(&entry.clone().standing(&standing));
+        let told = |standing| fast_path(&entry.clone().standing(&standing, 0));
         assert_eq!(told(Standing::Offloaded(Uncounted::default())), "taken");
         assert_eq!(
             told(Standing::Stack(Why::NoNeighbour)),

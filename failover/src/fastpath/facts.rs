@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use crate::family::Family;
 use crate::flows::{Protocol, TrackedFlow};
 use crate::interface::InterfaceIndex;
 use crate::mark::Mark;
@@ -35,6 +36,8 @@ pub struct Way {
     pub address: IpAddr,
     /// The longest packet that the route allows (`RTAX_MTU`), where it says so.
     pub mtu: Option<u32>,
+    /// Whose packets go there: IPv4 may have a next hop of IPv6 (RFC 5549).
+    pub family: Family,
 }
 
 /// An entry of connection tracking, and what forbids the fast path.
@@ -62,8 +65,9 @@ pub struct Upkeep {
     pub inside_port: u16,
     /// The port outside.
     pub outside_port: u16,
-    /// How long it lives from now on without another packet.
-    pub remaining: std::time::Duration,
+    /// How long it lives from now on without another packet; `None`: as long as connection tracking has
+    /// it by itself, of which a connection that ended meanwhile has little.
+    pub remaining: Option<std::time::Duration>,
     /// For TCP: let packets of any window pass, in both directions (`IP_CT_TCP_FLAG_BE_LIBERAL` set,
     /// `IP_CT_TCP_FLAG_MAXACK_SET` cleared, `include/uapi/linux/netfilter/nf_conntrack_tcp.h`).
     pub relax: bool,
@@ -95,6 +99,8 @@ pub struct Port {
     pub mac: Option<MacAddress>,
     /// The longest packet that it takes, from the IP header on, in bytes.
     pub mtu: u32,
+    /// The longest one of IPv6, as a router's advertisement may say.
+    pub ipv6_mtu: Option<u32>,
     /// It is up and has a carrier.
     pub is_up: bool,
 }
@@ -134,6 +140,8 @@ pub enum News {
     },
     /// A route or a rule has changed: ways that were told may not hold any more.
     Routes,
-    /// News were lost.
+    /// Ends of entries were lost.
+    LostEnds,
+    /// Other news were lost.
     Lost,
 }

@@ -4,6 +4,7 @@
 //! that may have read the old ones: no frame is ever sent half to one host and half to another.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use failover_common::{NextHop, maps};
 
@@ -58,7 +59,7 @@ pub struct Around {
     /// The interfaces.
     pub ports: BTreeMap<InterfaceIndex, Port>,
     /// The neighbours.
-    pub neighbours: BTreeMap<(InterfaceIndex, std::net::IpAddr), Neighbour>,
+    pub neighbours: BTreeMap<(InterfaceIndex, IpAddr), Neighbour>,
 }
 
 impl Around {
@@ -70,10 +71,15 @@ impl Around {
         let MacAddress(source) = port.mac?;
         let neighbour = self.neighbours.get(&(way.interface, way.address))?;
         let MacAddress(destination) = neighbour.mac?;
+        let mtus = [
+            Some(port.mtu),
+            port.ipv6_mtu.filter(|_| way.family == Family::Ipv6),
+            way.mtu,
+        ];
         Some(NextHop::ethernet(
             way.interface.0,
-            way.mtu.map_or(port.mtu, |mtu| mtu.min(port.mtu)),
-            layout_family(Family::of(way.address)),
+            mtus.into_iter().flatten().min()?,
+            layout_family(way.family),
             destination,
             source,
         ))
@@ -105,6 +111,13 @@ impl Hops {
         self.hops.insert(index, hop);
         self.by_way.insert(way, index);
         Some(index)
+    }
+
+    /// Whether packets are sent to a next hop; otherwise they are the stack's.
+    #[must_use]
+    pub fn is_open(&self, index: u32) -> bool {
+        let hop = self.hops.get(&index);
+        hop.is_some_and(|hop| matches!(hop.state, State::Open(_)))
     }
 
     /// One fewer does. A next hop that nobody uses stays as long as there is room: the next flow may
@@ -150,6 +163,27 @@ impl Hops {
         });
     }
 
+    /// Brings the next hops at one place to what is known.
+    pub fn follow_to<P: Plane>(
+        &mut self,
+        (interface, address): (InterfaceIndex, IpAddr),
+        around: &Around,
+        plane: &mut P,
+    ) {
+        let there = |mtu, family| Way {
+            interface,
+            address,
+            mtu,
+            family,
+        };
+        let all = there(None, Family::Ipv4)..=there(Some(u32::MAX), Family::Ipv6);
+        for (_, index) in self.by_way.range(all) {
+            if let Some(hop) = self.hops.get_mut(index) {
+                bring(*index, hop, around, plane);
+            }
+        }
+    }
+
     /// The ways that flows take.
     pub fn used(&self) -> impl Iterator<Item = &Way> {
         let used = self.hops.values().filter(|hop| hop.flows > 0);
@@ -187,104 +221,27 @@ fn close<P: Plane>(index: u32, hop: &mut Hop, plane: &mut P) {
 
 #[cfg(test)]
 mod tests {
-    use std::fs::File;
-    use std::io;
-    use std::net::{IpAddr, Ipv4Addr};
-    use std::os::fd::{AsFd as _, BorrowedFd};
-
-    use failover_common::{Direction, FlowKey, Lease, Offer};
+    use std::net::Ipv4Addr;
 
     use super::*;
-    use crate::fastpath::places::Displaced;
-    use crate::fastpath::plane::Moved;
-    use crate::uplink::UplinkId;
-
-    /// Next hops that are told, and waits that end when the test says so.
-    struct Told {
-        open: BTreeMap<u32, NextHop>,
-        asked: u64,
-        over: u64,
-        nothing: File,
-    }
-
-    impl Plane for Told {
-        type Error = io::Error;
-
-        fn capacity(&self) -> u32 {
-            0
-        }
-
-        fn places(&self) -> u32 {
-            1
-        }
-
-        fn write(&mut self, _: u32, _: &Direction) {}
-
-        fn give_up(&mut self, _: u32) {}
-
-        fn displace(&mut self, _: Displaced) {}
-
-        fn read(&self, _: u32) -> Moved {
-            Moved::default()
-        }
-
-        fn refuse(&mut self, _: &FlowKey) -> io::Result<()> {
-            Ok(())
-        }
-
-        fn pardon(&mut self, _: &FlowKey) -> io::Result<()> {
-            Ok(())
-        }
-
-        fn clear(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-
-        fn open_hop(&mut self, index: u32, hop: &NextHop) {
-            self.open.insert(index, *hop);
-        }
-
-        fn close_hop(&mut self, index: u32) {
-            self.open.remove(&index);
-        }
-
-        fn lease(&self) -> Lease {
-            Lease::default()
-        }
-
-        fn set_lease(&mut self, _: Lease) {}
-
-        fn generation(&self, _: UplinkId, _: Family) -> Option<u32> {
-            None
-        }
-
-        fn offers(&mut self, _: usize) -> Vec<Offer> {
-            Vec::new()
-        }
-
-        fn offered(&self) -> BorrowedFd<'_> {
-            self.nothing.as_fd()
-        }
-
-        fn wait_for_programs(&mut self) -> Wait {
-            self.asked += 1;
-            Wait(self.asked)
-        }
-
-        fn waited(&self) -> Wait {
-            Wait(self.over)
-        }
-    }
+    use crate::fastpath::recorded::Recorded;
 
     const LAN: InterfaceIndex = InterfaceIndex(2);
     const WAN: InterfaceIndex = InterfaceIndex(3);
     const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 18, 0, 10));
+    const WAY: Way = Way {
+        interface: LAN,
+        address: CLIENT,
+        mtu: None,
+        family: Family::Ipv4,
+    };
 
     fn around(mac: u8) -> Around {
         let port = |interface| {
             let port = Port {
                 mac: Some(MacAddress([2, 0, 0, 0, 0, 1])),
                 mtu: 1500,
+                ipv6_mtu: Some(1480),
                 is_up: true,
             };
             (interface, port)
@@ -299,35 +256,71 @@ mod tests {
         }
     }
 
+    /// What is told of a next hop, if it is open.
+    fn told(plane: &Recorded, index: u32) -> Option<&NextHop> {
+        plane.hops.get(&index).filter(|hop| hop.interface != 0)
+    }
+
     #[test]
     fn another_address_is_told_when_no_program_reads_the_old_one_whatever_the_next_news_are_about()
     {
-        let mut told = Told {
-            open: BTreeMap::new(),
-            asked: 0,
-            over: 0,
-            nothing: File::open("/dev/null").unwrap(),
-        };
+        let mut plane = Recorded::new(1);
         let mut hops = Hops::default();
-        let way = Way {
-            interface: LAN,
-            address: CLIENT,
-            mtu: None,
-        };
         let before = around(7);
-        let index = hops.take(way, &before, &mut told).unwrap();
-        assert_eq!(told.open.get(&index), before.frame(&way).as_ref());
+        let index = hops.take(WAY, &before, &mut plane).unwrap();
+        assert_eq!(told(&plane, index), before.frame(&WAY).as_ref());
+        assert!(hops.is_open(index));
 
         let after = around(8);
-        hops.follow(&after, Some(LAN), &mut told);
-        assert_eq!(told.open.get(&index), None);
-        hops.follow(&after, Some(LAN), &mut told);
-        assert_eq!(told.open.get(&index), None);
-        assert!(hops.are_waiting());
+        hops.follow_to((WAN, CLIENT), &after, &mut plane);
+        assert!(hops.is_open(index), "news of another one");
+        hops.follow_to((LAN, CLIENT), &after, &mut plane);
+        assert_eq!(told(&plane, index), None);
+        hops.follow(&after, Some(LAN), &mut plane);
+        assert_eq!(told(&plane, index), None);
+        assert!(hops.are_waiting() && !hops.is_open(index));
 
-        told.over = told.asked;
-        hops.follow(&after, Some(WAN), &mut told);
-        assert_eq!(told.open.get(&index), after.frame(&way).as_ref());
+        plane.over = 1;
+        hops.follow(&after, Some(WAN), &mut plane);
+        assert_eq!(told(&plane, index), after.frame(&WAY).as_ref());
         assert!(!hops.are_waiting());
+    }
+
+    #[test]
+    fn news_of_a_place_are_for_all_next_hops_there() {
+        let mut plane = Recorded::new(1);
+        let mut hops = Hops::default();
+        let ways = [
+            (None, Family::Ipv4),
+            (Some(1400), Family::Ipv4),
+            (None, Family::Ipv6),
+        ]
+        .map(|(mtu, family)| Way { mtu, family, ..WAY });
+        let before = around(7);
+        let taken = ways.map(|way| hops.take(way, &before, &mut plane).unwrap());
+        hops.follow_to((LAN, CLIENT), &around(8), &mut plane);
+        assert_eq!(taken.map(|index| hops.is_open(index)), [false; 3]);
+    }
+
+    #[test]
+    fn a_frame_is_of_its_packets_family_whatever_the_next_hops() {
+        let gateway: IpAddr = "fe80::1".parse().unwrap();
+        let mut around = around(7);
+        let neighbour = around.neighbours[&(LAN, CLIENT)];
+        around.neighbours.insert((WAN, gateway), neighbour);
+        let frame = |family, mtu| {
+            let way = Way {
+                interface: WAN,
+                address: gateway,
+                mtu,
+                family,
+            };
+            let hop = around.frame(&way).unwrap();
+            (u16::from_be(hop.kind), hop.mtu)
+        };
+        assert_eq!(frame(Family::Ipv4, None), (0x0800, 1500));
+        assert_eq!(frame(Family::Ipv6, None), (0x86dd, 1480));
+        assert_eq!(frame(Family::Ipv6, Some(1400)), (0x86dd, 1400));
+        assert_eq!(frame(Family::Ipv6, Some(9000)), (0x86dd, 1480));
     }
 }

@@ -15,6 +15,8 @@ const CONFIRMED: u32 = 1 << 3;
 const DYING: u32 = 1 << 9;
 /// Packets of another flow had its translation for a moment.
 const NAT_CLASH: u32 = 1 << 12;
+/// It ends at a fixed time, whatever anybody wants.
+const FIXED_TIMEOUT: u32 = 1 << 10;
 /// The kernel's own flow offload has it already.
 const OFFLOADED: u32 = 1 << 14;
 
@@ -78,7 +80,9 @@ pub fn judge(
         lifetimes.udp
     };
     match flow.remaining {
-        Some(remaining) if remaining.max(usual) >= SHORTEST => Ok(remaining.max(usual)),
+        Some(remaining) if !has(FIXED_TIMEOUT) && remaining.max(usual) >= SHORTEST => {
+            Ok(remaining.max(usual))
+        }
         _ => Err(Why::ShortLived),
     }
 }

@@ -16,18 +16,18 @@ mod telling;
 
 pub use candidates::Candidate;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use failover_common::{FlowKey, Lease, OffloadKey};
 
-use super::facts::{PassingPacket, Upkeep};
+use super::facts::{PassingPacket, Port, Upkeep};
 use super::hops::{Around, Hops};
 use super::judging::Lifetimes;
 use super::places::Places;
-use super::plane::{Moved, Plane};
+use super::plane::{Moved, Plane, Wait};
 use super::settings::Settings;
 use super::slots::Slots;
 use super::standing::Why;
@@ -56,6 +56,26 @@ struct Entry {
     life: Life,
 }
 
+/// Which flows are still to be asked for their ways after a change of routes. Where the next change
+/// comes before all were, it goes on from there: otherwise the last ones would never have their turn.
+#[derive(Clone, Copy, Debug, Default)]
+struct Rerouted {
+    next: u32,
+    left: u32,
+}
+
+/// What of the settings and the surroundings was known when something was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Epoch(u64);
+
+/// A flow that was on the fast path a moment ago.
+#[derive(Clone, Copy, Debug)]
+struct Leaving {
+    key: FlowKey,
+    places: [u32; 2],
+    until: Wait,
+}
+
 /// All flows on the fast path.
 #[derive(Debug)]
 pub struct Offloads<P> {
@@ -70,6 +90,9 @@ pub struct Offloads<P> {
     /// Those that began outside, by their first packets.
     inbound: HashMap<OffloadKey, u32>,
     refused: HashMap<FlowKey, (Why, u64)>,
+    /// Flows that are the stack's again, in their order: what moved of them is counted with them when no
+    /// program writes that any more.
+    leaving: VecDeque<Leaving>,
     hops: Hops,
     around: Around,
     /// What is in the way of packets that come in by an interface.
@@ -77,12 +100,18 @@ pub struct Offloads<P> {
     /// Flows that began before may end without a word.
     told_since_ns: u64,
     lifetimes: Lifetimes,
-    /// Goes up when what was asked about candidates may not hold any more.
-    epoch: u64,
-    /// Where the next look at entries begins, and where the one after a change of routes does.
+    /// Another one when what was asked about candidates may not hold any more.
+    epoch: Epoch,
+    /// Where the next look at entries begins, and who is looked at after a change of routes.
     cursor: u32,
-    rerouted: Option<u32>,
+    rerouted: Rerouted,
     last_id: u32,
+}
+
+impl Epoch {
+    const fn next(self) -> Self {
+        Self(self.0.wrapping_add(1))
+    }
 }
 
 impl<P: Plane> Offloads<P> {
@@ -111,14 +140,15 @@ impl<P: Plane> Offloads<P> {
             by_key: HashMap::new(),
             inbound: HashMap::new(),
             refused: HashMap::new(),
+            leaving: VecDeque::new(),
             hops: Hops::default(),
             around: Around::default(),
             obstacles: BTreeMap::new(),
             told_since_ns: 0,
             lifetimes: Lifetimes::default(),
-            epoch: 0,
+            epoch: Epoch(0),
             cursor: 0,
-            rerouted: None,
+            rerouted: Rerouted::default(),
             last_id: lease.last_id,
         })
     }
@@ -129,8 +159,15 @@ impl<P: Plane> Offloads<P> {
         self.by_key.len()
     }
 
+    /// What offers that are sifted now are to be considered by.
+    #[must_use]
+    pub const fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
     /// Takes other settings. What they no longer allow is the stack's again.
     pub fn set(&mut self, settings: Arc<Settings>) {
+        self.epoch = self.epoch.next();
         if settings.policy != self.settings.policy || settings.is_on != self.settings.is_on {
             self.flush();
         }
@@ -174,7 +211,7 @@ impl<P: Plane> Offloads<P> {
     /// Sends all flows back to the stack; returns how many there were.
     pub fn flush(&mut self) -> u64 {
         let mut count = 0;
-        self.epoch = self.epoch.wrapping_add(1);
+        self.epoch = self.epoch.next();
         for slot in 0..self.slots.used() {
             count += u64::from(self.remove(slot));
         }
@@ -185,6 +222,14 @@ impl<P: Plane> Offloads<P> {
     pub fn look_around(&mut self, around: Around) {
         self.around = around;
         self.hops.follow(&self.around, None, &mut self.plane);
+    }
+
+    /// Takes interfaces as they were just read.
+    pub fn ports_are(&mut self, ports: BTreeMap<InterfaceIndex, Port>) {
+        if ports != self.around.ports {
+            self.around.ports = ports;
+            self.hops.follow(&self.around, None, &mut self.plane);
+        }
     }
 
     /// What the programs may do until the next look. Offers are wanted while flows may take it.
@@ -218,6 +263,11 @@ impl<P: Plane> Offloads<P> {
         }
         let wait = self.plane.wait_for_programs();
         self.slots.give_up(slot, wait);
+        self.leaving.push_back(Leaving {
+            key: entry.key,
+            places: entry.places,
+            until: wait,
+        });
         let keys = [OffloadKey::from_users(&entry.key), entry.back];
         for (place, key) in entry.places.into_iter().zip(keys) {
             let displaced = self.places.give_up(place, &key.words(), wait);
@@ -278,7 +328,7 @@ const fn passing(
     [out, back]
 }
 
-fn upkeep(key: &FlowKey, remaining: Duration) -> Upkeep {
+fn upkeep(key: &FlowKey, remaining: Option<Duration>) -> Upkeep {
     Upkeep {
         inside: address(key.inside, key.family),
         outside: address(key.outside, key.family),
@@ -286,11 +336,11 @@ fn upkeep(key: &FlowKey, remaining: Duration) -> Upkeep {
         inside_port: key.inside_port,
         outside_port: key.outside_port,
         remaining,
-        relax: false,
+        relax: key.protocol == Protocol::TCP.0,
     }
 }
 
-fn nanos(time: Duration) -> u64 {
+pub(super) fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 

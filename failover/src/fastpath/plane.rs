@@ -31,6 +31,12 @@ pub trait Plane: Send {
     /// What the programs wrote of a direction.
     fn read(&self, place: u32) -> Moved;
 
+    /// Adds to what a flow of the flow table has counted, if it is there.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    fn credit(&mut self, key: &FlowKey, moved: [Counters; 2]) -> Result<(), Self::Error>;
+
     /// Has the programs not offer a flow.
     ///
     /// # Errors
@@ -78,7 +84,7 @@ pub trait Plane: Send {
     fn waited(&self) -> Wait;
 }
 
-/// What the programs wrote of a direction.
+/// What the programs wrote of a direction. It can be read until the place is somebody else's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Moved {
     /// A packet ended the flow, or began another one.

@@ -18,6 +18,7 @@ use crate::uplink::UplinkId;
 pub(crate) struct Recorded {
     pub(crate) ways: BTreeMap<u32, Direction>,
     pub(crate) displaced: BTreeMap<u32, u8>,
+    pub(crate) credited: Vec<(FlowKey, [Counters; 2])>,
     pub(crate) refused: BTreeSet<FlowKey>,
     pub(crate) hops: BTreeMap<u32, NextHop>,
     pub(crate) lease: Lease,
@@ -32,6 +33,7 @@ impl Recorded {
         Self {
             ways: BTreeMap::new(),
             displaced: BTreeMap::new(),
+            credited: Vec::new(),
             refused: BTreeSet::new(),
             hops: BTreeMap::new(),
             lease: Lease::default(),
@@ -101,6 +103,11 @@ impl Plane for Recorded {
             },
         };
         self.ways.get(&place).map(moved).unwrap_or_default()
+    }
+
+    fn credit(&mut self, key: &FlowKey, moved: [Counters; 2]) -> Result<(), Infallible> {
+        self.credited.push((*key, moved));
+        Ok(())
     }
 
     fn refuse(&mut self, key: &FlowKey) -> Result<(), Infallible> {

@@ -21,6 +21,8 @@ pub struct Uncounted {
     pub out: Counters,
     /// To users.
     pub back: Counters,
+    /// When a packet last took it, in nanoseconds of `CLOCK_MONOTONIC`, up to a second ago; 0 for none.
+    pub seen_ns: u64,
 }
 
 /// Why a flow does not take the fast path.

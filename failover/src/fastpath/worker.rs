@@ -3,8 +3,15 @@
 //! It waits for offers and for news, and asks the kernel in batches. Offers have a share of one
 //! processor and no more: what is not taken is offered again. So neither a flood of short flows, of which
 //! none is offered, nor one of long ones takes the daemon's time from anything else.
+//!
+//! | file | what it does |
+//! | --- | --- |
+//! | `offers` | takes offers to their end |
+//! | `looks` | looks at what is due, and at what sends no news |
 
-use std::collections::BTreeMap;
+mod looks;
+mod offers;
+
 use std::fmt;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -15,11 +22,9 @@ use std::time::{Duration, Instant};
 
 use failover_common::{Flow, FlowKey};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use tracing::{info, warn};
+use tracing::warn;
 
 use super::edge::Surroundings;
-use super::facts::Kept;
-use super::hops::Around;
 use super::offloads::Offloads;
 use super::plane::Plane;
 use super::settings::Settings;
@@ -27,28 +32,27 @@ use super::standing::{FastPath, FastPathStatus, Standing, Why};
 use crate::causes::in_one_line;
 use crate::monotonic::now_ns;
 
-/// Offers that are worked on at once.
-const BATCH: usize = 256;
 /// For each moment that offers take, so many pass before the next ones.
 const REST: u32 = 3;
-/// How often entries are looked at, a part of them each time, and how many times it takes to have seen
-/// all.
+/// How often entries are looked at, a part of them each time.
 const TICK: Duration = Duration::from_millis(50);
-const PARTS: u32 = 20;
 /// How often the programs are told that the daemon is there, and that is looked at which sends no news.
 const ROUND: Duration = Duration::from_secs(1);
 /// How often neighbours are kept fresh.
 const FRESH: Duration = Duration::from_secs(5);
-/// Flows whose ways are asked again at once, after routes changed.
-const DOUBTED: usize = 2048;
 /// How long nobody listens to connection tracking any more after the last flow left.
 const QUIET: Duration = Duration::from_secs(10);
+/// How often it is looked at the end whether programs have ended, and how many times at most.
+const ENDING_TURN: Duration = Duration::from_millis(5);
+const ENDING_TURNS: u32 = 20;
 /// How long it is waited after something failed.
 const AGAIN: Duration = Duration::from_secs(5);
 
 /// The fast path at work.
 pub struct Worker<P> {
     offloads: Arc<Mutex<Offloads<P>>>,
+    /// What it is to follow from its next turn on: whoever sets them waits for nobody.
+    wanted: Arc<Mutex<Arc<Settings>>>,
     /// Says by being closed that it is to end, and by a byte that there is something to do.
     wake: Option<UnixStream>,
     thread: Option<JoinHandle<()>>,
@@ -70,17 +74,20 @@ impl<P: Plane + 'static> Worker<P> {
         let offloads =
             Offloads::new(plane).map_err(|error| io::Error::other(in_one_line(&error)))?;
         let offloads = Arc::new(Mutex::new(offloads));
+        let wanted = Arc::default();
         let (wake, woken) = UnixStream::pair()?;
         woken.set_nonblocking(true)?;
         wake.set_nonblocking(true)?;
         let mut at_work = AtWork {
             offloads: Arc::clone(&offloads),
+            wanted: Arc::clone(&wanted),
             kernel,
             offered,
             woken,
             next_offers: Instant::now(),
             listening: false,
             busy_until: Instant::now(),
+            untold_until_ns: 0,
             trouble: None,
         };
         let thread = std::thread::Builder::new()
@@ -88,6 +95,7 @@ impl<P: Plane + 'static> Worker<P> {
             .spawn(move || at_work.run())?;
         Ok(Self {
             offloads,
+            wanted,
             wake: Some(wake),
             thread: Some(thread),
         })
@@ -95,11 +103,10 @@ impl<P: Plane + 'static> Worker<P> {
 
     /// Has it follow other settings.
     pub fn set(&self, settings: Settings) {
-        let settings = Arc::new(settings);
-        let mut offloads = lock(&self.offloads);
-        if *offloads.settings() != *settings {
-            offloads.set(settings);
-            drop(offloads);
+        let mut wanted = lock(&self.wanted);
+        if **wanted != settings {
+            *wanted = Arc::new(settings);
+            drop(wanted);
             self.wake();
         }
     }
@@ -125,7 +132,7 @@ impl<P> Drop for Worker<P> {
 
 impl<P: Plane + 'static> FastPath for Worker<P> {
     fn standing(&self, key: &FlowKey, flow: &Flow) -> Standing {
-        lock(&self.offloads).standing(key, flow)
+        lock(&self.offloads).standing(key, flow, now_ns())
     }
 
     fn status(&self) -> FastPathStatus {
@@ -144,6 +151,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 struct AtWork<P, S> {
     offloads: Arc<Mutex<Offloads<P>>>,
+    wanted: Arc<Mutex<Arc<Settings>>>,
     kernel: S,
     offered: OwnedFd,
     woken: UnixStream,
@@ -153,6 +161,8 @@ struct AtWork<P, S> {
     listening: bool,
     /// Since when no flow takes the fast path, and how long it is still listened.
     busy_until: Instant,
+    /// Until when flows may have begun of which nobody tells when they end.
+    untold_until_ns: u64,
     /// What failed, and when it is tried again.
     trouble: Option<(String, Instant)>,
 }
@@ -177,6 +187,7 @@ impl<P: Plane, S: Surroundings> AtWork<P, S> {
                 break;
             }
             let now = Instant::now();
+            self.follow_settings();
             let news = self.kernel.news();
             unread |= self.offloads().hear(news);
             if unread && self.is_ready(now) {
@@ -206,9 +217,24 @@ impl<P: Plane, S: Surroundings> AtWork<P, S> {
                 self.next_offers = now + took + took * REST;
             }
         }
+        self.offloads().flush();
+        // What moved last is counted with its flows when all programs have ended.
+        for _ in 0..ENDING_TURNS {
+            self.offloads().wait_is_over();
+            if !self.offloads().is_waiting() {
+                break;
+            }
+            std::thread::sleep(ENDING_TURN);
+        }
+        self.offloads().end();
+    }
+
+    fn follow_settings(&self) {
+        let wanted = Arc::clone(&lock(&self.wanted));
         let mut offloads = self.offloads();
-        offloads.flush();
-        offloads.end();
+        if !Arc::ptr_eq(&wanted, &offloads.settings()) {
+            offloads.set(wanted);
+        }
     }
 
     fn offloads(&self) -> MutexGuard<'_, Offloads<P>> {
@@ -223,8 +249,11 @@ impl<P: Plane, S: Surroundings> AtWork<P, S> {
     /// Waits until there is something to do; returns whether it is the end.
     fn wait(&mut self, until: Instant) -> bool {
         let mut until = until;
-        let hungry = self.next_offers <= Instant::now();
-        if !hungry {
+        let now = Instant::now();
+        // While something does not work nobody takes offers, and they would wake it at once.
+        let ready = self.is_ready(now);
+        let hungry = ready && self.next_offers <= now;
+        if ready && !hungry {
             until = until.min(self.next_offers);
         }
         let time = until.saturating_duration_since(Instant::now());
@@ -274,155 +303,5 @@ impl<P: Plane, S: Surroundings> AtWork<P, S> {
                 false
             }
         }
-    }
-
-    fn read_around(&mut self) -> Result<(), S::Error> {
-        let around = Around {
-            ports: self.kernel.ports()?,
-            neighbours: self.kernel.neighbours()?,
-        };
-        self.offloads().look_around(around);
-        Ok(())
-    }
-
-    /// Looks at some entries, and at some whose routes may have changed.
-    fn look(&mut self) -> Result<(), S::Error> {
-        let (due, doubted) = {
-            let mut offloads = self.offloads();
-            offloads.wait_is_over();
-            let most = offloads.span() / PARTS + 1;
-            (offloads.look(most, now_ns()), offloads.doubted(DOUBTED))
-        };
-        if !due.is_empty() {
-            let upkeep: Vec<_> = due.iter().map(|(_, upkeep)| *upkeep).collect();
-            let kept = self.kernel.keep(&upkeep)?;
-            let mut offloads = self.offloads();
-            for ((key, _), kept) in due.iter().zip(kept) {
-                if kept == Kept::Gone {
-                    offloads.forget(key);
-                }
-            }
-        }
-        if !doubted.is_empty() {
-            let packets: Vec<_> = doubted
-                .iter()
-                .flat_map(|(_, packets, _)| *packets)
-                .collect();
-            let ways = self.kernel.ways(&packets)?;
-            let mut offloads = self.offloads();
-            for ((slot, _, known), found) in doubted.iter().zip(ways.as_chunks::<2>().0) {
-                offloads.rerouted(*slot, *known, *found);
-            }
-        }
-        Ok(())
-    }
-
-    /// Looks at what sends no news, and tells the programs that the daemon is there.
-    fn round(&mut self, now: Instant) -> Result<(), S::Error> {
-        let settings = self.offloads().settings();
-        if settings.is_on {
-            let mut obstacles = BTreeMap::new();
-            for interface in settings.names.keys() {
-                let found = self.kernel.obstacle(*interface, &settings.programs)?;
-                obstacles.extend(found.map(|what| (*interface, what)));
-            }
-            let lifetimes = self.kernel.lifetimes();
-            let told_since_ns = self.kernel.tells_since_ns();
-            let ipsec = self.kernel.has_ipsec_policies()?;
-            let trouble = !self.is_ready(now);
-            let mut offloads = self.offloads();
-            offloads.set_told_since(told_since_ns);
-            offloads.set_lifetimes(lifetimes);
-            offloads.set_obstacles(obstacles);
-            if ipsec {
-                offloads.set_broken(Some(Why::Ipsec));
-            } else if !trouble {
-                offloads.set_broken(None);
-            }
-            drop(offloads);
-            if !trouble && let Some((error, _)) = self.trouble.take() {
-                info!(error, "the fast path works again");
-            }
-        }
-        let mut offloads = self.offloads();
-        let now_ns = now_ns();
-        offloads.forget_refusals(now_ns);
-        offloads.renew_lease(now_ns);
-        let busy = offloads.count() > 0;
-        drop(offloads);
-        if busy {
-            self.busy_until = now + QUIET;
-        } else if self.listening && self.busy_until <= now {
-            self.kernel.stop_listening();
-            self.listening = false;
-        }
-        Ok(())
-    }
-
-    /// Takes some offers to their end.
-    fn take_offers(&mut self) -> Result<(), S::Error> {
-        let asked = {
-            let mut offloads = self.offloads();
-            let offers = offloads.plane.offers(BATCH);
-            offloads.sift(offers, now_ns())
-        };
-        if asked.is_empty() {
-            return Ok(());
-        }
-        if !self.listening {
-            self.kernel.listen()?;
-            self.listening = true;
-            self.busy_until = Instant::now() + QUIET;
-        }
-        let packets: Vec<_> = asked.iter().map(|(_, packet)| *packet).collect();
-        let connections = self.kernel.connections(&packets)?;
-        let candidates: Vec<_> = {
-            let mut offloads = self.offloads();
-            let now_ns = now_ns();
-            asked
-                .iter()
-                .zip(&connections)
-                .filter_map(|((offer, _), found)| offloads.consider(*offer, found.as_ref(), now_ns))
-                .collect()
-        };
-        let packets: Vec<_> = candidates
-            .iter()
-            .flat_map(|(_, packets)| *packets)
-            .collect();
-        let ways = self.kernel.ways(&packets)?;
-        let mut missing = Vec::new();
-        let routed: Vec<_> = {
-            let mut offloads = self.offloads();
-            let now_ns = now_ns();
-            let found = candidates.iter().zip(ways.as_chunks::<2>().0);
-            found
-                .filter_map(|((candidate, _), ways)| {
-                    match offloads.route(candidate, *ways, now_ns) {
-                        Ok(ways) => Some((candidate, ways)),
-                        Err(neighbour) => {
-                            missing.extend(neighbour);
-                            None
-                        }
-                    }
-                })
-                .collect()
-        };
-        if !missing.is_empty() {
-            self.kernel.use_neighbours(&missing)?;
-        }
-        let upkeep: Vec<_> = routed
-            .iter()
-            .map(|(candidate, _)| Offloads::<P>::prepared(candidate))
-            .collect();
-        let kept = self.kernel.keep(&upkeep)?;
-        let mut offloads = self.offloads();
-        let now_ns = now_ns();
-        for ((candidate, ways), kept) in routed.iter().zip(kept) {
-            if kept == Kept::Done {
-                offloads.put(candidate, *ways, now_ns);
-            }
-        }
-        offloads.renew_lease(now_ns);
-        Ok(())
     }
 }

@@ -62,13 +62,15 @@ pub struct FlowEntry {
 }
 
 impl FlowEntry {
-    /// The same flow, which stands so to the fast path.
+    /// The same flow, which stands so to the fast path now, in nanoseconds of `CLOCK_MONOTONIC`.
     #[must_use]
-    pub fn standing(self, standing: &Standing) -> Self {
+    pub fn standing(self, standing: &Standing, now_ns: u64) -> Self {
         match standing {
             Standing::Offloaded(more) => {
+                let idle_ms = now_ns.saturating_sub(more.seen_ns) / 1_000_000;
                 let sum = |seen: Option<u64>, more: u64| Some(seen?.saturating_add(more));
                 Self {
+                    idle_ms: self.idle_ms.map(|known| known.min(idle_ms)),
                     out_packets: sum(self.out_packets, more.out.packets),
                     out_bytes: sum(self.out_bytes, more.out.bytes),
                     in_packets: sum(self.in_packets, more.back.packets),

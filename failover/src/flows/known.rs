@@ -195,7 +195,7 @@ mod tests {
         let flow = flow(Phase::Established, 5);
         let told = |standing| {
             let entry = entry_of(&key(6), &flow, &uplinks, NOW).unwrap();
-            let entry = entry.standing(&standing);
+            let entry = entry.standing(&standing, NOW);
             let json = serde_json::to_value(&entry).unwrap();
             let fields = [
                 "offloaded",
@@ -205,6 +205,7 @@ mod tests {
                 "out_bytes",
                 "in_packets",
                 "in_bytes",
+                "idle_ms",
             ];
             let fields = fields.map(|field| json.get(field).cloned());
             (entry.path().into_owned(), fields)
@@ -218,6 +219,7 @@ mod tests {
                 packets: 5,
                 bytes: 7_000,
             },
+            seen_ns: NOW - 2 * SECOND,
         };
         let unit = |json: serde_json::Value| Some(json);
         assert_eq!(
@@ -231,7 +233,8 @@ mod tests {
                     unit(7.into()),
                     unit(580.into()),
                     unit(7.into()),
-                    unit(10_000.into())
+                    unit(10_000.into()),
+                    unit(2_000.into()),
                 ]
             )
         );
@@ -246,7 +249,8 @@ mod tests {
                     unit(3.into()),
                     unit(180.into()),
                     unit(2.into()),
-                    unit(3_000.into())
+                    unit(3_000.into()),
+                    unit(5_000.into()),
                 ]
             )
         );

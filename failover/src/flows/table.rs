@@ -196,13 +196,15 @@ mod tests {
 
     #[test]
     fn a_person_sees_which_flows_take_the_fast_path_and_why_others_do_not() {
-        let stands = |standing: Standing| entry("198.18.0.10", Some((1, 1))).standing(&standing);
+        let stands =
+            |standing: Standing| entry("198.18.0.10", Some((1, 1))).standing(&standing, 7_000_000);
         let entries = [
             stands(Standing::Offloaded(Uncounted {
                 back: Counters {
                     packets: 100,
                     bytes: 99_999,
                 },
+                seen_ns: 7_000_000,
                 ..Uncounted::default()
             })),
             stands(Standing::Stack(Stays::NoNeighbour)),

@@ -194,7 +194,10 @@ async fn until_answered(socket: &UdpSocket, length: usize) -> Outcome {
 }
 
 /// What a node was told of the way to an address.
-async fn path_mtu(node: &Node, to: IpAddr) -> Result<Option<String>, Box<dyn std::error::Error>> {
+pub(crate) async fn path_mtu(
+    node: &Node,
+    to: IpAddr,
+) -> Result<Option<String>, Box<dyn std::error::Error>> {
     let route = node
         .must(ProgramSpec::line(&format!("ip route get {to}")))
         .await?;

@@ -6,7 +6,7 @@ use crate::case::{
 };
 use crate::{
     affinity, beginning, bpftool, by_hand, calls, churn, coming_from, doubt, downlinks, families,
-    fastpath::{established, leaving},
+    fastpath::{established, leaving, ways},
     flood, flow_table, ftp, inbound, last_resort, leases, links, loss, mail, metered, narrow,
     one_interface, own_rules, own_traffic, priorities, reloading, resets, restarts, returning,
     setups, silence, spreading, stickiness, strategies, traffic, translation,
@@ -170,6 +170,9 @@ pub(crate) fn table() -> Vec<Scenario> {
         fast_path("flows_of_a_rule_stay_off_the_fast_path_and_a_reload_sends_all_back", established::forbidden),
         fast_path("what_connection_tracking_forgets_leaves_the_fast_path_at_once", leaving::forgotten),
         fast_path("packets_on_the_fast_path_follow_a_new_hardware_address", leaving::other_hardware),
+        fast_path_both("ipv4_takes_the_fast_path_by_next_hops_of_ipv6", ways::of_another_family),
+        fast_path_both("a_shorter_limit_of_ipv6_is_told_to_who_is_on_the_fast_path", ways::shorter_for_ipv6),
+        fast_path_both("without_word_of_ended_flows_none_takes_the_fast_path", ways::untold),
         fast_path_both("a_killed_daemon_leaves_the_fast_path_to_the_stack", leaving::killed),
         fast_path_both("a_thousand_moves_to_and_from_the_fast_path_lose_nothing", established::moves),
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 use aya::maps::{HashMap, Map, MapData, MapError, RingBuf};
 use bytemuck::checked::try_pod_read_unaligned;
 use failover_common::fastpath::SEEN_SHIFT;
-use failover_common::{Counters, Direction, FlowKey, Lease, NextHop, Offer, Uplink, maps};
+use failover_common::{Counters, Direction, Flow, FlowKey, Lease, NextHop, Offer, Uplink, maps};
 use nix::errno::Errno;
 use thiserror::Error;
 use tracing::warn;
@@ -55,10 +55,12 @@ pub enum OffloadError {
 }
 
 const KEY: usize = size_of::<FlowKey>();
+const FLOW: usize = size_of::<Flow>();
 
 /// The maps.
 pub(super) struct OffloadMaps {
     ways: MappedArray,
+    flows: HashMap<MapData, [u8; KEY], [u8; FLOW]>,
     refused: HashMap<MapData, [u8; KEY], u8>,
     next_hops: MappedArray,
     lease: MappedArray,
@@ -119,6 +121,9 @@ impl Programs {
             MappedArray::new(&open(map)?, value).map_err(failed_memory(map))
         };
         let failed = |map| move |source| OffloadError::Map { map, source };
+        let flows = Map::from_map_data(open(maps::FLOWS)?)
+            .and_then(HashMap::try_from)
+            .map_err(failed(maps::FLOWS))?;
         let refused = Map::from_map_data(open(maps::REFUSED)?)
             .and_then(HashMap::try_from)
             .map_err(failed(maps::REFUSED))?;
@@ -148,6 +153,7 @@ impl Programs {
             .map_err(OffloadError::Thread)?;
         Ok(OffloadMaps {
             ways: mapped(maps::OFFLOAD, size_of::<Direction>())?,
+            flows,
             refused,
             next_hops: mapped(maps::NEXT_HOPS, size_of::<NextHop>())?,
             lease: mapped(maps::LEASE, size_of::<Lease>())?,
@@ -203,6 +209,19 @@ fn take_first(words: &[AtomicU64], index: usize) {
     }
 }
 
+/// That an entry is not there any more is no error.
+fn is_there(done: Result<(), MapError>) -> Result<(), MapError> {
+    match done {
+        Err(MapError::KeyNotFound) => Ok(()),
+        Err(MapError::SyscallError(error))
+            if error.io_error.raw_os_error() == Some(Errno::ENOENT as i32) =>
+        {
+            Ok(())
+        }
+        done => done,
+    }
+}
+
 impl Plane for OffloadMaps {
     type Error = MapError;
 
@@ -254,6 +273,30 @@ impl Plane for OffloadMaps {
         }
     }
 
+    fn credit(&mut self, key: &FlowKey, moved: [Counters; 2]) -> Result<(), MapError> {
+        /// `BPF_EXIST` (`include/uapi/linux/bpf.h`).
+        const ONLY_WHERE_IT_IS: u64 = 2;
+        let key: [u8; KEY] = bytemuck::cast(*key);
+        let known = match self.flows.get(&key, 0) {
+            Ok(known) => known,
+            Err(MapError::KeyNotFound) => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        // What makes no sense somebody else wrote.
+        let Ok(mut flow) = try_pod_read_unaligned::<Flow>(&known) else {
+            return Ok(());
+        };
+        let [out, back] = moved;
+        flow.out_packets = flow.out_packets.wrapping_add(out.packets);
+        flow.out_bytes = flow.out_bytes.wrapping_add(out.bytes);
+        flow.in_packets = flow.in_packets.wrapping_add(back.packets);
+        flow.in_bytes = flow.in_bytes.wrapping_add(back.bytes);
+        // What a packet changed of the entry since it was read is lost: one that the programs count or
+        // pick anew, as when two of them write it at once.
+        let value: [u8; FLOW] = bytemuck::cast(flow);
+        is_there(self.flows.insert(key, value, ONLY_WHERE_IT_IS))
+    }
+
     fn refuse(&mut self, key: &FlowKey) -> Result<(), MapError> {
         let key: [u8; KEY] = bytemuck::cast(*key);
         self.refused.insert(key, 0, 0)
@@ -261,15 +304,7 @@ impl Plane for OffloadMaps {
 
     fn pardon(&mut self, key: &FlowKey) -> Result<(), MapError> {
         let key: [u8; KEY] = bytemuck::cast(*key);
-        match self.refused.remove(&key) {
-            Err(MapError::KeyNotFound) => Ok(()),
-            Err(MapError::SyscallError(error))
-                if error.io_error.raw_os_error() == Some(Errno::ENOENT as i32) =>
-            {
-                Ok(())
-            }
-            done => done,
-        }
+        is_there(self.refused.remove(&key))
     }
 
     fn clear(&mut self) -> Result<(), MapError> {

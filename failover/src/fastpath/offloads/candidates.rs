@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use failover_common::{Direction, FlowKey, Offer, OffloadKey, Pair};
 
-use super::{Entry, Offloads, nanos, passing, upkeep};
+use super::{Entry, Epoch, Offloads, nanos, passing, upkeep};
 use crate::family::Family;
 use crate::fastpath::facts::{Connection, PassingPacket, Upkeep, Way};
-use crate::fastpath::judging::judge;
+use crate::fastpath::judging::{SHORTEST, judge};
 use crate::fastpath::plane::Plane;
 use crate::fastpath::standing::Why;
 use crate::fastpath::translation::Sides;
@@ -30,9 +30,18 @@ pub struct Candidate {
     pub offer: Offer,
     sides: Sides,
     timeout: Duration,
+    /// How long connection tracking has it remembered as it is.
+    left: Duration,
     uplink: UplinkId,
     interface: InterfaceIndex,
-    epoch: u64,
+    epoch: Epoch,
+}
+
+impl Candidate {
+    /// How long it is to live, where it would not be there long enough to be looked after.
+    fn told(&self) -> Option<Duration> {
+        (self.left < SHORTEST).then_some(self.timeout)
+    }
 }
 
 /// A direction that translates as another one does.
@@ -101,15 +110,16 @@ impl<P: Plane> Offloads<P> {
         self.by_key.len() >= usize::try_from(self.slots.capacity()).unwrap_or(usize::MAX)
     }
 
-    /// What connection tracking says of an offer. The candidates' packets, from users first, are to be
-    /// asked for their ways.
+    /// What connection tracking says of an offer that was sifted in that epoch. The candidates' packets,
+    /// from users first, are to be asked for their ways.
     pub fn consider(
         &mut self,
         offer: Offer,
         connection: Option<&Connection>,
+        epoch: Epoch,
         now_ns: u64,
     ) -> Option<(Candidate, [PassingPacket; 2])> {
-        match self.candidate(offer, connection) {
+        match self.candidate(offer, connection, epoch) {
             Ok(found) => Some(found),
             Err(why) => {
                 self.refuse(offer.flow, why, now_ns);
@@ -122,6 +132,7 @@ impl<P: Plane> Offloads<P> {
         &self,
         offer: Offer,
         connection: Option<&Connection>,
+        epoch: Epoch,
     ) -> Result<(Candidate, [PassingPacket; 2]), Why> {
         let connection = connection.ok_or(Why::Untracked)?;
         let uplink = UplinkId::try_from(offer.uplink).map_err(|_| Why::Untracked)?;
@@ -141,9 +152,10 @@ impl<P: Plane> Offloads<P> {
             offer,
             sides,
             timeout,
+            left: connection.flow.remaining.unwrap_or_default(),
             uplink,
             interface,
-            epoch: self.epoch,
+            epoch,
         };
         Ok((candidate, packets))
     }
@@ -184,10 +196,7 @@ impl<P: Plane> Offloads<P> {
     /// What is to be true of a candidate in connection tracking before it takes the fast path.
     #[must_use]
     pub fn prepared(candidate: &Candidate) -> Upkeep {
-        Upkeep {
-            relax: candidate.offer.flow.protocol == Protocol::TCP.0,
-            ..upkeep(&candidate.offer.flow, candidate.timeout)
-        }
+        upkeep(&candidate.offer.flow, candidate.told())
     }
 
     /// Has a candidate take it.
@@ -197,7 +206,9 @@ impl<P: Plane> Offloads<P> {
         if candidate.epoch != self.epoch || self.by_key.contains_key(&key) {
             return;
         }
-        self.refused.remove(&key);
+        if self.refused.remove(&key).is_some() {
+            self.pardon(&key);
+        }
         let Some(slot) = self.slots.take() else {
             self.refuse(key, Why::Full, now_ns);
             return;
@@ -258,7 +269,11 @@ impl<P: Plane> Offloads<P> {
             family: Family::of(candidate.sides.users.source),
             generation: offer.generation,
             hops: [out_hop, back_hop],
-            life: Life::new(candidate.timeout, now_ns),
+            life: Life::new(
+                candidate.timeout,
+                candidate.told().unwrap_or(candidate.left),
+                now_ns,
+            ),
         };
         let index = usize::try_from(slot).unwrap_or(usize::MAX);
         if self.entries.len() <= index {
@@ -308,13 +323,21 @@ impl<P: Plane> Offloads<P> {
 
     /// Flows that were refused long enough ago may be offered again.
     pub fn forget_refusals(&mut self, now_ns: u64) {
-        let plane = &mut self.plane;
-        self.refused.retain(|key, (_, until_ns)| {
-            let keep = *until_ns > now_ns;
-            if !keep && let Err(error) = plane.pardon(key) {
-                tracing::warn!(%error, "a flow is not offered for the fast path again");
-            }
-            keep
-        });
+        let is_over = |(_, until_ns): &mut (Why, u64)| *until_ns <= now_ns;
+        let over: Vec<FlowKey> = self
+            .refused
+            .extract_if(|_, refusal| is_over(refusal))
+            .map(|(key, _)| key)
+            .collect();
+        for key in over {
+            self.pardon(&key);
+        }
+    }
+
+    /// The programs may offer a flow again.
+    fn pardon(&mut self, key: &FlowKey) {
+        if let Err(error) = self.plane.pardon(key) {
+            tracing::warn!(%error, "a flow is not offered for the fast path again");
+        }
     }
 }

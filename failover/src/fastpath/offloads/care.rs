@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use failover_common::FlowKey;
 
-use super::{Offloads, passing, upkeep};
+use super::{Offloads, Rerouted, passing, upkeep};
 use crate::fastpath::facts::{PassingPacket, Upkeep, Way};
 use crate::fastpath::plane::Plane;
 use crate::fastpath::upkeep::Due;
@@ -44,12 +44,22 @@ impl<P: Plane> Offloads<P> {
                 Due::Nothing => {}
                 Due::Renew(remaining) => due.push((key, upkeep(&key, remaining))),
                 Due::Release(remaining) => {
-                    due.push((key, upkeep(&key, remaining)));
+                    if remaining.is_some() {
+                        due.push((key, upkeep(&key, remaining)));
+                    }
                     self.remove(slot);
                 }
             }
         }
         due
+    }
+
+    /// Ends of entries may have been missed: connection tracking is asked for all of them when they are
+    /// next looked at.
+    pub(super) fn doubt_all(&mut self) {
+        for entry in self.entries.iter_mut().flatten() {
+            entry.life.doubt();
+        }
     }
 
     /// Connection tracking does not know a flow any more.
@@ -68,17 +78,16 @@ impl<P: Plane> Offloads<P> {
     /// After a change of routes: the next flows whose ways are to be asked again, so many at most, each
     /// with its packets and the ways that it takes.
     pub fn doubted(&mut self, most: usize) -> Vec<(u32, [PassingPacket; 2], [Way; 2])> {
-        let Some(mut slot) = self.rerouted else {
-            return Vec::new();
-        };
+        let used = self.slots.used();
+        let Rerouted { mut next, mut left } = self.rerouted;
         let mut doubted = Vec::new();
-        while doubted.len() < most && slot < self.slots.used() {
-            if let Some(packets) = self.packets(slot) {
-                doubted.push(packets);
-            }
-            slot += 1;
+        while doubted.len() < most && left > 0 {
+            let slot = if next < used { next } else { 0 };
+            doubted.extend(self.packets(slot));
+            next = slot + 1;
+            left -= 1;
         }
-        self.rerouted = (slot < self.slots.used()).then_some(slot);
+        self.rerouted = Rerouted { next, left };
         doubted
     }
 

@@ -2,7 +2,7 @@
 
 use failover_common::{OffloadKey, Side};
 
-use super::Offloads;
+use super::{Leaving, Offloads};
 use crate::fastpath::facts::News;
 use crate::fastpath::plane::Plane;
 use crate::flows::key_of;
@@ -41,13 +41,14 @@ impl<P: Plane> Offloads<P> {
                     neighbour,
                 } => {
                     let place = (interface, address);
-                    if neighbour.mac.is_some() {
-                        self.around.neighbours.insert(place, neighbour);
+                    let before = if neighbour.mac.is_some() {
+                        self.around.neighbours.insert(place, neighbour)
                     } else {
-                        self.around.neighbours.remove(&place);
+                        self.around.neighbours.remove(&place)
+                    };
+                    if before.and_then(|before| before.mac) != neighbour.mac {
+                        self.hops.follow_to(place, &self.around, &mut self.plane);
                     }
-                    self.hops
-                        .follow(&self.around, Some(interface), &mut self.plane);
                 }
                 News::Port { interface, port } => {
                     match port {
@@ -57,7 +58,8 @@ impl<P: Plane> Offloads<P> {
                     self.hops
                         .follow(&self.around, Some(interface), &mut self.plane);
                 }
-                News::Routes => self.rerouted = Some(0),
+                News::Routes => self.rerouted.left = self.slots.used(),
+                News::LostEnds => self.doubt_all(),
                 News::Lost => lost = true,
             }
         }
@@ -70,10 +72,23 @@ impl<P: Plane> Offloads<P> {
     /// What may be written again by now.
     pub fn wait_is_over(&mut self) {
         let over = self.plane.waited();
+        while let Some(leaving) = self.leaving.pop_front_if(|leaving| leaving.until <= over) {
+            self.count_at_last(&leaving);
+        }
         self.slots.waited(over);
         self.places.waited(over);
         if self.hops.are_waiting() {
             self.hops.follow(&self.around, None, &mut self.plane);
+        }
+    }
+
+    /// Counts with a flow what moved of it since the programs did so last.
+    fn count_at_last(&mut self, leaving: &Leaving) {
+        let moved = leaving.places.map(|place| self.plane.read(place).uncounted);
+        if moved.iter().any(|moved| moved.packets > 0)
+            && let Err(error) = self.plane.credit(&leaving.key, moved)
+        {
+            tracing::warn!(%error, "what a flow moved by the fast path is not counted with it");
         }
     }
 

@@ -83,16 +83,16 @@ pub(super) fn keep(questions: &mut Questions, upkeep: &[Upkeep]) -> io::Result<V
         upkeep,
         Kept::Done,
         |batch, upkeep, flags, sequence| {
-            let mut wanted = vec![
-                tuple(&FirstPacket {
-                    protocol: upkeep.protocol,
-                    source: upkeep.inside,
-                    destination: upkeep.outside,
-                    source_port: upkeep.inside_port,
-                    port: upkeep.outside_port,
-                }),
-                ConntrackAttribute::CtaTimeout(whole_seconds(upkeep.remaining)),
-            ];
+            let mut wanted = vec![tuple(&FirstPacket {
+                protocol: upkeep.protocol,
+                source: upkeep.inside,
+                destination: upkeep.outside,
+                source_port: upkeep.inside_port,
+                port: upkeep.outside_port,
+            })];
+            if let Some(remaining) = upkeep.remaining {
+                wanted.push(ConntrackAttribute::CtaTimeout(whole_seconds(remaining)));
+            }
             if upkeep.relax && upkeep.protocol == Protocol::TCP {
                 wanted.push(relaxed.clone());
             }

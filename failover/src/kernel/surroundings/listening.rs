@@ -123,7 +123,7 @@ impl Listeners {
                 Ok(())
             });
             if !whole {
-                news.push(News::Lost);
+                news.push(News::LostEnds);
             }
         }
         let mut routes = false;

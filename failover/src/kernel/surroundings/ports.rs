@@ -12,6 +12,7 @@ use netlink_packet_route::link::{LinkAttribute, LinkExtentMask, LinkMessage};
 
 use crate::fastpath::facts::Port;
 use crate::interface::InterfaceIndex;
+use crate::kernel::conntrack::message::find;
 use crate::kernel::questions::Questions;
 use crate::network::{MacAddress, Mtu};
 
@@ -20,10 +21,17 @@ const RTM_NEWLINK: u16 = 16;
 const RTM_DELLINK: u16 = 17;
 const IFLA_ADDRESS: u16 = 1;
 const IFLA_MTU: u16 = 4;
+const IFLA_AF_SPEC: u16 = 26;
+const AF_INET6: u16 = 10;
+const IFLA_INET6_CONF: u16 = 2;
 const AF_UNSPEC: u8 = 0;
 const ARPHRD_ETHER: u16 = 1;
 const IFF_UP: u32 = 1;
 const IFF_LOWER_UP: u32 = 1 << 16;
+
+/// Where the MTU stands among the settings of IPv6 (`DEVCONF_MTU6`, `include/uapi/linux/ipv6.h`), each a
+/// word.
+const MTU6: usize = 2;
 
 /// Length of `struct ifinfomsg`.
 const IFINFOMSG_LEN: usize = 16;
@@ -79,17 +87,28 @@ pub(super) fn parse(message: &NetlinkBuffer<&[u8]>) -> Option<(InterfaceIndex, O
 fn port(layer: u16, flags: u32, attributes: &[u8]) -> Port {
     let mut mac = None;
     let mut mtu = Mtu::ETHERNET.0;
+    let mut ipv6_mtu = None;
     for attribute in NlasIterator::new(attributes).filter_map(Result::ok) {
         let value = attribute.value();
         match attribute.kind() {
             IFLA_ADDRESS if layer == ARPHRD_ETHER => mac = value.try_into().ok().map(MacAddress),
             IFLA_MTU => mtu = value.try_into().map_or(mtu, u32::from_ne_bytes),
+            IFLA_AF_SPEC => ipv6_mtu = of_ipv6(value),
             _ => {}
         }
     }
     Port {
         mac,
         mtu,
+        ipv6_mtu,
         is_up: flags & (IFF_UP | IFF_LOWER_UP) == IFF_UP | IFF_LOWER_UP,
     }
+}
+
+/// The longest packet of IPv6, by what the families say of an interface.
+fn of_ipv6(families: &[u8]) -> Option<u32> {
+    let ipv6 = find(families, AF_INET6)?;
+    let settings = find(ipv6.value(), IFLA_INET6_CONF)?;
+    let mtu = settings.value().as_chunks::<4>().0.get(MTU6)?;
+    Some(u32::from_ne_bytes(*mtu))
 }

@@ -5,6 +5,7 @@ use std::io;
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::route::{RouteAttribute, RouteMessage, RouteMetric};
 
+use crate::family::Family;
 use crate::fastpath::facts::{PassingPacket, Way};
 use crate::kernel::netlink::{append, rtnetlink};
 use crate::kernel::next_hop::{self, hop, question_through};
@@ -46,6 +47,16 @@ pub(super) fn ask(
 }
 
 fn way(route: &RouteMessage, packet: &PassingPacket) -> Option<Way> {
+    let is_wrapped = |attribute: &RouteAttribute| {
+        matches!(
+            attribute,
+            RouteAttribute::Encap(_) | RouteAttribute::EncapType(_)
+        )
+    };
+    // The stack puts it into what a tunnel needs.
+    if route.attributes.iter().any(is_wrapped) {
+        return None;
+    }
     let hop = hop(route, packet.destination)?;
     let mtu = route.attributes.iter().find_map(|attribute| {
         let RouteAttribute::Metrics(metrics) = attribute else {
@@ -60,5 +71,6 @@ fn way(route: &RouteMessage, packet: &PassingPacket) -> Option<Way> {
         interface: hop.interface,
         address: hop.address,
         mtu,
+        family: Family::of(packet.destination),
     })
 }

@@ -57,7 +57,7 @@ fn upkeep(packet: &PassingPacket, seconds: u64) -> Upkeep {
         protocol: packet.protocol,
         inside_port: packet.source_port,
         outside_port: packet.destination_port,
-        remaining: Duration::from_secs(seconds),
+        remaining: Some(Duration::from_secs(seconds)),
         relax: packet.protocol == Protocol::TCP,
     }
 }
@@ -219,6 +219,18 @@ async fn kept() {
     assert_eq!(kernel.keep(&wanted).unwrap(), vec![Kept::Done; flows.len()]);
     let (_, timeouts) = listed();
     assert!(timeouts.iter().all(|timeout| *timeout <= 300));
+    // Asked for alone: it is left what it has.
+    let alone = |packet| Upkeep {
+        remaining: None,
+        ..upkeep(packet, 0)
+    };
+    let wanted: Vec<_> = flows.iter().chain(&missing).map(alone).collect();
+    let mut outcomes = vec![Kept::Done; flows.len()];
+    outcomes.extend([Kept::Gone; 2]);
+    assert_eq!(kernel.keep(&wanted).unwrap(), outcomes);
+    let (after, timeouts) = listed();
+    assert_eq!(after, before);
+    assert!(timeouts.iter().all(|timeout| (200..=300).contains(timeout)));
     // One that ends when it ends.
     let fixed = flow(UDP, "198.18.0.10", "203.0.113.9", 6000);
     run(

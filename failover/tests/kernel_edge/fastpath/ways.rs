@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::time::Instant;
 
+use failover::family::Family;
 use failover::fastpath::edge::Surroundings;
 use failover::fastpath::facts::{PassingPacket, Port, Way};
 use failover::flows::Protocol;
@@ -83,6 +84,7 @@ fn told(packet: &PassingPacket) -> Option<Way> {
         interface: index(route["dev"].as_str().unwrap()),
         address: gateway.map_or(*destination, |gateway| gateway.parse().unwrap()),
         mtu: mtu.map(|mtu| u32::try_from(mtu).unwrap()),
+        family: Family::of(*destination),
     })
 }
 
@@ -144,6 +146,13 @@ async fn ways() {
             interface: index(name),
             address: address.parse::<IpAddr>().unwrap(),
             mtu,
+            family: Family::of(packets[0].destination),
+        })
+    };
+    let by_ipv6 = |name, address, mtu| {
+        by(name, address, mtu).map(|way| Way {
+            family: Family::Ipv6,
+            ..way
         })
     };
     assert_eq!(
@@ -159,9 +168,14 @@ async fn ways() {
             None,
         ]
     );
-    assert_eq!(found[16], by("wan1", "fd00:11::1", None));
-    assert_eq!(found[17], by("wan2", "fd00:12::1", Some(1400)));
-    assert_eq!(found[20], by("ppp1", "fd00:77::9", None));
+    assert_eq!(found[16], by_ipv6("wan1", "fd00:11::1", None));
+    assert_eq!(found[17], by_ipv6("wan2", "fd00:12::1", Some(1400)));
+    assert_eq!(found[20], by_ipv6("ppp1", "fd00:77::9", None));
+    // What the stack wraps up before it sends it.
+    let wrapped = packet("198.18.0.10", "203.0.113.77", 0, UDP, (4000, 9));
+    assert!(kernel.ways(&[wrapped]).unwrap()[0].is_some());
+    run("ip route add 203.0.113.77 encap ip id 7 dst 198.18.11.1 via 198.18.11.1 dev wan1");
+    assert_eq!(kernel.ways(&[wrapped]).unwrap(), [None]);
     // By an interface that is gone, and many at once.
     let mut gone = packets[0];
     gone.ingress = InterfaceIndex(9999);
@@ -178,7 +192,8 @@ async fn ports() {
     uplinks();
     run(
         "ip link set wan2 address 02:00:00:00:00:07 mtu 1400; ip link set isp2 down
-         ip tuntap add tun0 mode tun; ip link set tun0 up",
+         ip tuntap add tun0 mode tun; ip link set tun0 up
+         sysctl -qw net.ipv6.conf.wan2.mtu=1300",
     );
     let ports = kernel().ports().unwrap();
     let links = ip("link show");
@@ -195,6 +210,7 @@ async fn ports() {
     let wan2 = Port {
         mac: Some(MacAddress([2, 0, 0, 0, 0, 7])),
         mtu: 1400,
+        ipv6_mtu: Some(1300),
         is_up: false,
     };
     assert_eq!(ports[&index("wan2")], wan2);

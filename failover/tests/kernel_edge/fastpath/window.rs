@@ -93,7 +93,7 @@ impl Connected {
             protocol: Protocol::TCP,
             inside_port: inside.port(),
             outside_port: outside.port(),
-            remaining: Duration::from_secs(1000),
+            remaining: Some(Duration::from_secs(1000)),
             relax: true,
         }
     }

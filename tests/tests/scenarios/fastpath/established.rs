@@ -1,5 +1,6 @@
 //! Which flows take the fast path, and what passes by unseen.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -7,7 +8,9 @@ use failover::family::Family;
 use failover_tests::{Lab, Protocol};
 
 use super::exchange::{Exchange, Plan};
-use super::looking::{fast_flows, flows, listed, observe, observed, offloaded, server, until_fast};
+use super::looking::{
+    Listed, fast_flows, flows, listed, observe, observed, offloaded, server, until_fast,
+};
 use crate::Outcome;
 use crate::case::Case;
 use crate::inbound::forward_to_client;
@@ -25,7 +28,38 @@ pub(crate) async fn from_inside(case: &Case, family: Family) -> Outcome {
     let tcp = fast_flows(scene, family, TCP, Plan::calm(Protocol::Tcp, 20)).await?;
     let udp = fast_flows(scene, family, UDP, Plan::calm(Protocol::Udp, 20)).await?;
     pass_unseen(scene, &[(TCP, &tcp), (UDP, &udp)]).await?;
+    stays_counted(scene, UDP, &udp).await?;
     scene.expect_no_strays_since(None)
+}
+
+/// What moved on the fast path stays counted when flows leave it, though the programs had not counted all
+/// of it with them.
+async fn stays_counted(scene: &Scene, port: u16, exchange: &Exchange) -> Outcome {
+    exchange.pause().await?;
+    let packets = |flows: Vec<Listed>| -> BTreeMap<Option<u16>, [u64; 4]> {
+        let counted = |flow: Listed| {
+            let counts = [
+                flow.out_packets,
+                flow.out_bytes,
+                flow.in_packets,
+                flow.in_bytes,
+            ];
+            (flow.inside_port, counts)
+        };
+        flows.into_iter().map(counted).collect()
+    };
+    let before = packets(listed(scene, port).await?);
+    assert_eq!(before.len(), exchange.len());
+    scene.daemon()?.failover().command("flush").await?;
+    let what = "all that moved is counted with flows on the stack";
+    scene
+        .eventually(what, || async {
+            let none_is_fast = offloaded(scene, port).await? == 0;
+            Ok(none_is_fast && packets(listed(scene, port).await?) == before)
+        })
+        .await?;
+    exchange.resume()?;
+    exchange.go_on(2).await
 }
 
 /// Connections from outside that the user's own rules forward to a client do so, too.
@@ -79,7 +113,7 @@ async fn pass_unseen(scene: &Scene, services: &[(u16, &Exchange)]) -> Outcome {
         assert_eq!(seen, still, "netfilter sees packets of port {port}");
         assert_eq!(after.len(), exchange.len(), "{after:#?}");
         for flow in &after {
-            let same = |known: &&super::looking::Listed| {
+            let same = |known: &&Listed| {
                 (known.inside_port, known.outside_port) == (flow.inside_port, flow.outside_port)
             };
             // Ports of visitors of several uplinks may be the same.

@@ -4,3 +4,4 @@ pub(crate) mod established;
 pub(crate) mod exchange;
 pub(crate) mod leaving;
 pub(crate) mod looking;
+pub(crate) mod ways;
