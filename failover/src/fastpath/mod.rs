@@ -15,6 +15,7 @@
 //! | [`hops`] | knows next hops and their hardware addresses |
 //! | [`slots`] | numbers what is there, and knows which numbers are free |
 //! | [`places`] | where directions are in the programs' table |
+//! | [`waiting`] | keeps what was given up until no program looks at it |
 //! | [`upkeep`] | knows when connection tracking is to be told that a flow lives |
 //! | [`offloads`] | joins these: the flows on the fast path |
 //! | [`edge`] | what is asked of the kernel |
@@ -40,5 +41,6 @@ pub mod standing;
 pub mod switch;
 pub mod translation;
 pub mod upkeep;
+pub mod waiting;
 mod words;
 pub mod worker;

@@ -16,7 +16,7 @@ mod telling;
 
 pub use candidates::Candidate;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,11 +27,12 @@ use super::facts::{PassingPacket, Port, Upkeep};
 use super::hops::{Around, Hops};
 use super::judging::Lifetimes;
 use super::places::Places;
-use super::plane::{Moved, Plane, Wait};
+use super::plane::{Moved, Plane};
 use super::settings::Settings;
 use super::slots::Slots;
 use super::standing::Why;
 use super::upkeep::Life;
+use super::waiting::Waiting;
 use crate::family::Family;
 use crate::flows::{Protocol, address};
 use crate::interface::InterfaceIndex;
@@ -73,7 +74,6 @@ pub struct Epoch(u64);
 struct Leaving {
     key: FlowKey,
     places: [u32; 2],
-    until: Wait,
 }
 
 /// All flows on the fast path.
@@ -90,9 +90,9 @@ pub struct Offloads<P> {
     /// Those that began outside, by their first packets.
     inbound: HashMap<OffloadKey, u32>,
     refused: HashMap<FlowKey, (Why, u64)>,
-    /// Flows that are the stack's again, in their order: what moved of them is counted with them when no
-    /// program writes that any more.
-    leaving: VecDeque<Leaving>,
+    /// Flows that are the stack's again: what moved of them is counted with them when no program writes
+    /// that any more.
+    leaving: Waiting<Leaving>,
     hops: Hops,
     around: Around,
     /// What is in the way of packets that come in by an interface.
@@ -140,7 +140,7 @@ impl<P: Plane> Offloads<P> {
             by_key: HashMap::new(),
             inbound: HashMap::new(),
             refused: HashMap::new(),
-            leaving: VecDeque::new(),
+            leaving: Waiting::default(),
             hops: Hops::default(),
             around: Around::default(),
             obstacles: BTreeMap::new(),
@@ -263,11 +263,11 @@ impl<P: Plane> Offloads<P> {
         }
         let wait = self.plane.wait_for_programs();
         self.slots.give_up(slot, wait);
-        self.leaving.push_back(Leaving {
+        let leaving = Leaving {
             key: entry.key,
             places: entry.places,
-            until: wait,
-        });
+        };
+        self.leaving.push(leaving, wait);
         let keys = [OffloadKey::from_users(&entry.key), entry.back];
         for (place, key) in entry.places.into_iter().zip(keys) {
             let displaced = self.places.give_up(place, &key.words(), wait);

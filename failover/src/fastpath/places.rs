@@ -2,12 +2,13 @@
 //! near to that where others were first. One that was given up is written again only after all programs
 //! have ended that may look at it.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
 
 use failover_common::KeyWords;
 use failover_common::fastpath::TRIES;
 
 use super::plane::Wait;
+use super::waiting::Waiting;
 
 /// The places: a power of two.
 #[derive(Debug)]
@@ -16,8 +17,8 @@ pub struct Places {
     taken: HashSet<u32>,
     /// How many directions are elsewhere though a place is the first one that their key leads to.
     displaced: HashMap<u32, u8>,
-    /// Those that were given up, in their order, and what they wait for.
-    waiting: VecDeque<(u32, Wait)>,
+    /// Those that were given up.
+    waiting: Waiting<u32>,
 }
 
 /// How many directions are elsewhere than at the place that their keys lead to first.
@@ -37,7 +38,7 @@ impl Places {
             mask: count.saturating_sub(1),
             taken: HashSet::new(),
             displaced: HashMap::new(),
-            waiting: VecDeque::new(),
+            waiting: Waiting::default(),
         }
     }
 
@@ -63,7 +64,7 @@ impl Places {
     /// Gives a place up that a key had; it is free when that wait is over. Returns what the programs are
     /// to be told.
     pub fn give_up(&mut self, place: u32, key: &KeyWords, until: Wait) -> Option<Displaced> {
-        self.waiting.push_back((place, until));
+        self.waiting.push(place, until);
         let home = key.homes().0 & self.mask;
         if place == home {
             return None;
@@ -79,10 +80,7 @@ impl Places {
 
     /// All waits up to this one are over.
     pub fn waited(&mut self, wait: Wait) {
-        while let Some((place, until)) = self.waiting.front().copied()
-            && until <= wait
-        {
-            self.waiting.pop_front();
+        while let Some(place) = self.waiting.next(wait) {
             self.taken.remove(&place);
         }
     }

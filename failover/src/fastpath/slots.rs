@@ -1,9 +1,8 @@
 //! Which slots of pairs are free. One that was given up is written again only after all programs have
 //! ended that may look at it.
 
-use std::collections::VecDeque;
-
 use super::plane::Wait;
+use super::waiting::Waiting;
 
 /// The slots.
 #[derive(Debug)]
@@ -12,19 +11,19 @@ pub struct Slots {
     /// Those below were used at some time.
     used: u32,
     free: Vec<u32>,
-    /// Those that were given up, in their order, and what they wait for.
-    waiting: VecDeque<(u32, Wait)>,
+    /// Those that were given up.
+    waiting: Waiting<u32>,
 }
 
 impl Slots {
     /// So many, all free.
     #[must_use]
-    pub const fn new(capacity: u32) -> Self {
+    pub fn new(capacity: u32) -> Self {
         Self {
             capacity,
             used: 0,
             free: Vec::new(),
-            waiting: VecDeque::new(),
+            waiting: Waiting::default(),
         }
     }
 
@@ -54,15 +53,12 @@ impl Slots {
 
     /// Gives one up; it is free when that wait is over.
     pub fn give_up(&mut self, slot: u32, until: Wait) {
-        self.waiting.push_back((slot, until));
+        self.waiting.push(slot, until);
     }
 
     /// All waits up to this one are over.
     pub fn waited(&mut self, wait: Wait) {
-        while let Some((slot, until)) = self.waiting.front().copied()
-            && until <= wait
-        {
-            self.waiting.pop_front();
+        while let Some(slot) = self.waiting.next(wait) {
             self.free.push(slot);
         }
     }

@@ -72,7 +72,7 @@ impl<P: Plane> Offloads<P> {
     /// What may be written again by now.
     pub fn wait_is_over(&mut self) {
         let over = self.plane.waited();
-        while let Some(leaving) = self.leaving.pop_front_if(|leaving| leaving.until <= over) {
+        while let Some(leaving) = self.leaving.next(over) {
             self.count_at_last(&leaving);
         }
         self.slots.waited(over);
