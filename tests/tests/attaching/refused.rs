@@ -64,13 +64,8 @@ impl Obstacle {
 
     async fn lift(self, gateway: &Node) -> Result<(), LabError> {
         drop(self.programs);
-        for command in [
-            "tc qdisc del dev lan1 ingress",
-            "tc qdisc add dev lan1 clsact",
-        ] {
-            gateway.must(ProgramSpec::line(command)).await?;
-        }
-        Ok(())
+        let command = "tc qdisc del dev lan1 ingress";
+        gateway.must(ProgramSpec::line(command)).await.map(drop)
     }
 }
 

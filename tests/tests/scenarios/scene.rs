@@ -172,6 +172,12 @@ impl Scene {
         Ok(self.daemon()?.wait_until(what, LIMIT, wanted).await?)
     }
 
+    /// Whether an uplink is in a state in one family.
+    pub(crate) async fn is(&self, number: u8, family: Family, state: State) -> Result<bool> {
+        let status = self.daemon()?.status().await?;
+        Ok(of(&status, number, family).is_some_and(|found| found.state == state))
+    }
+
     /// Waits until an uplink is in a state in one family.
     pub(crate) async fn until_state(
         &self,

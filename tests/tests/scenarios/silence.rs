@@ -40,7 +40,9 @@ pub(crate) async fn moves_only_its_own_flows(case: &Case, family: Family) -> Out
 
     scene.uplink(2)?.black_hole().await?;
     flows.expect_unmoved(&[1, 3]).await?;
-    flows.expect_silence(&[2]).await?;
+    // Unless it is found out before all were asked.
+    let silent = flows.are_silent(&[2]).await?;
+    assert!(silent || scene.is(2, family, State::Down).await?);
     flows.expect_unmoved(&[1, 3]).await?;
 
     scene.until_state(2, family, State::Down).await?;

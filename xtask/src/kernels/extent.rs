@@ -24,7 +24,7 @@ const TOO_FAST: [&str; 3] = [
 
 /// What the daemon does by routes, rules and nftables, which all these kernels have alike. Where each
 /// test runs once, it is left out.
-const ALIKE: [&str; 94] = [
+const ALIKE: [&str; 97] = [
     // Translation, and the router's own packets.
     "translat",
     "own_traffic",
@@ -123,6 +123,9 @@ const ALIKE: [&str; 94] = [
     "leaves_the_fast_path",
     "a_new_hardware_address",
     "a_thousand_moves",
+    "by_next_hops_of_ipv6",
+    "a_shorter_limit_of_ipv6",
+    "without_word_of_ended_flows",
     // Where flows and sources go by what is remembered, and by whose hardware address: the packet tests
     // have it.
     "it_was_sent_for_as_long",
