@@ -24,7 +24,7 @@ const TOO_FAST: [&str; 3] = [
 
 /// What the daemon does by routes, rules and nftables, which all these kernels have alike. Where each
 /// test runs once, it is left out.
-const ALIKE: [&str; 97] = [
+const ALIKE: [&str; 101] = [
     // Translation, and the router's own packets.
     "translat",
     "own_traffic",
@@ -116,6 +116,10 @@ const ALIKE: [&str; 97] = [
     "gateways_in_one_network_answer",
     "are_reached_from_outside",
     "a_restart_amid",
+    "gateways_in_one_network_share",
+    "from_the_new_address",
+    "strict_reverse_path",
+    "when_all_uplinks_die",
     "flow_table_is_lost",
     // Which flows are on the fast path, which the daemon decides.
     "from_outside_take_the_fast_path",
