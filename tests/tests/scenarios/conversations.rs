@@ -121,23 +121,22 @@ impl Conversations {
 
     /// Asks all flows of some uplinks: none is answered.
     pub(crate) async fn expect_silence(&self, uplinks: &[u8]) -> Outcome {
-        let silent = self.are_silent(uplinks).await?;
-        assert!(silent, "flows of {uplinks:?} are answered");
+        assert_eq!(self.first_answered(uplinks).await?, None);
         Ok(())
     }
 
-    /// Asks the flows of these uplinks; returns whether none is answered.
-    pub(crate) async fn are_silent(
+    /// Asks the flows of these uplinks, up to some that are answered, which are told.
+    pub(crate) async fn first_answered(
         &self,
         uplinks: &[u8],
-    ) -> Result<bool, Box<dyn std::error::Error>> {
+    ) -> Result<Option<String>, Box<dyn std::error::Error>> {
         for part in self.on_any(uplinks) {
             let tally = Tally::of(&part.flows.ask(SILENCE).await?);
             if tally.answered() > 0 {
-                return Ok(false);
+                return Ok(Some(format!("{part}: {tally}")));
             }
         }
-        Ok(true)
+        Ok(None)
     }
 
     /// Asks the flows over UDP and ICMP of an uplink that is no more: each must be answered, through

@@ -210,7 +210,7 @@ fn take_first(words: &[AtomicU64], index: usize) {
 }
 
 /// That an entry is not there any more is no error.
-fn is_there(done: Result<(), MapError>) -> Result<(), MapError> {
+fn or_gone(done: Result<(), MapError>) -> Result<(), MapError> {
     match done {
         Err(MapError::KeyNotFound) => Ok(()),
         Err(MapError::SyscallError(error))
@@ -294,7 +294,7 @@ impl Plane for OffloadMaps {
         // What a packet changed of the entry since it was read is lost: one that the programs count or
         // pick anew, as when two of them write it at once.
         let value: [u8; FLOW] = bytemuck::cast(flow);
-        is_there(self.flows.insert(key, value, ONLY_WHERE_IT_IS))
+        or_gone(self.flows.insert(key, value, ONLY_WHERE_IT_IS))
     }
 
     fn refuse(&mut self, key: &FlowKey) -> Result<(), MapError> {
@@ -304,7 +304,7 @@ impl Plane for OffloadMaps {
 
     fn pardon(&mut self, key: &FlowKey) -> Result<(), MapError> {
         let key: [u8; KEY] = bytemuck::cast(*key);
-        is_there(self.refused.remove(&key))
+        or_gone(self.refused.remove(&key))
     }
 
     fn clear(&mut self) -> Result<(), MapError> {
@@ -317,10 +317,7 @@ impl Plane for OffloadMaps {
         }
         let keys: Vec<[u8; KEY]> = self.refused.keys().collect::<Result<_, _>>()?;
         for key in keys {
-            match self.refused.remove(&key) {
-                Ok(()) | Err(MapError::KeyNotFound) => {}
-                Err(error) => return Err(error),
-            }
+            or_gone(self.refused.remove(&key))?;
         }
         for index in 0..maps::NEXT_HOP_CAPACITY {
             self.close_hop(index);

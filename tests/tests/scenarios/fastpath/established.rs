@@ -105,7 +105,7 @@ async fn visit(
 
 /// Flows of services go on, and netfilter sees nothing of it; the list of flows tells what passes in
 /// both directions.
-async fn pass_unseen(scene: &Scene, services: &[(u16, &Exchange)]) -> Outcome {
+pub(super) async fn pass_unseen(scene: &Scene, services: &[(u16, &Exchange)]) -> Outcome {
     for (port, exchange) in services {
         let (seen, before) = (observed(scene, *port).await?, listed(scene, *port).await?);
         exchange.go_on(ROUNDS).await?;

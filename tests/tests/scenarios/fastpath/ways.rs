@@ -4,12 +4,13 @@ use failover::family::Family;
 use failover_tests::daemon::State;
 use failover_tests::{Lab, Protocol};
 
-use super::exchange::{Exchange, Plan};
+use super::established::pass_unseen;
+use super::exchange::Plan;
 use super::looking::{fast_flows, observe, observed, server};
 use crate::Outcome;
 use crate::case::Case;
 use crate::narrow::path_mtu;
-use crate::scene::{Scene, TWO};
+use crate::scene::TWO;
 
 const TCP: u16 = 9001;
 const UDP: u16 = 9002;
@@ -46,19 +47,11 @@ pub(crate) async fn of_another_family(case: &Case) -> Outcome {
         scene.until_state(number, Family::Ipv4, State::Up).await?;
     }
     observe(scene, &[TCP, UDP]).await?;
-    for (port, protocol) in [(TCP, Protocol::Tcp), (UDP, Protocol::Udp)] {
-        let exchange = fast_flows(scene, Family::Ipv4, port, Plan::calm(protocol, 10)).await?;
-        unseen(scene, port, &exchange).await?;
-    }
+    let flows = |port, protocol| fast_flows(scene, Family::Ipv4, port, Plan::calm(protocol, 10));
+    let tcp = flows(TCP, Protocol::Tcp).await?;
+    let udp = flows(UDP, Protocol::Udp).await?;
+    pass_unseen(scene, &[(TCP, &tcp), (UDP, &udp)]).await?;
     scene.expect_no_strays_since(None)
-}
-
-/// Flows go on, and netfilter sees none of it.
-async fn unseen(scene: &Scene, port: u16, exchange: &Exchange) -> Outcome {
-    let seen = observed(scene, port).await?;
-    exchange.go_on(ROUNDS).await?;
-    assert_eq!(observed(scene, port).await?, seen);
-    Ok(())
 }
 
 /// How long packets of IPv6 may be from now on: less than the interfaces take.
