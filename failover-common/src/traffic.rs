@@ -72,12 +72,19 @@ pub struct Liveness {
     pub tellings: u32,
 }
 
+/// Whether less than a time has passed since a moment; also where another processor noted that a little
+/// later than now.
+#[inline(always)]
+const fn is_within(time_ns: u64, since_ns: u64, now_ns: u64) -> bool {
+    now_ns < since_ns.wrapping_add(time_ns)
+}
+
 impl Liveness {
     /// Whether an answer came just now.
     #[must_use]
     #[inline(always)]
     pub const fn is_fresh(&self, now_ns: u64) -> bool {
-        now_ns.saturating_sub(self.answered_ns) < FRESH_NS
+        is_within(FRESH_NS, self.answered_ns, now_ns)
     }
 
     /// Notes a question; returns whether the silence is to be told. Not to be called while answers
@@ -98,7 +105,7 @@ impl Liveness {
         if is_new {
             self.asked |= host;
         }
-        if now_ns.saturating_sub(self.asked_ns) < SILENCE_NS {
+        if is_within(SILENCE_NS, self.asked_ns, now_ns) {
             return false;
         }
         let wait = if is_new {
@@ -108,7 +115,7 @@ impl Liveness {
         } else {
             TELL_AGAIN_NS << DOUBLINGS
         };
-        if self.is_told() && now_ns.saturating_sub(self.told_ns) < wait {
+        if self.is_told() && is_within(wait, self.told_ns, now_ns) {
             return false;
         }
         if self.is_told() && !is_new {
@@ -121,7 +128,7 @@ impl Liveness {
     /// Notes an answer; returns whether a silence that was told is over.
     #[inline(always)]
     pub fn answer(&mut self, host: u64, now_ns: u64) -> bool {
-        if now_ns.saturating_sub(self.answered_ns) < ANSWER_NS {
+        if is_within(ANSWER_NS, self.answered_ns, now_ns) {
             return false;
         }
         let told = self.is_told();
@@ -312,6 +319,15 @@ mod tests {
         line.answer(4, at(10));
         assert_eq!((line.answered_ns, line.answering), (at(10), 5));
         assert!(line.is_fresh(at(29)) && !line.is_fresh(at(30)));
+    }
+
+    #[test]
+    fn a_moment_that_another_processor_noted_a_little_later_is_just_now() {
+        let mut line = Liveness::default();
+        line.answer(1, at(10));
+        assert!(line.is_fresh(at(9)));
+        line.answer(2, at(9));
+        assert_eq!((line.answered_ns, line.answering), (at(10), 1));
     }
 
     #[test]

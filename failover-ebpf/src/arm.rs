@@ -16,8 +16,11 @@ pub(crate) fn handle_in<const HEADER: usize>(packet: &Packet<'_, HEADER>) -> i32
     }
     match wan_in::sender(packet) {
         Some(gateway) => {
-            wan_in::counted(packet, gateway.uplink);
-            offload::from_provider(packet)
+            let sent = offload::from_provider(packet);
+            if sent == PASS_ON {
+                wan_in::counted(packet, gateway.uplink);
+            }
+            sent
         }
         None => lan_in::handle::<HEADER, true>(packet),
     }

@@ -16,25 +16,38 @@ use crate::maps::{FLOWS, OFFLOAD, PLACES, add, after, uplink};
 // SAFETY: no other symbol of this name is linked.
 static PLACE_MASK: Global<u32> = Global::new(PLACES as u32 - 1);
 
-/// The place of the direction of a key; beyond all places if there is none. All of it is written before
-/// it has an id, and again only after all programs have ended that may look at it. A number, not what is
-/// there: the verifier would follow all that comes after it once for each place.
-#[inline(never)]
-pub(crate) fn find(key: &KeyWords) -> u32 {
+/// The direction of a key, and its place; `None` where the flow is not on the fast path. All of it is
+/// written before it has an id, and again only after all programs have ended that may look at it.
+#[inline(always)]
+pub(crate) fn find(key: &KeyWords) -> Option<(u32, &'static mut Direction)> {
     let (home, other) = key.homes();
     let home = home & PLACE_MASK.load();
-    let Some(way) = OFFLOAD.get_ptr(home) else {
-        return NOWHERE;
-    };
+    let way = OFFLOAD.get_ptr_mut(home)?;
     if let Some(after) = is_of(way, key) {
-        return home + after;
+        // SAFETY: zero is added, and the map has the memory for good. What decides is not written while a
+        // program may read it, but for the id, `left` and `displaced`, each a word or a byte of its own of
+        // which any value is valid. What is counted is written by packets of this direction alone: where
+        // two of them are on two processors at once one may be lost, or what was settled meanwhile be
+        // counted twice.
+        let way = unsafe { &mut *way.byte_add(after as usize) };
+        return Some((home + after, way));
     }
-    // SAFETY: the reference is to a byte of the map, which has its memory for good. The daemon writes it
-    // while we read.
+    // SAFETY: it is a byte of the map, which the daemon writes while we read.
     if unsafe { (*way).displaced } == 0 {
-        return NOWHERE;
+        return None;
     }
     cold_path();
+    // Of its own: one that lies in memory for this would do so for all.
+    let key = *key;
+    let place = find_displaced(&key, home, other);
+    let way = OFFLOAD.get_ptr_mut(place)?;
+    // SAFETY: as above; the place is known after the id was read.
+    Some((place, unsafe { &mut *way }))
+}
+
+/// The place of a direction that is not where its key leads to first; beyond all places if there is none.
+#[inline(never)]
+fn find_displaced(key: &KeyWords, home: u32, other: u32) -> u32 {
     for nth in 1..TRIES {
         let place = KeyWords::place(home, other, nth) & PLACE_MASK.load();
         if let Some(after) = OFFLOAD.get_ptr(place).and_then(|way| is_of(way, key)) {
@@ -45,7 +58,7 @@ pub(crate) fn find(key: &KeyWords) -> u32 {
 }
 
 /// No place.
-pub(crate) const NOWHERE: u32 = u32::MAX;
+const NOWHERE: u32 = u32::MAX;
 
 /// Whether a direction is the one of a key, and somebody's: zero, by which it is read after its id.
 #[inline(always)]

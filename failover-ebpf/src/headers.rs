@@ -10,17 +10,17 @@ use crate::packet::Packet;
 use crate::segment::Segment;
 
 /// `ETH_P_IP` and `ETH_P_IPV6` as they stand in the context, in network order.
-const ETH_P_IP: u32 = 0x0800_u16.to_be() as u32;
-const ETH_P_IPV6: u32 = 0x86dd_u16.to_be() as u32;
+pub(crate) const ETH_P_IP: u32 = 0x0800_u16.to_be() as u32;
+pub(crate) const ETH_P_IPV6: u32 = 0x86dd_u16.to_be() as u32;
 
 /// How many extension headers are looked through (RFC 8200 names seven kinds).
 const EXTENSION_HEADERS: usize = 8;
 
 /// Where the offset of a fragment stands in the second word of an IPv4 header.
-const FRAGMENT_OFFSET: u32 = 0x1fff_u32.to_be();
+pub(crate) const FRAGMENT_OFFSET: u32 = 0x1fff_u32.to_be();
 
 /// Where it stands that more fragments follow.
-const MORE_FRAGMENTS: u32 = 0x2000_u32.to_be();
+pub(crate) const MORE_FRAGMENTS: u32 = 0x2000_u32.to_be();
 
 /// IPv6 extension headers (IANA).
 const HOP_BY_HOP: u8 = 0;
@@ -67,14 +67,6 @@ pub(crate) struct Tuple {
     pub(crate) source_port: u16,
     pub(crate) destination_port: u16,
     pub(crate) traffic_class: u8,
-    /// How many routers may still pass it on.
-    pub(crate) hops: u8,
-    /// The header of the protocol follows that of IP, without options or extension headers between
-    /// them, and the packet is whole.
-    pub(crate) plain: bool,
-    /// The length that the IP header says, itself included, in bytes; it may be 0 in an offloaded packet
-    /// of more than 64 kB.
-    pub(crate) length: u32,
     pub(crate) tcp: Segment,
 }
 
@@ -125,8 +117,6 @@ struct Upper {
     family: Family,
     protocol: u8,
     traffic_class: u8,
-    hops: u8,
-    plain: bool,
     source: Address,
     destination: Address,
     at: usize,
@@ -136,7 +126,7 @@ struct Upper {
     length: u16,
 }
 
-enum Internet {
+enum Read {
     Upper(Upper),
     Other,
     Unread,
@@ -151,9 +141,9 @@ pub(crate) fn read<const HEADER: usize>(packet: &Packet<'_, HEADER>) -> Headers 
         _ => return Headers::Other,
     };
     let upper = match upper {
-        Internet::Upper(upper) => upper,
-        Internet::Other => return Headers::Other,
-        Internet::Unread => return Headers::Unread,
+        Read::Upper(upper) => upper,
+        Read::Other => return Headers::Other,
+        Read::Unread => return Headers::Unread,
     };
     match (upper.protocol, upper.family) {
         (ICMP, Family::Ipv4) | (ICMPV6, Family::Ipv6) => {
@@ -168,29 +158,27 @@ pub(crate) fn read<const HEADER: usize>(packet: &Packet<'_, HEADER>) -> Headers 
 }
 
 #[inline(always)]
-fn read_ipv4<const HEADER: usize>(packet: &Packet<'_, HEADER>, at: usize) -> Internet {
+fn read_ipv4<const HEADER: usize>(packet: &Packet<'_, HEADER>, at: usize) -> Read {
     let Some([first, second, third, source, destination]) = packet.words::<u32, 5>(at) else {
-        return Internet::Unread;
+        return Read::Unread;
     };
     let [version_and_length, traffic_class, length_high, length_low] = first.to_ne_bytes();
-    let [hops, protocol, _, _] = third.to_ne_bytes();
+    let [_, protocol, _, _] = third.to_ne_bytes();
     let length = usize::from(version_and_length & 0x0f) * 4;
     if version_and_length >> 4 != 4 || length < 20 {
         cold_path();
-        return Internet::Unread;
+        return Read::Unread;
     }
     // A later fragment has no ports. Connection tracking joins it with the first one, whose mark
     // counts.
     if second & FRAGMENT_OFFSET != 0 || is_unsteerable_ipv4(destination) {
         cold_path();
-        return Internet::Other;
+        return Read::Other;
     }
-    Internet::Upper(Upper {
+    Read::Upper(Upper {
         family: Family::Ipv4,
         protocol,
         traffic_class,
-        hops,
-        plain: length == 20 && second & MORE_FRAGMENTS == 0,
         source: Address::from_ipv4(source),
         destination: Address::from_ipv4(destination),
         at: packet.any_offset(at + length),
@@ -200,25 +188,23 @@ fn read_ipv4<const HEADER: usize>(packet: &Packet<'_, HEADER>, at: usize) -> Int
 }
 
 #[inline(always)]
-fn read_ipv6<const HEADER: usize>(packet: &Packet<'_, HEADER>, at: usize) -> Internet {
+fn read_ipv6<const HEADER: usize>(packet: &Packet<'_, HEADER>, at: usize) -> Read {
     let Some([first, s0, s1, d0, d1]) = packet.words::<u64, 5>(at) else {
-        return Internet::Unread;
+        return Read::Unread;
     };
-    let [version, class, _, _, length_high, length_low, next, hops] = first.to_ne_bytes();
+    let [version, class, _, _, length_high, length_low, next, _] = first.to_ne_bytes();
     if version >> 4 != 6 {
         cold_path();
-        return Internet::Unread;
+        return Read::Unread;
     }
     if is_unsteerable_ipv6(d0) {
         cold_path();
-        return Internet::Other;
+        return Read::Other;
     }
     let mut upper = Upper {
         family: Family::Ipv6,
         protocol: next,
         traffic_class: version << 4 | class >> 4,
-        hops,
-        plain: !is_extension(next),
         source: Address::new([s0, s1]),
         destination: Address::new([d0, d1]),
         at: packet.any_offset(at + 40),
@@ -227,17 +213,17 @@ fn read_ipv6<const HEADER: usize>(packet: &Packet<'_, HEADER>, at: usize) -> Int
     };
     for _ in 0..EXTENSION_HEADERS {
         if !is_extension(upper.protocol) {
-            return Internet::Upper(upper);
+            return Read::Upper(upper);
         }
         cold_path();
         let Some([word]) = packet.words::<u32, 1>(upper.at) else {
-            return Internet::Unread;
+            return Read::Unread;
         };
         let [next, length, offset_high, offset_low] = word.to_ne_bytes();
         let length = usize::from(length);
         let length = match upper.protocol {
             // The offset is in the upper 13 bits (RFC 8200, section 4.5).
-            FRAGMENT if offset_high != 0 || offset_low & 0xf8 != 0 => return Internet::Other,
+            FRAGMENT if offset_high != 0 || offset_low & 0xf8 != 0 => return Read::Other,
             FRAGMENT => 8,
             // In units of 4 bytes, 2 less (RFC 4302, section 2.2).
             AUTHENTICATION => (length + 2) * 4,
@@ -247,9 +233,9 @@ fn read_ipv6<const HEADER: usize>(packet: &Packet<'_, HEADER>, at: usize) -> Int
         upper.protocol = next;
     }
     if is_extension(upper.protocol) {
-        Internet::Unread
+        Read::Unread
     } else {
-        Internet::Upper(upper)
+        Read::Upper(upper)
     }
 }
 
@@ -352,9 +338,6 @@ const fn by_addresses(upper: &Upper) -> Tuple {
         source_port: 0,
         destination_port: 0,
         traffic_class: upper.traffic_class,
-        hops: upper.hops,
-        plain: upper.plain,
-        length: upper.from as u32 + upper.length as u32,
         tcp: Segment::NONE,
     }
 }
@@ -370,7 +353,7 @@ pub(crate) fn read_about<const HEADER: usize>(
         Family::Ipv4 => read_ipv4(packet, at),
         Family::Ipv6 => read_ipv6(packet, at),
     };
-    let Internet::Upper(upper) = upper else {
+    let Read::Upper(upper) = upper else {
         return None;
     };
     match (upper.protocol, upper.family) {

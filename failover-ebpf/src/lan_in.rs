@@ -27,8 +27,19 @@ pub(crate) fn handle<const HEADER: usize, const ONE_SIDED: bool>(
     if packet.is_tagged() || !packet.is_for_us() {
         return PASS_ON;
     }
+    let now_ns = now_ns();
+    let (sent, odd) = offload::from_users(packet, now_ns);
+    if sent != PASS_ON {
+        return sent;
+    }
     match headers::read(packet) {
-        Headers::Flow(tuple) => return steer::<HEADER, ONE_SIDED>(packet, &tuple),
+        Headers::Flow(tuple) => {
+            let key = tuple.outward();
+            if odd {
+                offload::from_users_odd(&key, &tuple, now_ns);
+            }
+            return steer::<HEADER, ONE_SIDED>(packet, &key, &tuple, now_ns);
+        }
         Headers::Error(about) => {
             cold_path();
             match headers::read_about(packet, &about) {
@@ -81,17 +92,13 @@ fn known(key: &FlowKey, tuple: &Tuple, now_ns: u64) -> Known {
 #[inline(always)]
 fn steer<const HEADER: usize, const ONE_SIDED: bool>(
     packet: &Packet<'_, HEADER>,
+    key: &FlowKey,
     tuple: &Tuple,
+    now_ns: u64,
 ) -> i32 {
-    let now_ns = now_ns();
-    let key = tuple.outward();
-    let sent = offload::from_users(packet, &key, tuple, now_ns);
-    if sent != PASS_ON {
-        return sent;
-    }
-    match known(&key, tuple, now_ns) {
+    match known(key, tuple, now_ns) {
         Known::Here(flow, uplink) => {
-            traffic::goes_on(&key, tuple, flow, uplink.translates, now_ns);
+            traffic::goes_on(key, tuple, flow, uplink.translates, now_ns);
             let certainty = if flow.confirmed {
                 Certainty::Confirmed
             } else {
@@ -103,12 +110,12 @@ fn steer<const HEADER: usize, const ONE_SIDED: bool>(
             }
             carry(packet, tuple, flow, now_ns, certainty);
             if flow.until_offer == 0 {
-                offer::consider(packet, &key, flow, now_ns);
+                offer::consider(packet, key, flow, now_ns);
             }
         }
         Known::Stale(flow) => {
             cold_path();
-            let Some(picked) = pick(packet, &key, tuple.traffic_class) else {
+            let Some(picked) = pick(packet, key, tuple.traffic_class) else {
                 return PASS_ON;
             };
             total(|totals| &mut totals.renewed);
@@ -119,22 +126,22 @@ fn steer<const HEADER: usize, const ONE_SIDED: bool>(
             flow.uplink = picked.uplink;
             flow.generation = picked.generation;
             if flow.out_packets == 0 && tuple.tcp.opens() {
-                traffic::opens(&key, picked.uplink);
+                traffic::opens(key, picked.uplink);
             }
-            traffic::goes_on(&key, tuple, flow, picked.translates, now_ns);
-            log::new_flow(packet, &key, picked.uplink, picked.reason);
+            traffic::goes_on(key, tuple, flow, picked.translates, now_ns);
+            log::new_flow(packet, key, picked.uplink, picked.reason);
             carry(packet, tuple, flow, now_ns, Certainty::Ask);
         }
         Known::Not => {
             cold_path();
-            let Some(picked) = pick(packet, &key, tuple.traffic_class) else {
+            let Some(picked) = pick(packet, key, tuple.traffic_class) else {
                 return PASS_ON;
             };
             // A reset ends a flow; it begins none.
             if !tuple.tcp.resets() && is_admitted(now_ns) {
-                enter(&key, now_ns, |flow| first(packet, tuple, picked, flow));
-                traffic::begins(&key, tuple.tcp, picked, now_ns);
-                log::new_flow(packet, &key, picked.uplink, picked.reason);
+                enter(key, now_ns, |flow| first(packet, tuple, picked, flow));
+                traffic::begins(key, tuple.tcp, picked, now_ns);
+                log::new_flow(packet, key, picked.uplink, picked.reason);
             }
             mark::give(packet, picked.uplink, Certainty::Ask);
             count(

@@ -134,16 +134,11 @@ pub(crate) fn count(
     }
 }
 
-/// Counts packets of an uplink that took the fast path.
+/// Counts packets of an uplink that took the fast path, as `note` does.
 #[inline(always)]
-pub(crate) fn count_fast(
-    uplink: u8,
-    field: impl FnOnce(&mut UplinkCounters) -> &mut Counters,
-    packets: u64,
-    bytes: u64,
-) {
+pub(crate) fn count_fast(uplink: u8, packets: u64, note: impl FnOnce(&mut UplinkCounters)) {
     if let Some(counters) = counters(uplink) {
-        field(counters).note(packets, bytes);
+        note(counters);
         counters.fast += packets;
     }
 }

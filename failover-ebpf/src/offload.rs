@@ -6,42 +6,27 @@
 
 use core::ptr;
 
+use aya_ebpf::bindings::__sk_buff;
+use aya_ebpf::programs::TcContext;
 use failover_common::fastpath::{SEEN_SHIFT, SETTLE_SHIFT};
+use failover_common::lifetime::protocol::{TCP, UDP};
 use failover_common::{Direction, FlowKey, KeyWords, Side, UplinkFamily};
 
 use crate::address::Address;
-use crate::direction::{NOWHERE, find, leave, settle};
+use crate::direction::{find, leave, settle};
 use crate::flow::now_ns;
-use crate::headers::{self, Headers, Tuple};
-use crate::maps::{OFFLOAD, count_fast, lease, total, uplink, zero};
+use crate::headers::{self, ETH_P_IP, ETH_P_IPV6, Headers, Tuple};
+use crate::internet::{Internet, Ipv4, Ipv6};
+use crate::maps::{count_fast, lease, total, uplink, zero};
 use crate::mark::{self, Certainty};
 use crate::packet::{ETHERNET_HEADER, Packet};
-use crate::segment::Next;
-use crate::shape::Shape;
+use crate::plain::{self, Plain};
 use crate::{PASS_ON, TC_ACT_REDIRECT, send, traffic};
 
 /// Whether packets may take the fast path.
 #[inline(always)]
 fn is_open(now_ns: u64) -> bool {
     lease().is_some_and(|lease| lease.packets_until_ns > now_ns)
-}
-
-/// Reads a packet from a provider: what it looks like, and its key as [`failover_common::OffloadKey`] has
-/// it in memory.
-#[inline(never)]
-fn read_answer<const HEADER: usize>(packet: &Packet<'_, HEADER>, key: &mut KeyWords) -> Shape {
-    let Headers::Flow(tuple) = headers::read(packet) else {
-        return Shape::NONE;
-    };
-    let KeyWords([a, b, c, d, rest]) = key;
-    [*a, *b] = tuple.source.words();
-    [*c, *d] = tuple.destination.words();
-    *rest = u64::from(tuple.source_port)
-        | u64::from(tuple.destination_port) << 16
-        | u64::from(tuple.protocol) << 32
-        | (tuple.family as u64) << 40
-        | (Side::Provider as u64) << 48;
-    Shape::of(packet, &tuple)
 }
 
 /// What became of a packet, and what is to be done about its flow: in one word.
@@ -52,19 +37,28 @@ struct Taken(u64);
 impl Taken {
     const SENT: u64 = 1 << 32;
     const DUE: u64 = 1 << 33;
-    const ENDS: u64 = 1 << 34;
+    /// It is the stack's, and its flow is on the fast path.
+    const THERE: u64 = 1 << 34;
     /// It is the stack's.
     const NOT: Self = Self(0);
+    /// It is the stack's, and not plain: nobody has looked yet whether its flow is on the fast path.
+    const ODD: Self = Self(1 << 35);
+
+    #[inline(always)]
+    const fn is_odd(self) -> bool {
+        self.0 & Self::ODD.0 != 0
+    }
+
+    #[inline(always)]
+    const fn is_there(self) -> bool {
+        self.0 & Self::THERE != 0
+    }
 
     /// Does what is to be done, and says what the program is to return.
     #[inline(always)]
     fn done(self, now_ns: u64) -> i32 {
-        let place = self.0 as u32;
         if self.0 & Self::DUE != 0 {
-            settle(place, now_ns);
-        }
-        if self.0 & Self::ENDS != 0 {
-            leave(place);
+            settle(self.0 as u32, now_ns);
         }
         if self.0 & Self::SENT == 0 {
             PASS_ON
@@ -74,64 +68,75 @@ impl Taken {
     }
 }
 
-/// Sends a packet from users by the fast path, if that takes it; returns what the program is to return.
+/// Sends a packet from users by the fast path, if that takes it; what the program is to return, and
+/// whether the packet is one to be [noted](from_users_odd).
 /// What it calls are functions of their own, one after the other, for their room on the stack.
 #[inline(always)]
 pub(crate) fn from_users<const HEADER: usize>(
     packet: &Packet<'_, HEADER>,
-    key: &FlowKey,
-    tuple: &Tuple,
     now_ns: u64,
-) -> i32 {
+) -> (i32, bool) {
     if HEADER != ETHERNET_HEADER || !is_open(now_ns) {
-        return PASS_ON;
+        return (PASS_ON, false);
+    }
+    let context = packet.context().skb.skb;
+    let taken = match packet.protocol() {
+        ETH_P_IP => to_provider::<HEADER, Ipv4>(context, now_ns),
+        ETH_P_IPV6 => to_provider::<HEADER, Ipv6>(context, now_ns),
+        _ => Taken::NOT,
+    };
+    (taken.done(now_ns), taken.is_odd())
+}
+
+/// Whether a flow may be on the fast path by its protocol.
+#[inline(always)]
+const fn may_be_there(tuple: &Tuple) -> bool {
+    matches!(tuple.protocol, TCP | UDP)
+}
+
+/// Notes a packet from users that is not plain, if its flow is on the fast path.
+#[inline(always)]
+pub(crate) fn from_users_odd(key: &FlowKey, tuple: &Tuple, now_ns: u64) {
+    if !may_be_there(tuple) {
+        return;
     }
     // SAFETY: both are 40 initialised bytes, aligned alike, and any words are valid. Those of users' packets
     // are the flow's.
-    let place = find(unsafe { &*ptr::from_ref(key).cast::<KeyWords>() });
-    if place == NOWHERE {
-        return PASS_ON;
-    }
-    let (shape, next) = (Shape::of(packet, tuple), Next::of(tuple.tcp));
-    to_provider(packet, place, shape, next, now_ns).done(now_ns)
+    let key = unsafe { &*ptr::from_ref(key).cast::<KeyWords>() };
+    odd(key, tuple.tcp.is_for_the_stack(), now_ns);
 }
 
+/// The context is given as it is: one that lies in memory would be fetched from there again and again.
 #[inline(never)]
-fn to_provider<const HEADER: usize>(
-    packet: &Packet<'_, HEADER>,
-    place: u32,
-    shape: Shape,
-    next: Next,
-    now_ns: u64,
-) -> Taken {
-    let Some(out) = OFFLOAD.get_ptr_mut(place) else {
+fn to_provider<const HEADER: usize, I: Internet>(context: *mut __sk_buff, now_ns: u64) -> Taken {
+    let context = TcContext::new(context);
+    let packet = &Packet::<HEADER>::new(&context);
+    let Some(plain) = plain::read::<HEADER, I>(packet, Side::Users) else {
+        return Taken::ODD;
+    };
+    let Some((place, out)) = find(&plain.key) else {
         return Taken::NOT;
     };
-    // SAFETY: the map has the memory for good. What decides is not written while a program may read it,
-    // but for the id and `left`, each a word or a byte of its own that is looked at once. What is counted
-    // is written by packets of this direction alone: where two of them are on two processors at once one
-    // may be lost, or what was settled meanwhile be counted twice.
-    let out = unsafe { &mut *out };
-    let family = shape.family();
-    let uplink = uplink(out.uplink, family);
-    let sent = send_by(packet, out, uplink, shape);
-    if let (true, Some(uplink)) = (sent, uplink) {
-        mark::give(packet, out.uplink, Certainty::Confirmed);
-        if shape.asks() && uplink.translates {
-            let [_, _, high, low, _] = out.key;
-            let outside = Address::new([high, low]).bytes();
-            traffic::ask(outside, out.uplink, family, now_ns);
-        }
-        if let Some(next) = next.sequence() {
-            let known = out.sequenced != 0;
-            if traffic::follow(family, out.uplink, known, &mut out.next, next) && !known {
-                out.sequenced = 1;
-            }
-        }
-        let (packets, bytes) = (packet.segments(), packet.length());
-        count_fast(out.uplink, |counters| &mut counters.lan_in, packets, bytes);
+    let Some(uplink) = send_by::<HEADER, I>(packet, &plain, out) else {
+        return returned(place, out);
+    };
+    mark::give(packet, out.uplink, Certainty::Confirmed);
+    if plain.asks() && uplink.translates {
+        let [_, _, high, low, _] = out.key;
+        let outside = Address::new([high, low]).bytes();
+        traffic::ask(outside, out.uplink, I::FAMILY, now_ns);
     }
-    note(packet, place, out, shape, sent, now_ns)
+    if let Some(next) = plain.next {
+        let known = out.sequenced != 0;
+        if traffic::follow(I::FAMILY, out.uplink, known, &mut out.next, next) && !known {
+            out.sequenced = 1;
+        }
+    }
+    let (packets, bytes) = (packet.segments(), packet.length());
+    count_fast(out.uplink, packets, |counters| {
+        counters.lan_in.note(packets, bytes);
+    });
+    note(place, out, packets, bytes, now_ns)
 }
 
 /// Sends a packet from a provider by the fast path, if that takes it; returns what the program is to
@@ -142,87 +147,128 @@ pub(crate) fn from_provider<const HEADER: usize>(packet: &Packet<'_, HEADER>) ->
     if HEADER != ETHERNET_HEADER || !packet.is_for_us() || !is_open(now_ns) {
         return PASS_ON;
     }
+    let context = packet.context().skb.skb;
+    let taken = match packet.protocol() {
+        ETH_P_IP => to_users::<HEADER, Ipv4>(context, now_ns),
+        ETH_P_IPV6 => to_users::<HEADER, Ipv6>(context, now_ns),
+        _ => Taken::NOT,
+    };
+    let result = taken.done(now_ns);
+    if taken.is_odd() {
+        from_provider_odd(packet, now_ns);
+    }
+    result
+}
+
+/// Notes a packet from a provider that is not plain, if its flow is on the fast path.
+#[inline(always)]
+fn from_provider_odd<const HEADER: usize>(packet: &Packet<'_, HEADER>, now_ns: u64) {
     let none = zero();
     let mut key = KeyWords([none; 5]);
-    let shape = read_answer(packet, &mut key);
-    if shape.is_none() {
-        return PASS_ON;
+    if let Some(ends) = read_odd(packet, &mut key) {
+        odd(&key, ends, now_ns);
     }
-    let place = find(&key);
-    if place == NOWHERE {
-        return PASS_ON;
-    }
-    to_users(packet, place, shape, now_ns).done(now_ns)
 }
 
+/// Reads a packet from a provider that is not plain: its key, and whether it begins or ends a connection.
 #[inline(never)]
-fn to_users<const HEADER: usize>(
-    packet: &Packet<'_, HEADER>,
-    place: u32,
-    shape: Shape,
-    now_ns: u64,
-) -> Taken {
-    let Some(back) = OFFLOAD.get_ptr_mut(place) else {
+fn read_odd<const HEADER: usize>(packet: &Packet<'_, HEADER>, key: &mut KeyWords) -> Option<bool> {
+    let Headers::Flow(tuple) = headers::read(packet) else {
+        return None;
+    };
+    if !may_be_there(&tuple) {
+        return None;
+    }
+    let KeyWords([a, b, c, d, rest]) = key;
+    [*a, *b] = tuple.source.words();
+    [*c, *d] = tuple.destination.words();
+    *rest = u64::from(tuple.source_port)
+        | u64::from(tuple.destination_port) << 16
+        | u64::from(tuple.protocol) << 32
+        | (tuple.family as u64) << 40
+        | (Side::Provider as u64) << 48;
+    Some(tuple.tcp.is_for_the_stack())
+}
+
+/// As for packets from users.
+#[inline(never)]
+fn to_users<const HEADER: usize, I: Internet>(context: *mut __sk_buff, now_ns: u64) -> Taken {
+    let context = TcContext::new(context);
+    let packet = &Packet::<HEADER>::new(&context);
+    let Some(plain) = plain::read::<HEADER, I>(packet, Side::Provider) else {
+        return Taken::ODD;
+    };
+    let Some((place, back)) = find(&plain.key) else {
         return Taken::NOT;
     };
-    // SAFETY: as for packets from users.
-    let back = unsafe { &mut *back };
-    let family = shape.family();
-    let uplink = uplink(back.uplink, family);
-    let sent = send_by(packet, back, uplink, shape);
-    if sent {
-        let (packets, bytes) = (packet.segments(), packet.length());
-        count_fast(
-            back.uplink,
-            |counters| &mut counters.lan_out,
-            packets,
-            bytes,
-        );
-        let outside = Address::new(back.source).bytes();
-        traffic::heard(outside, back.uplink, family, now_ns);
+    if send_by::<HEADER, I>(packet, &plain, back).is_none() {
+        return returned(place, back);
     }
-    note(packet, place, back, shape, sent, now_ns)
+    let (packets, bytes) = (packet.segments(), packet.length());
+    let uplink = back.uplink;
+    count_fast(uplink, packets, |counters| {
+        counters.wan_in.note(packets, bytes);
+        counters.lan_out.note(packets, bytes);
+    });
+    // By its words: the compiler would load each byte by itself.
+    let [high, low] = back.source;
+    let outside = Address::new([high, low]).bytes();
+    traffic::heard(outside, uplink, I::FAMILY, now_ns);
+    note(place, back, packets, bytes, now_ns)
 }
 
-/// Sends a packet the way of its direction, if that may take it.
+/// Sends a packet the way of its direction, if that may take it; returns its uplink then.
 #[inline(always)]
-fn send_by<const HEADER: usize>(
+fn send_by<const HEADER: usize, I: Internet>(
     packet: &Packet<'_, HEADER>,
+    plain: &Plain,
     way: &Direction,
-    uplink: Option<&UplinkFamily>,
-    shape: Shape,
-) -> bool {
-    way.left == 0
-        && !shape.ends()
+) -> Option<&'static UplinkFamily> {
+    let uplink = uplink(way.uplink, I::FAMILY)?;
+    let may = way.left == 0
         && way.ingress == packet.ifindex()
-        && shape.is_plain()
-        && uplink.is_some_and(|uplink| uplink.generation == way.generation)
-        && send::by(packet, shape, way)
+        && uplink.generation == way.generation
+        && send::by::<HEADER, I>(packet, plain, way).is_some();
+    may.then_some(uplink)
 }
 
-/// Notes what became of a packet.
+/// Notes that a packet took the fast path.
 #[inline(always)]
-fn note<const HEADER: usize>(
-    packet: &Packet<'_, HEADER>,
-    place: u32,
-    way: &mut Direction,
-    shape: Shape,
-    sent: bool,
-    now_ns: u64,
-) -> Taken {
-    let place = u64::from(place);
-    if !sent {
-        total(|totals| &mut totals.returned);
-        let due = way.left == 0 || way.packets != 0;
-        let due = if due { Taken::DUE } else { 0 };
-        let ends = if shape.ends() { Taken::ENDS } else { 0 };
-        return Taken(place | due | ends);
-    }
-    way.packets += packet.segments();
-    way.bytes += packet.length();
+fn note(place: u32, way: &mut Direction, packets: u64, bytes: u64, now_ns: u64) -> Taken {
+    way.packets += packets;
+    way.bytes += bytes;
     let seen = (now_ns >> SEEN_SHIFT) as u32;
     let due = (seen ^ way.seen) >> SETTLE_SHIFT != 0;
     way.seen = seen;
     let due = if due { Taken::DUE } else { 0 };
-    Taken(place | due | Taken::SENT)
+    Taken(u64::from(place) | due | Taken::SENT)
+}
+
+/// Notes that a packet which is not plain did not take the fast path, if its flow does. `ends`: it begins or
+/// ends a connection, and sends both directions to the stack from now on.
+#[inline(always)]
+fn odd(key: &KeyWords, ends: bool, now_ns: u64) {
+    let found = place_of(key);
+    found.done(now_ns);
+    if ends && found.is_there() {
+        leave(found.0 as u32);
+    }
+}
+
+/// The place of a flow of which a packet did not take the fast path.
+#[inline(never)]
+fn place_of(key: &KeyWords) -> Taken {
+    match find(key) {
+        Some((place, way)) => returned(place, way),
+        None => Taken::NOT,
+    }
+}
+
+/// Notes that a packet did not take the fast path.
+#[inline(always)]
+fn returned(place: u32, way: &Direction) -> Taken {
+    total(|totals| &mut totals.returned);
+    let due = way.left == 0 || way.packets != 0;
+    let due = if due { Taken::DUE } else { 0 };
+    Taken(u64::from(place) | due | Taken::THERE)
 }

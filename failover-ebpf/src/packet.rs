@@ -201,6 +201,18 @@ impl<'c, const HEADER: usize> Packet<'c, HEADER> {
         (start + length <= self.context.data_end()).then_some(start)
     }
 
+    /// The same, and they are put into one piece where they are not. Addresses that were got before are
+    /// void then.
+    #[inline(always)]
+    pub(crate) fn pulled(&self, length: usize) -> Option<usize> {
+        if let Some(start) = self.front(length) {
+            return Some(start);
+        }
+        cold_path();
+        self.context.pull_data(length as u32).ok()?;
+        self.front(length)
+    }
+
     /// Reads words, in network order, at an offset from the IP header. `None` where the packet ends
     /// before, or beyond [`MOST_OFFSET`].
     #[inline(always)]
@@ -301,6 +313,27 @@ macro_rules! word {
             }
         }
     };
+}
+
+/// Loads a word as [`Word::load`] does, filled up with zeros: the kernel loads it so, which the compiler does
+/// not know.
+///
+/// # Safety
+/// As there.
+#[inline(always)]
+pub(crate) unsafe fn load_filled<const AT: usize>(address: usize) -> u64 {
+    let word: u64;
+    // SAFETY: by the caller's promise; the instruction reads memory and nothing else.
+    unsafe {
+        asm!(
+            "{word} = *(u32 *)({address} + {at})",
+            word = lateout(reg) word,
+            address = in(reg) address,
+            at = const AT,
+            options(nostack, readonly, pure)
+        );
+    }
+    word
 }
 
 word!(u8, "u8");

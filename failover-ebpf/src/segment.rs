@@ -7,6 +7,17 @@ const SYN: u8 = 2;
 const RST: u8 = 4;
 const ACK: u8 = 16;
 
+/// Flags of a segment that begins a connection, or of one of its last ones: connection tracking must see
+/// it.
+pub(crate) const FOR_THE_STACK: u8 = SYN | FIN | RST;
+
+/// The length of a TCP header, in bytes, by its byte that says so: in units of 4 bytes, in the upper half
+/// (RFC 9293, section 3.1).
+#[inline(always)]
+pub(crate) const fn header_length(offset: u8) -> usize {
+    (offset >> 4) as usize * 4
+}
+
 /// What a TCP header says of its segment; nothing for other protocols.
 #[derive(Clone, Copy)]
 pub(crate) struct Segment {
@@ -15,8 +26,6 @@ pub(crate) struct Segment {
     sequence: u32,
     /// Bytes of data.
     data: u32,
-    /// The length of the header in bytes.
-    header: u32,
 }
 
 impl Segment {
@@ -26,7 +35,6 @@ impl Segment {
         flags: 0,
         sequence: 0,
         data: 0,
-        header: 0,
     };
 
     /// Reads the header that begins `at`, as far as its flags, of a packet that reaches to `end`.
@@ -38,14 +46,12 @@ impl Segment {
     ) -> Option<Self> {
         let [sequence, _, fourth] = packet.words::<u32, 3>(at + 4)?;
         let [offset, flags, _, _] = fourth.to_ne_bytes();
-        // In units of 4 bytes, in the upper half (RFC 9293, section 3.1).
-        let header = usize::from(offset >> 4) * 4;
+        let header = header_length(offset);
         Some(Self {
             is_one: true,
             flags,
             sequence: u32::from_be(sequence),
             data: end.saturating_sub(at + header) as u32,
-            header: header as u32,
         })
     }
 
@@ -55,16 +61,10 @@ impl Segment {
         self.is_one
     }
 
-    /// The length of its header, options included, in bytes.
-    #[inline(always)]
-    pub(crate) const fn header(self) -> u32 {
-        self.header
-    }
-
-    /// It begins a connection, or one of its last packets: connection tracking must see it.
+    /// Connection tracking must see it: [`FOR_THE_STACK`].
     #[inline(always)]
     pub(crate) const fn is_for_the_stack(self) -> bool {
-        self.flags & (SYN | FIN | RST) != 0
+        self.flags & FOR_THE_STACK != 0
     }
 
     /// It carries data.
@@ -112,32 +112,5 @@ impl Segment {
     #[inline(always)]
     pub(crate) const fn resets(self) -> bool {
         self.flags & RST != 0
-    }
-}
-
-/// What [`Segment::next`] says, in one word.
-#[derive(Clone, Copy)]
-#[repr(transparent)]
-pub(crate) struct Next(u64);
-
-impl Next {
-    /// Beside the sequence number: there is one.
-    const KNOWN: u64 = 1 << 32;
-
-    #[inline(always)]
-    pub(crate) const fn of(segment: Segment) -> Self {
-        match segment.next() {
-            Some(next) => Self(Self::KNOWN | next as u64),
-            None => Self(0),
-        }
-    }
-
-    #[inline(always)]
-    pub(crate) const fn sequence(self) -> Option<u32> {
-        if self.0 & Self::KNOWN == 0 {
-            None
-        } else {
-            Some(self.0 as u32)
-        }
     }
 }

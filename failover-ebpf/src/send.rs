@@ -8,12 +8,13 @@
 use core::ptr;
 
 use aya_ebpf::bindings::{BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR};
-use aya_ebpf::helpers::generated::{bpf_csum_update, bpf_l4_csum_replace, bpf_redirect};
-use failover_common::{Direction, Family, NextHop};
+use aya_ebpf::helpers::generated::{bpf_l4_csum_replace, bpf_redirect};
+use failover_common::{Direction, NextHop};
 
+use crate::internet::Internet;
 use crate::maps::{NEXT_HOPS, after};
-use crate::packet::{ETHERNET_HEADER, Packet, Word as _};
-use crate::shape::{IPV4_HEADER, IPV6_HEADER, Shape};
+use crate::packet::{Packet, Word as _};
+use crate::plain::Plain;
 
 /// Where the checksum stands in a TCP header (RFC 9293, section 3.1) and in a UDP header (RFC 768).
 const TCP_CHECKSUM: usize = 16;
@@ -21,34 +22,11 @@ const UDP_CHECKSUM: usize = 6;
 /// The length of the ports that both begin with.
 const PORTS: usize = 4;
 
-/// Where fields stand in the headers of IP (RFC 791, section 3.1; RFC 8200, section 3).
-const IPV4_HOPS: usize = 8;
-const IPV4_SOURCE: usize = 12;
-const IPV4_DESTINATION: usize = 16;
-const IPV6_HOPS: usize = 7;
-const IPV6_SOURCE: usize = 8;
-const IPV6_DESTINATION: usize = 24;
-
-/// One hop less, as a difference in one's complement: of the word that holds the hops and the protocol of
-/// an IPv4 header, and of the one that holds the next header and the hops of an IPv6 header.
-const ONE_HOP_IPV4: u16 = !1;
-const ONE_HOP_IPV6: u16 = !0x0100;
-
-/// Translates a packet and sends it out; returns whether it did. Otherwise it is not changed, and the
-/// stack's.
+/// Translates a packet and sends it out. `None`: it is the stack's, and not changed.
 #[inline(always)]
-pub(crate) fn by<const HEADER: usize>(
+pub(crate) fn by<const HEADER: usize, I: Internet>(
     packet: &Packet<'_, HEADER>,
-    shape: Shape,
-    way: &Direction,
-) -> bool {
-    translate(packet, shape, way).is_some()
-}
-
-#[inline(always)]
-fn translate<const HEADER: usize>(
-    packet: &Packet<'_, HEADER>,
-    shape: Shape,
+    plain: &Plain,
     way: &Direction,
 ) -> Option<()> {
     // The daemon takes the interface away before it changes anything else of a next hop, and waits for
@@ -58,22 +36,19 @@ fn translate<const HEADER: usize>(
     // SAFETY: zero is added.
     let hop = unsafe { &*ptr::from_ref(hop).byte_add(after(interface)) };
     // What does not fit the output is answered or cut by the stack.
-    if interface == 0 || shape.size() > hop.mtu {
+    if interface == 0 || plain.size > hop.mtu {
         return None;
     }
-    if matches!(shape.family(), Family::Ipv6) {
-        change_checksum::<_, IPV6_HEADER>(packet, shape, way)?;
-        rewrite_ipv6(packet, way, hop)?;
-        // Nothing in the IPv6 header makes up for what changes there, as the checksum of IPv4's does, and
-        // the helper that changed the checksum of TCP or UDP did as if there were.
-        let change = plus(way.address_sum, ONE_HOP_IPV6);
-        // SAFETY: the context is valid for the call. It fails where hardware has not summed up the
-        // packet.
-        let _unneeded = unsafe { bpf_csum_update(packet.context().skb.skb, u32::from(change)) };
-    } else {
-        change_checksum::<_, IPV4_HEADER>(packet, shape, way)?;
-        rewrite_ipv4(packet, way, hop)?;
+    change_checksum::<HEADER, I>(packet, plain.is_tcp, way)?;
+    // There is always room: the checksum was changed, which stands behind all of this.
+    let frame = packet.front(I::UPPER + PORTS)?;
+    // SAFETY: all words lie within the length that was asked for.
+    unsafe {
+        I::rewrite(frame, way);
+        write_link(frame, hop);
+        ports(way).store::<0>(frame + I::UPPER);
     }
+    I::sum(packet, way);
     packet.set_fast();
     // SAFETY: the helper takes two numbers, and says what the program is to return: always the same, as
     // there are no flags.
@@ -81,21 +56,20 @@ fn translate<const HEADER: usize>(
     Some(())
 }
 
-/// Changes the checksum of TCP or UDP by the differences of addresses and ports, behind an IP header of
-/// a length.
+/// Changes the checksum of TCP or UDP by the differences of addresses and ports.
 #[inline(always)]
-fn change_checksum<const HEADER: usize, const INTERNET: usize>(
+fn change_checksum<const HEADER: usize, I: Internet>(
     packet: &Packet<'_, HEADER>,
-    shape: Shape,
+    is_tcp: bool,
     way: &Direction,
 ) -> Option<()> {
-    let (checksum, flags) = if shape.is_tcp() {
+    let (checksum, flags) = if is_tcp {
         (TCP_CHECKSUM, 0)
     } else {
         // Without a checksum it stays so (RFC 768).
         (UDP_CHECKSUM, u64::from(BPF_F_MARK_MANGLED_0))
     };
-    let at = (ETHERNET_HEADER + INTERNET + checksum) as u32;
+    let at = (I::UPPER + checksum) as u32;
     let change = |difference: u16, flags: u64| {
         // SAFETY: the context is valid for the call; the helper looks itself whether the packet reaches
         // so far.
@@ -114,67 +88,6 @@ fn change_checksum<const HEADER: usize, const INTERNET: usize>(
     change(way.address_sum, flags | u64::from(BPF_F_PSEUDO_HDR))?;
     if way.port_sum != 0 {
         change(way.port_sum, flags)?;
-    }
-    Some(())
-}
-
-/// Adds in one's complement.
-#[inline(always)]
-const fn plus(a: u16, b: u16) -> u16 {
-    let sum = a as u32 + b as u32;
-    ((sum & 0xffff) + (sum >> 16)) as u16
-}
-
-/// Writes what is new of an IPv4 packet. There is always room: its checksum was changed, which stands
-/// behind all of this.
-#[inline(always)]
-fn rewrite_ipv4<const HEADER: usize>(
-    packet: &Packet<'_, HEADER>,
-    way: &Direction,
-    hop: &NextHop,
-) -> Option<()> {
-    const IP: usize = ETHERNET_HEADER;
-    const UPPER: usize = IP + IPV4_HEADER;
-    let start = packet.front(UPPER + PORTS)?;
-    // SAFETY: all words lie within the length that was asked for.
-    unsafe {
-        let third = u32::load::<{ IP + IPV4_HOPS }>(start);
-        let [hops, protocol, high, low] = third.to_ne_bytes();
-        let sum = plus(!u16::from_ne_bytes([high, low]), way.address_sum);
-        let [high, low] = (!plus(sum, ONE_HOP_IPV4)).to_ne_bytes();
-        let third = u32::from_ne_bytes([hops.wrapping_sub(1), protocol, high, low]);
-        let ([source, _], [destination, _]) = (way.source, way.destination);
-        write_link(start, hop);
-        third.store::<{ IP + IPV4_HOPS }>(start);
-        (source as u32).store::<{ IP + IPV4_SOURCE }>(start);
-        (destination as u32).store::<{ IP + IPV4_DESTINATION }>(start);
-        ports(way).store::<UPPER>(start);
-    }
-    Some(())
-}
-
-/// Writes what is new of an IPv6 packet, likewise.
-#[inline(always)]
-fn rewrite_ipv6<const HEADER: usize>(
-    packet: &Packet<'_, HEADER>,
-    way: &Direction,
-    hop: &NextHop,
-) -> Option<()> {
-    const IP: usize = ETHERNET_HEADER;
-    const UPPER: usize = IP + IPV6_HEADER;
-    let start = packet.front(UPPER + PORTS)?;
-    let [source, source_low] = way.source;
-    let [destination, destination_low] = way.destination;
-    // SAFETY: all words lie within the length that was asked for.
-    unsafe {
-        let hops = u8::load::<{ IP + IPV6_HOPS }>(start).wrapping_sub(1);
-        write_link(start, hop);
-        hops.store::<{ IP + IPV6_HOPS }>(start);
-        source.store::<{ IP + IPV6_SOURCE }>(start);
-        source_low.store::<{ IP + IPV6_SOURCE + 8 }>(start);
-        destination.store::<{ IP + IPV6_DESTINATION }>(start);
-        destination_low.store::<{ IP + IPV6_DESTINATION + 8 }>(start);
-        ports(way).store::<UPPER>(start);
     }
     Some(())
 }

@@ -10,11 +10,17 @@ use crate::maps::{count, gateway, interface};
 use crate::packet::Packet;
 use crate::{PASS_ON, headers, offload};
 
-/// Counts a packet that came in by an uplink, and passes it on if it belongs to the fast path.
+/// Sends a packet that came in by an uplink out if it belongs to the fast path, and counts it either way.
 #[inline(always)]
 pub(crate) fn handle<const HEADER: usize>(packet: &Packet<'_, HEADER>) -> i32 {
     if packet.is_tagged() {
         return PASS_ON;
+    }
+    // First, since its flow tells the uplink, too: most packets need not be looked up twice. What the
+    // interface is does not matter to it: its flow is one of this interface, or it is not sent.
+    let sent = offload::from_provider(packet);
+    if sent != PASS_ON {
+        return sent;
     }
     let Some(here) = interface(packet.ifindex()) else {
         return PASS_ON;
@@ -26,9 +32,9 @@ pub(crate) fn handle<const HEADER: usize>(packet: &Packet<'_, HEADER>) -> i32 {
                 counted(packet, sender.uplink);
             }
         }
-        Role::Downlink | Role::OneArm => return PASS_ON,
+        Role::Downlink | Role::OneArm => {}
     }
-    offload::from_provider(packet)
+    PASS_ON
 }
 
 /// The gateway that a packet came from. Not inlined: the verifier would follow all that comes after it

@@ -13,8 +13,8 @@ use crate::error::LabError;
 use crate::node::Node;
 use crate::sys;
 
-/// More than the largest packet of an interface with the usual 1500 bytes.
-const LONGEST_PACKET: usize = 4096;
+/// As long as packets of an interface ever are in tests.
+const LONGEST_PACKET: usize = 9000;
 
 /// The side of a TUN interface that is not the kernel's. The interface vanishes with the node, or
 /// when both halves are gone.

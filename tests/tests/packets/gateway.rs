@@ -9,7 +9,7 @@ use failover::dataplane::ebpf::object::EMBEDDED;
 use failover_common::lifetime::protocol::UDP;
 use failover_common::selection::slot;
 use failover_common::{
-    Affinity, Counters, Family, Flow, FlowKey, Interface, Phase, Reason, Role, Totals,
+    Affinity, Counters, Family, Flow, FlowKey, Interface, Lease, Phase, Reason, Role, Totals,
     UplinkCounters, UplinkFamily, UplinkState,
 };
 use failover_tests::programs::{Context, Loaded, ProgramsError, Settings, Stand, Wiring};
@@ -109,6 +109,15 @@ pub(crate) async fn common() -> Result<&'static Stand, Box<dyn Error>> {
     Ok(COMMON.get_or_try_init(|| Stand::new(UPLINKS)).await?)
 }
 
+/// Packets may take the fast path, and nobody wants to hear of flows for it: so every packet is looked at for
+/// it first, and by the rest of the programs after that.
+pub(crate) const PACKETS_ONLY: Lease = Lease {
+    packets_until_ns: u64::MAX,
+    offers_until_ns: 0,
+    last_id: 0,
+    reserved: 0,
+};
+
 /// Runs a test on the gateway's thread, and brings a failed assertion back from there.
 pub(crate) async fn play(
     stand: &Stand,
@@ -119,6 +128,7 @@ pub(crate) async fn play(
     type Panic = Box<dyn Any + Send>;
     let played = stand
         .with(object()?, settings, move |programs, wiring| {
+            programs.set_lease(&PACKETS_ONLY)?;
             let mut gateway = Gateway {
                 programs,
                 wiring,

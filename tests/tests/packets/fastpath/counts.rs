@@ -9,7 +9,7 @@ use failover_common::{Family, Flow, GatewayKey, Liveness, Role, UplinkCounters};
 use failover_tests::programs::Context;
 
 use super::{Line, Moved, PROTOCOLS, SENT, UPLINK, WAYS, Way};
-use crate::frames::FROM;
+use crate::frames::{ACK, FIN, FROM, Message, Packet};
 use crate::gateway::{Failure, Gateway, Outcome, both, counted, length};
 use crate::trial::SystemTest;
 
@@ -20,6 +20,7 @@ pub(crate) fn trials() -> Vec<SystemTest> {
         both("flows_are_told_every_few_seconds_what_moved", times),
         both("answers_by_the_fast_path_are_heard", heard),
         both("questions_by_the_fast_path_are_noted", asked),
+        both("what_the_stack_has_to_see_is_counted_once", returned_ones),
         both(
             "shared_and_one_armed_interfaces_have_the_fast_path_too",
             shared,
@@ -187,6 +188,56 @@ fn asked(gateway: &mut Gateway<'_>) -> Outcome {
     Ok(())
 }
 
+/// What the stack has to see is counted once where it came in, and not as sent.
+fn returned_ones(gateway: &mut Gateway<'_>) -> Outcome {
+    let line = Line::new(gateway, TCP);
+    gateway.offload(&line)?;
+    let mut end = line.packet(Way::Back, 0);
+    let (from, to) = line.before(Way::Back);
+    end.message = Message::tcp(from.port(), to.port(), FIN | ACK);
+    let end = end.sealed();
+    let last = Packet {
+        hops: 1,
+        ..line.packet(Way::Back, 40)
+    };
+    for (count, packet) in [(1, &last), (2, &end)] {
+        let frame = gateway.arriving(Way::Back, packet)?;
+        gateway.assert_returned("back", Way::Back, &frame, gateway.context(Way::Back)?)?;
+        let counters = gateway.programs.counters(UPLINK)?;
+        let found = (
+            counters.wan_in.packets,
+            counters.lan_out.packets,
+            counters.fast,
+        );
+        assert_eq!(found, (count, 0, 0));
+    }
+    // One arm: what comes from a gateway.
+    gateway.offload(&line)?;
+    let lan = gateway.wiring.lan;
+    gateway.set_role(lan, Role::OneArm, 0)?;
+    let key = GatewayKey {
+        interface: lan,
+        address: FROM,
+        family: gateway.family,
+        reserved: 0,
+    };
+    gateway.programs.set_gateway(&key, UPLINK)?;
+    let mut pair = gateway.pair_of(&line)?;
+    pair.back.ingress = lan;
+    gateway.programs.set_pair(&pair)?;
+    let before = gateway.programs.totals()?.returned;
+    let frame = end.frame(gateway.wiring.lan_mac);
+    let context = gateway.context(Way::Out)?;
+    let run = gateway.programs.run("fo_arm_in", &frame, context, 1)?;
+    assert_eq!((run.returned, &run.frame), (super::PASSED_ON, &frame));
+    let counters = gateway.programs.counters(UPLINK)?;
+    assert_eq!((counters.wan_in.packets, counters.fast), (3, 0), "one arm");
+    assert_eq!(gateway.programs.totals()?.returned, before + 1);
+    let pair = gateway.pair(&line)?;
+    assert_eq!((pair.out.left, pair.back.left), (1, 1), "it ends the flow");
+    Ok(())
+}
+
 /// Interfaces that do not tell whose a packet is; the pair tells.
 fn shared(gateway: &mut Gateway<'_>) -> Outcome {
     let line = Line::new(gateway, UDP);
@@ -206,12 +257,13 @@ fn shared(gateway: &mut Gateway<'_>) -> Outcome {
     for way in WAYS {
         gateway.assert_sent("shared, stranger", &line, way, &line.packet(way, 40))?;
     }
-    assert_eq!(gateway.programs.counters(UPLINK)?.wan_in.packets, 0);
+    // Whoever sent it: its flow is on no other uplink.
+    assert_eq!(gateway.programs.counters(UPLINK)?.wan_in.packets, 1);
     known(gateway, wan)?;
     for way in WAYS {
         gateway.assert_sent("shared", &line, way, &line.packet(way, 40))?;
     }
-    assert_eq!(gateway.programs.counters(UPLINK)?.wan_in.packets, 1);
+    assert_eq!(gateway.programs.counters(UPLINK)?.wan_in.packets, 2);
     // One arm: both ways by one interface, and the gateway's address tells which.
     let lan = gateway.wiring.lan;
     gateway.set_role(lan, Role::OneArm, 0)?;
@@ -230,5 +282,6 @@ fn shared(gateway: &mut Gateway<'_>) -> Outcome {
         let expected = gateway.leaving(way, &line.translated(way, &packet))?;
         assert_eq!(run.frame, expected, "one arm, {way:?}");
     }
+    assert_eq!(gateway.programs.counters(UPLINK)?.wan_in.packets, 3);
     Ok(())
 }

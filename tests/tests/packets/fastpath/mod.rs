@@ -13,6 +13,7 @@ mod random;
 mod returned;
 mod sent;
 mod situations;
+mod tcp;
 
 use std::net::IpAddr;
 
@@ -37,6 +38,7 @@ pub(crate) fn trials() -> Vec<SystemTest> {
         offers::trials(),
         evicted::trials(),
         flood::trials(),
+        tcp::trials(),
     ]
     .into_iter()
     .flatten()

@@ -7,7 +7,7 @@ use failover_common::lifetime::protocol::{TCP, UDP};
 use failover_tests::programs::Context;
 
 use super::{Line, MTU, PROTOCOLS, SENT, WAYS, Way};
-use crate::frames::Packet;
+use crate::frames::{ETHERNET, Packet};
 use crate::gateway::{Gateway, Outcome, both};
 use crate::trial::SystemTest;
 
@@ -203,10 +203,38 @@ fn other_fields(gateway: &mut Gateway<'_>) -> Outcome {
                     ..packet.clone()
                 };
                 gateway.assert_sent("other fields", &line, way, &odd)?;
+                gateway.reserved_bit(&line, way, &odd)?;
             }
         }
     }
     Ok(())
+}
+
+impl Gateway<'_> {
+    /// The bit of IPv4 beside "don't fragment" that means nothing (RFC 791, section 3.1) stays as it is.
+    fn reserved_bit(&self, line: &Line, way: Way, packet: &Packet) -> Outcome {
+        if self.family == Family::Ipv6 {
+            return Ok(());
+        }
+        // The checksum of the header, behind, is less by as much as the word is more.
+        let with_bit = |mut frame: Vec<u8>| {
+            let word = |frame: &[u8], at: usize| {
+                let bytes = frame.get(at..at + 2).and_then(|word| word.try_into().ok());
+                bytes.map(u16::from_be_bytes).unwrap_or_default()
+            };
+            let (bits, sum) = (word(&frame, ETHERNET + 6), word(&frame, ETHERNET + 10));
+            let (less, borrow) = sum.overflowing_sub(0x8000);
+            let sum = less - u16::from(borrow);
+            frame.splice(ETHERNET + 6..ETHERNET + 8, (bits | 0x8000).to_be_bytes());
+            frame.splice(ETHERNET + 10..ETHERNET + 12, sum.to_be_bytes());
+            frame
+        };
+        let frame = with_bit(self.arriving(way, packet)?);
+        let run = self.meet(way, &frame, self.context(way)?)?;
+        let expected = with_bit(self.leaving(way, &line.translated(way, packet))?);
+        assert_eq!((run.returned, run.frame), (SENT, expected), "{way:?}");
+        Ok(())
+    }
 }
 
 /// An offloaded packet is longer than the next hop takes, and each of its segments is not.

@@ -1,12 +1,12 @@
 //! What keeps all packets of a flow from the fast path, for a while or for good.
 
 use failover_common::fastpath::TRIES;
-use failover_common::lifetime::protocol::{TCP, UDP};
-use failover_common::{Direction, KeyWords, Lease, NextHop, Pair, Side, Totals};
+use failover_common::lifetime::protocol::{SCTP, TCP, UDP, UDPLITE};
+use failover_common::{Direction, Family, KeyWords, Lease, NextHop, Pair, Role, Side, Totals};
 use failover_tests::programs::Context;
 
 use super::{BACK_HOP, ID, LEASE, Line, OUT_HOP, UPLINK, WAYS, Way, next_hop};
-use crate::frames::FROM;
+use crate::frames::{FROM, Message, Packet};
 use crate::gateway::{Gateway, Mark, Outcome, both};
 use crate::trial::SystemTest;
 
@@ -27,6 +27,14 @@ pub(crate) fn trials() -> Vec<SystemTest> {
         both("a_direction_is_found_where_others_were_first", displaced),
         both("without_a_lease_all_is_the_stacks", lease),
         both("what_is_for_another_host_is_left_alone", other_hosts),
+        both(
+            "other_protocols_of_the_same_hosts_are_not_of_it",
+            other_protocols,
+        ),
+        both(
+            "what_the_interface_is_does_not_matter_to_the_fast_path",
+            any_role,
+        ),
     ]
     .into_iter()
     .flatten()
@@ -302,4 +310,41 @@ fn other_hosts(gateway: &mut Gateway<'_>) -> Outcome {
         gateway.assert_passed("for another host", way, &frame, context, Mark::None)?;
     }
     gateway.assert_totals(before)
+}
+
+/// Between the same hosts, and the same ports where there are any.
+fn other_protocols(gateway: &mut Gateway<'_>) -> Outcome {
+    let line = offloaded(gateway, UDP)?;
+    gateway
+        .programs
+        .select(gateway.family, failover_common::Affinity::Flow, &[UPLINK])?;
+    let before = gateway.programs.totals()?.returned;
+    for way in WAYS {
+        let (from, to) = line.before(way);
+        let ported = [UDPLITE, SCTP].map(|other| Message::ported(other, from.port(), to.port()));
+        let echo = match gateway.family {
+            Family::Ipv4 => Message::icmp(Family::Ipv4, 8, 0, &[0; 8]),
+            Family::Ipv6 => Message::icmp(Family::Ipv6, 128, 0, &[0; 8]),
+        };
+        for message in ported.into_iter().chain([echo]) {
+            let what = format!("protocol {}", message.protocol);
+            let packet = Packet {
+                message,
+                ..line.packet(way, 0)
+            };
+            let frame = gateway.arriving(way, &packet)?;
+            let context = gateway.context(way)?;
+            gateway.assert_passed(&what, way, &frame, context, Mark::Ask(UPLINK))?;
+        }
+    }
+    assert_eq!(gateway.programs.totals()?.returned, before);
+    assert_both_sent(gateway, "the flow itself", &line)
+}
+
+/// The flow says by which interface its packets come.
+fn any_role(gateway: &mut Gateway<'_>) -> Outcome {
+    let line = offloaded(gateway, TCP)?;
+    let wan = gateway.wan(UPLINK)?;
+    gateway.set_role(wan, Role::Downlink, 0)?;
+    assert_both_sent(gateway, "a downlink's", &line)
 }

@@ -16,7 +16,7 @@ use failover_common::{Family, Flow, FlowKey, Interface, Role};
 use failover_tests::programs::{Direction, Loaded, Stand};
 use failover_tests::{LabError, Node, ProgramSpec, eventually};
 
-use crate::gateway::{UPLINKS, object};
+use crate::gateway::{PACKETS_ONLY, UPLINKS, object};
 use crate::trial::SystemTest;
 
 pub(crate) fn trials() -> Vec<SystemTest> {
@@ -63,7 +63,8 @@ impl Attached {
 
     async fn on(stand: Stand, hooks: Hooks) -> Result<Self, Box<dyn Error>> {
         stand.lab().gateway().node().nft(SEEN).await?;
-        let programs = stand.attached(object()?, hooks).await?;
+        let mut programs = stand.attached(object()?, hooks).await?;
+        programs.set_lease(&PACKETS_ONLY)?;
         Ok(Self { stand, programs })
     }
 

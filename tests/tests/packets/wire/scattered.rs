@@ -46,6 +46,10 @@ async fn scattered() -> TestResult {
         let line = format!("ip link set {interface} mtu {MTU}");
         node.must(ProgramSpec::line(&line)).await?;
     }
+    // What may take the fast path is put into one piece first.
+    attached
+        .programs
+        .set_lease(&failover_common::Lease::default())?;
     // Behind the programs, one that says how much of each packet is linear.
     let bpffs = lab.bpffs();
     let mut witness = attached
