@@ -20,6 +20,7 @@ mod reconfigure;
 mod reloading;
 pub mod remembered;
 mod remembering;
+mod retry;
 pub mod run;
 pub mod set_files;
 pub mod start;

@@ -62,8 +62,8 @@ use crate::wanted::Wanted;
 
 /// Addresses and routes change in bursts: one look serves all that come within this time.
 const GATHER: Duration = Duration::from_millis(15);
-/// The first and the longest wait before a failed change is tried again.
-const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+/// The wait before the next look where one has failed.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// How often what sends no events (kernel settings) and what may have been missed is looked at.
 const AUDIT: Duration = Duration::from_secs(30);
 
@@ -117,7 +117,6 @@ pub struct Daemon<K, S> {
     /// The last reading of how much uplinks carry failed, and that was told.
     loads_unread: bool,
     pub(super) problem: Option<String>,
-    retry_after: Duration,
     /// Flows that are to be forgotten a second time.
     again: BTreeSet<Forget>,
 }
@@ -166,7 +165,6 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
             suspect: true,
             loads_unread: false,
             problem: None,
-            retry_after: RETRY.0,
             again: BTreeSet::new(),
         }
     }
@@ -353,7 +351,7 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
                 self.suspect_routing();
                 self.applier.suspect_settings();
                 self.applier.suspect_steering();
-                self.timers.look.get_or_insert(soon);
+                self.network_changed(soon);
             }
             Change::Neighbour {
                 interface,
@@ -364,18 +362,18 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
                     .neighbours(&[((interface, address), mac)].into());
             }
             Change::Addresses => {
-                self.timers.look.get_or_insert(soon);
+                self.network_changed(soon);
             }
             Change::AddressGone | Change::Routes | Change::Rules => {
                 self.suspect_routing();
-                self.timers.look.get_or_insert(soon);
+                self.network_changed(soon);
             }
             Change::Firewall => {
                 self.timers.inspect_firewall.get_or_insert(soon);
             }
             Change::Lost => {
                 self.suspect_routing();
-                self.timers.look.get_or_insert(soon);
+                self.network_changed(soon);
                 self.timers.inspect_firewall.get_or_insert(soon);
             }
         }
@@ -385,6 +383,13 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
     fn suspect_routing(&mut self) {
         self.applier.suspect_routing();
         self.suspect = true;
+    }
+
+    /// The network is another one: it is looked at, and what it refused is tried again after that. What
+    /// was decided stays the same where an address or a route went and came back in between.
+    fn network_changed(&mut self, soon: Instant) {
+        self.timers.look.get_or_insert(soon);
+        self.timers.retry.hasten(soon);
     }
 
     fn reported(&mut self, report: &Report) {
@@ -439,7 +444,7 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
                 Ok(view) => self.engine.network(view, moment()),
                 Err(error) => {
                     warn!(%error, "cannot look at the network; trying again in a second");
-                    self.timers.look = Some(now + RETRY.0);
+                    self.timers.look = Some(now + LOOK_AGAIN);
                 }
             }
         }
@@ -469,7 +474,7 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
             }
             self.tell_clients();
         }
-        due(&mut self.timers.retry, now);
+        self.timers.retry.begin(now);
         self.read_meters(now);
         self.read_loads(now).await;
     }
@@ -498,11 +503,11 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
             }
         }
         if news {
-            self.forget_retry();
+            self.timers.retry.settled();
         }
         let at_once = now + GATHER;
         let looks = self.timers.look.is_some_and(|look| look <= at_once);
-        if self.suspect && (news || !(looks || self.timers.retry.is_some())) {
+        if self.suspect && (news || !(looks || self.timers.retry.is_waiting())) {
             self.try_apply().await;
         }
         // After the change: a slow disk holds up no failover, and a daemon that crashes between the

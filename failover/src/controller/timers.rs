@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use crate::controller::retry::Retry;
+
 /// When something is due that no event announces.
 #[derive(Debug)]
 pub(super) struct Timers {
@@ -10,7 +12,7 @@ pub(super) struct Timers {
     /// To look at the own nftables table.
     pub(super) inspect_firewall: Option<Instant>,
     /// To try again what failed.
-    pub(super) retry: Option<Instant>,
+    pub(super) retry: Retry,
     /// To forget flows once more.
     pub(super) second_deletion: Option<Instant>,
     /// To read how much uplinks carry.
@@ -29,7 +31,7 @@ impl Timers {
         Self {
             look: None,
             inspect_firewall: None,
-            retry: None,
+            retry: Retry::new(),
             second_deletion: None,
             loads: None,
             alive: None,
@@ -43,7 +45,7 @@ impl Timers {
         [
             self.look,
             self.inspect_firewall,
-            self.retry,
+            self.retry.at(),
             self.second_deletion,
             self.loads,
             self.alive,

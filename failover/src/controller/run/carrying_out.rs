@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tracing::{error, info, warn};
 
-use super::{Daemon, RETRY, moment};
+use super::{Daemon, moment};
 use crate::controller::apply::Kernel;
 use crate::controller::apply_error::ApplyErrors;
 use crate::controller::uplink::Notice;
@@ -25,17 +25,11 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
     /// Decides and carries out at once, whatever is due.
     pub(in crate::controller) async fn carry_out(&mut self) {
         if self.decide() {
-            self.forget_retry();
+            self.timers.retry.settled();
         }
         if self.suspect {
             self.try_apply().await;
         }
-    }
-
-    /// What failed is outdated.
-    pub(super) const fn forget_retry(&mut self) {
-        self.timers.retry = None;
-        self.retry_after = RETRY.0;
     }
 
     /// Has those neighbours told and read whose hardware addresses count.
@@ -65,7 +59,7 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
                     info!("the kernel is in the wanted state again");
                     self.journal.note(Event::Solved);
                 }
-                self.retry_after = RETRY.0;
+                self.timers.retry.settled();
             }
             Err(errors) => {
                 let problem = errors.to_string();
@@ -75,8 +69,7 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
                     self.journal.note(Event::Problem { reason });
                 }
                 self.problem = Some(problem);
-                self.timers.retry = Some(Instant::now() + self.retry_after);
-                self.retry_after = (self.retry_after * 2).min(RETRY.1);
+                self.timers.retry.failed(Instant::now());
             }
         }
     }
