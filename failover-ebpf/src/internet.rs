@@ -1,6 +1,5 @@
 //! IPv4 and IPv6 on the fast path: their headers are read where they are plain, and rewritten.
 
-use aya_ebpf::helpers::generated::bpf_csum_update;
 use failover_common::{Direction, Family};
 
 use crate::address::Address;
@@ -187,10 +186,7 @@ impl Internet for Ipv6 {
     /// TCP or UDP does as if there were.
     #[inline(always)]
     fn sum<const HEADER: usize>(packet: &Packet<'_, HEADER>, way: &Direction) {
-        let change = plus(way.address_sum, ipv6::ONE_HOP);
-        // SAFETY: the context is valid for the call. It fails where hardware has not summed up the
-        // packet.
-        let _unneeded = unsafe { bpf_csum_update(packet.context().skb.skb, u32::from(change)) };
+        packet.tell_change(plus(way.address_sum, ipv6::ONE_HOP));
     }
 }
 

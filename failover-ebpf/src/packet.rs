@@ -3,6 +3,7 @@
 use core::arch::asm;
 use core::hint::cold_path;
 
+use aya_ebpf::helpers::generated::bpf_csum_update;
 use aya_ebpf::programs::TcContext;
 
 /// What stands before the IP header on an Ethernet interface, in bytes.
@@ -57,6 +58,15 @@ impl<'c, const HEADER: usize> Packet<'c, HEADER> {
     #[inline(always)]
     pub(crate) fn set_fast(&self) {
         self.note(FAST);
+    }
+
+    /// Tells the kernel by how much its words add up to more than before, as a difference in one's
+    /// complement, where hardware has summed it up.
+    #[inline(always)]
+    pub(crate) fn tell_change(&self, change: u16) {
+        // SAFETY: the context is valid for the call. It fails where hardware has not summed up the
+        // packet.
+        let _unneeded = unsafe { bpf_csum_update(self.context.skb.skb, u32::from(change)) };
     }
 
     /// Whether it took the fast path.

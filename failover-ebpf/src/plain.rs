@@ -11,7 +11,7 @@ use crate::segment::{FOR_THE_STACK, header_length};
 
 /// The lengths of the headers, in bytes, without options.
 const TCP_HEADER: usize = 20;
-const UDP_HEADER: usize = 8;
+pub(crate) const UDP_HEADER: usize = 8;
 
 /// Where fields stand in a TCP header (RFC 9293, section 3.1).
 const SEQUENCE: usize = 4;

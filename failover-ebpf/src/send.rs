@@ -5,6 +5,7 @@
 //! whether hardware has summed up all bytes. So the checksum of TCP and UDP is changed by the helper,
 //! and that also makes the headers writable up to it. All else is written into the packet directly.
 
+use core::hint::cold_path;
 use core::ptr;
 
 use aya_ebpf::bindings::{BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR};
@@ -14,13 +15,11 @@ use failover_common::{Direction, NextHop};
 use crate::internet::Internet;
 use crate::maps::{NEXT_HOPS, after};
 use crate::packet::{Packet, Word as _};
-use crate::plain::Plain;
+use crate::plain::{Plain, UDP_HEADER};
 
 /// Where the checksum stands in a TCP header (RFC 9293, section 3.1) and in a UDP header (RFC 768).
 const TCP_CHECKSUM: usize = 16;
 const UDP_CHECKSUM: usize = 6;
-/// The length of the ports that both begin with.
-const PORTS: usize = 4;
 
 /// Translates a packet and sends it out. `None`: it is the stack's, and not changed.
 #[inline(always)]
@@ -41,7 +40,7 @@ pub(crate) fn by<const HEADER: usize, I: Internet>(
     }
     change_checksum::<HEADER, I>(packet, plain.is_tcp, way)?;
     // There is always room: the checksum was changed, which stands behind all of this.
-    let frame = packet.front(I::UPPER + PORTS)?;
+    let frame = packet.front(I::UPPER + UDP_HEADER)?;
     // SAFETY: all words lie within the length that was asked for.
     unsafe {
         I::rewrite(frame, way);
@@ -49,6 +48,12 @@ pub(crate) fn by<const HEADER: usize, I: Internet>(
         ports(way).store::<0>(frame + I::UPPER);
     }
     I::sum(packet, way);
+    // SAFETY: likewise.
+    if !plain.is_tcp && unsafe { u16::load::<UDP_CHECKSUM>(frame + I::UPPER) } == 0 {
+        // Without a checksum nothing in it makes up for other ports.
+        cold_path();
+        packet.tell_change(way.port_sum);
+    }
     packet.set_fast();
     // SAFETY: the helper takes two numbers, and says what the program is to return: always the same, as
     // there are no flags.

@@ -1,10 +1,14 @@
 //! One packet through one program.
 
+use std::io;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use aya::programs::{ProgramError, SchedClassifier, TestRun as _, TestRunOptions};
 
+use super::assembled::failed;
 use super::{Loaded, ProgramsError};
+use crate::sys::bpf;
 
 /// What the kernel tells a program about a packet beside its bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -63,6 +67,49 @@ impl Loaded {
             }
         })
     }
+
+    /// Gives a packet with its Ethernet header to a program, as one that hardware has summed up. Returns
+    /// what it returned and the packet afterwards; `None` where the kernel knows no such packets: all do
+    /// from 6.11 on, and some before.
+    ///
+    /// # Errors
+    /// When there is no such program, or the sum is not that of the packet afterwards.
+    pub fn run_summed(
+        &self,
+        name: &str,
+        frame: &[u8],
+        context: Context,
+    ) -> Result<Option<(i32, Vec<u8>)>, ProgramsError> {
+        let program = self.program(name)?;
+        let descriptor = program.fd().map_err(|source| ProgramsError::Program {
+            name: name.to_owned(),
+            source,
+        })?;
+        match bpf::run_summed(descriptor.as_fd(), frame, &context.bytes()) {
+            Ok((returned, frame)) => Ok(Some((returned.cast_signed(), frame))),
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(None),
+            Err(error) => Err(failed(&format!("give a summed packet to {name}"))(error)),
+        }
+    }
+}
+
+impl Context {
+    /// As the kernel takes it.
+    fn bytes(self) -> [u8; offset::LENGTH] {
+        let mut bytes = [0; offset::LENGTH];
+        for (at, value) in [
+            (offset::MARK, self.mark),
+            (offset::IFINDEX, self.ifindex),
+            (offset::INGRESS_IFINDEX, self.ingress_ifindex),
+            (offset::GSO_SEGS, self.gso_segs),
+            (offset::GSO_SIZE, self.gso_size),
+        ] {
+            if let Some(field) = bytes.get_mut(at..at + 4) {
+                field.copy_from_slice(&value.to_ne_bytes());
+            }
+        }
+        bytes
+    }
 }
 
 /// Gives a packet with its Ethernet header to any TC program, so many times.
@@ -75,18 +122,7 @@ pub fn run(
     context: Context,
     repeat: u32,
 ) -> Result<Run, ProgramError> {
-    let mut context_in = [0_u8; offset::LENGTH];
-    for (at, value) in [
-        (offset::MARK, context.mark),
-        (offset::IFINDEX, context.ifindex),
-        (offset::INGRESS_IFINDEX, context.ingress_ifindex),
-        (offset::GSO_SEGS, context.gso_segs),
-        (offset::GSO_SIZE, context.gso_size),
-    ] {
-        if let Some(field) = context_in.get_mut(at..at + 4) {
-            field.copy_from_slice(&value.to_ne_bytes());
-        }
-    }
+    let context_in = context.bytes();
     let mut context_out = [0_u8; offset::LENGTH];
     let mut frame_out = vec![0; frame.len()];
     let result = program.test_run(TestRunOptions {

@@ -1,5 +1,5 @@
-//! `bpf(2)` for programs that are written instruction by instruction, which aya does not load, and for
-//! the maps that they use.
+//! `bpf(2)` for programs that are written instruction by instruction, which aya does not load, for the
+//! maps that they use, and for a way to run programs that aya does not know.
 
 use std::ffi::CString;
 use std::io;
@@ -14,7 +14,10 @@ const MAP_CREATE: libc::c_int = 0;
 const MAP_UPDATE_ELEM: libc::c_int = 2;
 const PROG_LOAD: libc::c_int = 5;
 const OBJ_PIN: libc::c_int = 6;
+const PROG_TEST_RUN: libc::c_int = 10;
 const PROG_TYPE_SCHED_CLS: u32 = 3;
+/// The packet is one that hardware has summed up (`BPF_F_TEST_SKB_CHECKSUM_COMPLETE`).
+const SUMMED: u32 = 1 << 2;
 
 /// The beginning of `union bpf_attr` for [`PROG_LOAD`].
 #[repr(C)]
@@ -57,6 +60,28 @@ struct ObjPin {
     file_flags: u32,
 }
 
+/// For [`PROG_TEST_RUN`].
+#[repr(C)]
+struct TestRun {
+    prog_fd: u32,
+    retval: u32,
+    data_size_in: u32,
+    data_size_out: u32,
+    data_in: u64,
+    data_out: u64,
+    repeat: u32,
+    duration: u32,
+    ctx_size_in: u32,
+    ctx_size_out: u32,
+    ctx_in: u64,
+    ctx_out: u64,
+    flags: u32,
+    cpu: u32,
+    batch_size: u32,
+    /// What follows is asked to be zero.
+    rest: u32,
+}
+
 /// What the verifier said, where it refused a program.
 const LOG: usize = 64 * 1024;
 
@@ -64,7 +89,7 @@ const LOG: usize = 64 * 1024;
 pub fn load_classifier(instructions: &[u64]) -> io::Result<OwnedFd> {
     let license = c"GPL";
     let mut log = vec![0_u8; LOG];
-    let attributes = ProgLoad {
+    let mut attributes = ProgLoad {
         prog_type: PROG_TYPE_SCHED_CLS,
         insn_cnt: u32::try_from(instructions.len()).map_err(io::Error::other)?,
         insns: address(instructions.as_ptr()),
@@ -77,7 +102,7 @@ pub fn load_classifier(instructions: &[u64]) -> io::Result<OwnedFd> {
     };
     // SAFETY: the hazard is an address or length that is wrong: instructions, licence and log are
     // alive during the call and as long as is said.
-    let loaded = unsafe { bpf(PROG_LOAD, &attributes) };
+    let loaded = unsafe { bpf(PROG_LOAD, &mut attributes) };
     loaded.and_then(owned).map_err(|error| {
         let said = String::from_utf8_lossy(&log);
         let said = said.trim_end_matches(['\0', '\n']);
@@ -98,7 +123,7 @@ pub enum MapKind {
 
 /// Makes a map; sizes are in bytes.
 pub fn map(kind: MapKind, key: u32, value: u32, entries: u32) -> io::Result<OwnedFd> {
-    let attributes = MapCreate {
+    let mut attributes = MapCreate {
         map_type: match kind {
             MapKind::Hash => 1,
             MapKind::Array => 2,
@@ -109,7 +134,7 @@ pub fn map(kind: MapKind, key: u32, value: u32, entries: u32) -> io::Result<Owne
         max_entries: entries,
     };
     // SAFETY: there is no address in it.
-    owned(unsafe { bpf(MAP_CREATE, &attributes) }?)
+    owned(unsafe { bpf(MAP_CREATE, &mut attributes) }?)
 }
 
 /// Makes an array of programs with one place.
@@ -120,7 +145,7 @@ pub fn program_array() -> io::Result<OwnedFd> {
 /// Puts a program into the one place of an array.
 pub fn put_program(array: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
     let (key, value) = (0_u32, descriptor(program)?);
-    let attributes = MapUpdate {
+    let mut attributes = MapUpdate {
         map_fd: descriptor(array)?,
         reserved: 0,
         key: address(&raw const key),
@@ -129,33 +154,70 @@ pub fn put_program(array: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result
     };
     // SAFETY: the hazard is a key or value that is shorter than the map's: both are four bytes, and
     // alive during the call.
-    unsafe { bpf(MAP_UPDATE_ELEM, &attributes) }.map(drop)
+    unsafe { bpf(MAP_UPDATE_ELEM, &mut attributes) }.map(drop)
+}
+
+/// Gives a TC program a packet that hardware has summed up, with a `struct __sk_buff`. Returns what it
+/// returned and the packet afterwards.
+///
+/// # Errors
+/// `EBADMSG` where the sum is not that of the packet afterwards, `EINVAL` where the kernel
+/// knows no such packets.
+pub fn run_summed(
+    program: BorrowedFd<'_>,
+    packet: &[u8],
+    context: &[u8],
+) -> io::Result<(u32, Vec<u8>)> {
+    let length = |bytes: &[u8]| u32::try_from(bytes.len()).map_err(io::Error::other);
+    let mut after = vec![0_u8; packet.len()];
+    let mut attributes = TestRun {
+        prog_fd: descriptor(program)?,
+        retval: 0,
+        data_size_in: length(packet)?,
+        data_size_out: length(packet)?,
+        data_in: address(packet.as_ptr()),
+        data_out: address(after.as_mut_ptr()),
+        repeat: 1,
+        duration: 0,
+        ctx_size_in: length(context)?,
+        ctx_size_out: 0,
+        ctx_in: address(context.as_ptr()),
+        ctx_out: 0,
+        flags: SUMMED,
+        cpu: 0,
+        batch_size: 0,
+        rest: 0,
+    };
+    // SAFETY: the hazard is an address or length that is wrong: both packets and the context are alive
+    // during the call and as long as is said.
+    unsafe { bpf(PROG_TEST_RUN, &mut attributes) }?;
+    Ok((attributes.retval, after))
 }
 
 /// Gives a program or a map a name on a BPF file system.
 pub fn pin(object: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
     let path = CString::new(path.as_os_str().as_bytes())?;
-    let attributes = ObjPin {
+    let mut attributes = ObjPin {
         pathname: address(path.as_ptr()),
         bpf_fd: descriptor(object)?,
         file_flags: 0,
     };
     // SAFETY: the path ends with a zero byte and is alive during the call.
-    unsafe { bpf(OBJ_PIN, &attributes) }.map(drop)
+    unsafe { bpf(OBJ_PIN, &mut attributes) }.map(drop)
 }
 
 /// The call itself.
 ///
 /// # Safety
 /// `attributes` must be what the command takes, and the addresses in it valid for it.
-unsafe fn bpf<A>(command: libc::c_int, attributes: &A) -> io::Result<libc::c_int> {
-    // SAFETY: the kernel reads as many bytes as it is told, which is the size of the structure, and
-    // takes what is missing for zero; the addresses are by the caller's promise.
+unsafe fn bpf<A>(command: libc::c_int, attributes: &mut A) -> io::Result<libc::c_int> {
+    // SAFETY: the kernel reads and writes no more bytes than it is told, which is the size of the
+    // structure, and takes what is missing for zero; the addresses are by the caller's promise.
     let result = unsafe {
         libc::syscall(
             libc::SYS_bpf,
             command,
-            std::ptr::from_ref(attributes),
+            std::ptr::from_mut(attributes),
             size_of::<A>(),
         )
     };

@@ -68,6 +68,14 @@ const ID: u32 = 0x8000_0007;
 /// The protocols that take the fast path.
 const PROTOCOLS: [u8; 2] = [TCP, UDP];
 
+/// The program that a flow's packets meet.
+const fn program(way: Way) -> &'static str {
+    match way {
+        Way::Out => "fo_lan_in",
+        Way::Back => "fo_wan_in",
+    }
+}
+
 /// A frame as it leaves by a next hop.
 fn leaving(to: [u8; 6], from: [u8; 6], packet: &Packet) -> Vec<u8> {
     let kind = match packet.source {
@@ -207,15 +215,11 @@ impl Gateway<'_> {
 
     /// Gives a frame to the program that it meets.
     fn meet(&self, way: Way, frame: &[u8], context: Context) -> Result<Run, Failure> {
-        let program = match way {
-            Way::Out => "fo_lan_in",
-            Way::Back => "fo_wan_in",
-        };
         let context = Context {
             mark: OTHERS,
             ..context
         };
-        Ok(self.programs.run(program, frame, context, 1)?)
+        Ok(self.programs.run(program(way), frame, context, 1)?)
     }
 
     /// A packet comes in, takes the fast path, and leaves as it should.

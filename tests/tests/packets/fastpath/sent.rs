@@ -1,14 +1,15 @@
 //! What takes the fast path, and what becomes of it in every byte.
 
+use std::fs;
 use std::net::{IpAddr, SocketAddr};
 
 use failover_common::Family;
 use failover_common::lifetime::protocol::{TCP, UDP};
 use failover_tests::programs::Context;
 
-use super::{Line, MTU, PROTOCOLS, SENT, WAYS, Way};
+use super::{Line, MTU, PROTOCOLS, SENT, WAYS, Way, program};
 use crate::frames::{ETHERNET, Packet};
-use crate::gateway::{Gateway, Outcome, both};
+use crate::gateway::{Failure, Gateway, Outcome, both};
 use crate::trial::SystemTest;
 
 pub(crate) fn trials() -> Vec<SystemTest> {
@@ -19,6 +20,7 @@ pub(crate) fn trials() -> Vec<SystemTest> {
         ),
         both("the_fast_path_takes_packets_of_any_length", lengths),
         both("a_datagram_without_a_checksum_stays_so", unsummed),
+        both("what_hardware_has_summed_up_stays_true", summed),
         both("a_checksum_of_zero_is_written_so_that_it_counts", zeros),
         both("the_fast_path_leaves_padding_as_it_is", padded),
         both(
@@ -132,6 +134,30 @@ fn unsummed(gateway: &mut Gateway<'_>) -> Outcome {
     Ok(())
 }
 
+/// Cards that sum up all bytes of a packet tell the sum to the kernel, which looks at it where the packet
+/// ends, or says that the hardware is broken.
+fn summed(gateway: &mut Gateway<'_>) -> Outcome {
+    for protocol in PROTOCOLS {
+        for (what, line) in lines(gateway, protocol) {
+            gateway.offload(&line)?;
+            for way in WAYS {
+                let mut packets: Vec<Packet> = [0, 1, 2, 100, 777]
+                    .map(|length| line.packet(way, length))
+                    .into();
+                if protocol == UDP {
+                    let mut packet = line.packet(way, 33);
+                    packet.message.bytes.splice(6..8, [0, 0]);
+                    packets.push(packet);
+                }
+                for packet in packets {
+                    gateway.assert_sent_summed(what, &line, way, &packet)?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Payloads are chosen so that the checksum comes out as 0 before the translation, and after it.
 fn zeros(gateway: &mut Gateway<'_>) -> Outcome {
     for protocol in PROTOCOLS {
@@ -210,7 +236,33 @@ fn other_fields(gateway: &mut Gateway<'_>) -> Outcome {
     Ok(())
 }
 
+/// Whether the kernel has test runs with packets that hardware has summed up for certain: older ones have
+/// them where the change was taken over.
+fn must_know_sums() -> Result<bool, Failure> {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease")?;
+    let mut numbers = release.split('.').map(str::parse::<u32>);
+    match (numbers.next(), numbers.next()) {
+        (Some(Ok(version)), Some(Ok(minor))) => Ok((version, minor) >= (6, 11)),
+        _ => Err(format!("no release of a kernel: {release}").into()),
+    }
+}
+
 impl Gateway<'_> {
+    /// As without a sum; and the sum is that of what leaves.
+    fn assert_sent_summed(&self, what: &str, line: &Line, way: Way, packet: &Packet) -> Outcome {
+        let frame = self.arriving(way, packet)?;
+        let run = self
+            .programs
+            .run_summed(program(way), &frame, self.context(way)?)?;
+        let Some((returned, found)) = run else {
+            assert!(!must_know_sums()?, "the kernel takes no summed packet");
+            return self.assert_sent(what, line, way, packet);
+        };
+        let expected = self.leaving(way, &line.translated(way, packet))?;
+        assert_eq!((returned, found), (SENT, expected), "{what}, {way:?}");
+        Ok(())
+    }
+
     /// The bit of IPv4 beside "don't fragment" that means nothing (RFC 791, section 3.1) stays as it is.
     fn reserved_bit(&self, line: &Line, way: Way, packet: &Packet) -> Outcome {
         if self.family == Family::Ipv6 {
