@@ -20,8 +20,8 @@ pub use failover_netlab::{
     Answer, AskError, BpfCommand, Daemon, Failover, Flow, Flows, Host, Keep, KeptFlow, KeptFlows,
     LABS_AT_ONCE, Lab, LabBuilder, LabError, Layout, Node, Output, Percent, Program, ProgramSpec,
     Protocol, Refusal, RpFilter, Stream, StreamPlan, Streamed, Tally, Traffic, Uplink, addressing,
-    capture, chance, daemon, demo, eventually, internet, isolate, lab, node, patient, session,
-    terminal, traffic, tun, within,
+    capture, chance, daemon, demo, eventually, internet, is_slow, isolate, lab, node, patient,
+    session, terminal, traffic, tun, within,
 };
 use failover_netlab::{error, sys};
 pub use hidden::without_nft;

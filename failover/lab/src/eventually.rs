@@ -19,7 +19,18 @@ static FACTOR: OnceLock<u32> = OnceLock::new();
 /// library that waits with a limit applies it.
 #[must_use]
 pub fn patient(limit: Duration) -> Duration {
-    limit * FACTOR.get().copied().unwrap_or(1)
+    limit * factor()
+}
+
+/// Whether this machine needs more time than others, as that variable says: what would take minutes is to
+/// be done less often there.
+#[must_use]
+pub fn is_slow() -> bool {
+    factor() > 1
+}
+
+fn factor() -> u32 {
+    FACTOR.get().copied().unwrap_or(1)
 }
 
 /// Reads the variable, for [`patient`].

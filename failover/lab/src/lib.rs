@@ -53,7 +53,7 @@ pub mod tun;
 
 pub use daemon::{Daemon, Failover};
 pub use error::LabError;
-pub use eventually::{eventually, patient, within};
+pub use eventually::{eventually, is_slow, patient, within};
 pub use isolation::isolate;
 pub use lab::{LABS_AT_ONCE, Lab, LabBuilder, Percent, RpFilter, Uplink};
 pub use node::{BpfCommand, Layout, Node, Output, Program, ProgramSpec, Refusal};

@@ -8,14 +8,16 @@ use failover_tests::chance::Chance;
 use failover_tests::churn::{self, Rounds};
 use failover_tests::daemon::Status;
 use failover_tests::footprint::Footprint;
-use failover_tests::{Keep, Protocol};
+use failover_tests::{Keep, Protocol, is_slow};
 
 use crate::Outcome;
 use crate::case::Case;
 use crate::steering::Steering;
 
 /// In each of them every kind of change befalls an uplink and a downlink.
-const ROUNDS: usize = 15;
+fn count() -> usize {
+    if is_slow() { 5 } else { 15 }
+}
 
 /// Flows that are asked all the time.
 const KEEP: Keep = Keep {
@@ -38,7 +40,7 @@ pub(crate) async fn rounds(case: &Case) -> Outcome {
         at_first = Footprint::of(&scene.lab, &daemon).await?;
     }
     let rounds = Rounds {
-        count: ROUNDS,
+        count: count(),
         seed: Chance::any_seed(),
     };
     rounds.run(&scene.lab, scene.mode()).await?;

@@ -1,12 +1,11 @@
 //! Far more flows than the flow table holds.
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::time::Duration;
 
 use failover::family::Family;
 use failover_tests::addressing::servers;
 use failover_tests::daemon::FlowTable;
-use failover_tests::{Lab, LabError, Node, Protocol, Tally, Traffic, patient};
+use failover_tests::{Lab, LabError, Node, Protocol, Tally, Traffic, is_slow};
 
 use crate::Outcome;
 use crate::case::Case;
@@ -30,8 +29,7 @@ const WAVES: u16 = 20;
 
 /// By so much everything is smaller where the million would take minutes.
 fn part() -> u16 {
-    let slow = patient(Duration::from_secs(1)) > Duration::from_secs(1);
-    if slow { 5 } else { 1 }
+    if is_slow() { 5 } else { 1 }
 }
 
 /// Another client opens a million flows. The first one's stay where they are, since they are in use;
