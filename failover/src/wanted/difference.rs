@@ -11,7 +11,7 @@ use ipnet::IpNet;
 
 use crate::family::Family;
 use crate::wanted::routing::{
-    Action, Exceptions, Route, Routing, RoutingChange, Rule, Selector, TableId,
+    Action, Exceptions, Origin, Route, Routing, RoutingChange, Rule, Selector, TableId,
 };
 use crate::wanted::rules::CATCH_ALL;
 
@@ -120,12 +120,13 @@ fn comes_before(first: &Rule, second: &Rule) -> bool {
     first.priority == second.priority && first.family == second.family && turn(first) < turn(second)
 }
 
-/// The order among rules of one preference: specific routes come before a table with a default, a
+/// The order among rules of one preference: what leads all forwarded packets on comes first, since there
+/// are most of them; specific routes come before a table with a default, a
 /// mark before an address, and both before a rule for all, of which the one that leads elsewhere comes
 /// first; what ends it comes last. Beyond the last preference of the kernel's own it does not matter.
 fn turn(rule: &Rule) -> u8 {
     match (rule.action, &rule.selector) {
-        _ if is_beyond(rule) => 0,
+        _ if is_beyond(rule) || rule.origin == Origin::Others => 0,
         (Action::LookupSpecific(_), _) => 0,
         (Action::Unreachable, _) => 5,
         // Also those that are for an address: a usable uplink's comes before.
@@ -193,6 +194,32 @@ mod tests {
             }
             assert!(order.is_sorted_by_key(turn), "{lost:?}: {order:?}");
             assert_eq!(order.len(), last.len());
+        }
+    }
+
+    #[test]
+    fn all_that_is_forwarded_is_led_on_by_the_first_rule() {
+        let wanted = fixture::three_uplinks().wanted().routing;
+        let mut installed = wanted.clone();
+        installed
+            .rules
+            .retain(|rule| rule.origin != Origin::Others || rule.family != Family::Ipv4);
+        for installed in [Routing::default(), installed] {
+            let changes = difference(&wanted, &installed);
+            let first = changes.iter().find_map(|change| match change {
+                RoutingChange::AddRule(rule) if rule.family == Family::Ipv4 => Some(rule),
+                _ => None,
+            });
+            assert!(
+                first.is_some_and(|rule| rule.origin == Origin::Others),
+                "{first:?}"
+            );
+            let after = changes.iter().filter(|change| {
+                matches!(change, RoutingChange::AddRule(rule)
+                    if rule.family == Family::Ipv4
+                        && rule.selector == Selector::mark(0, 0xff00_0000))
+            });
+            assert_eq!(after.count(), 1, "the other one comes after it");
         }
     }
 

@@ -3,11 +3,12 @@
 //! | preference | rule | why |
 //! | --- | --- | --- |
 //! | base+1 | all but the router's own → on with base+6 | what is forwarded is not asked for each of the next |
+//! | base+1 | what carries none of our bits → on with base+6 | nor is what they are not for |
 //! | base+2 | the router's own, `fwmark PROBE+ID/MASK` → the uplink's table | a probe goes through the uplink that it tests |
 //! | base+3 | the router's own, `fwmark PROBE/PROBE` → unreachable | never through another, when that table is empty |
 //! | base+4 | the router's own, `fwmark ID/MASK` → `main`, but not its default | connected and specific routes win |
 //! | base+5 | the router's own, `fwmark ID/MASK` → the uplink's table | an answer goes out where the question came in |
-//! | base+6 | all → nothing | where the first leads |
+//! | base+6 | all → nothing | where the first ones lead |
 //! | 32765 | all → `main` but not its default | specific routes win for everything else, too |
 //! | 32765 | `fwmark ID/MASK` → the uplink's table | a flow goes through its uplink |
 //! | 32765 | `from SOURCE` → the uplink's table | the router's own traffic bound to a usable uplink's address |
@@ -58,7 +59,10 @@ pub fn rules(situation: &Situation) -> BTreeSet<Rule> {
 }
 
 /// The rules for the router's own packets that carry our bits, and what leads others past them: there
-/// are three for each uplink, and the kernel asks one after the other, for each packet.
+/// are three for each uplink, and the kernel asks one after the other, for each packet. It takes two
+/// kinds of its own questions about what is forwarded for questions about the router's packets, with no
+/// mark or that of before: by which interface an IPv4 packet's source is reached (`__fib_validate_source`
+/// in its `net/ipv4/fib_frontend.c`), and nftables' `fib`.
 fn own(situation: &Situation, family: Family) -> impl Iterator<Item = Rule> {
     let numbers = situation.numbers;
     let mask = numbers.marks.bits();
@@ -74,6 +78,7 @@ fn own(situation: &Situation, family: Family) -> impl Iterator<Item = Rule> {
     let beyond = Action::Goto(numbers.rule_priority + BEYOND);
     let passing = [
         of_origin(1, Origin::Others, Selector::ALL, beyond),
+        of_origin(1, Origin::Any, Selector::mark(0, mask), beyond),
         of_origin(BEYOND, Origin::Any, Selector::ALL, Action::Nothing),
     ];
     let any_probe = Selector::mark(probe, probe);
@@ -224,12 +229,23 @@ mod tests {
                 .filter(|rule| rule.family == family && rule.priority < CATCH_ALL)
                 .collect();
             early.sort_by_key(|rule| rule.priority);
-            let [first, own @ .., last] = early.as_slice() else {
+            let leads = |rule: &Rule| matches!(rule.action, Action::Goto(_));
+            let (leading, rest) = early.split_at(2);
+            assert!(leading.iter().all(|rule| leads(rule)), "{leading:?}");
+            let none_of_ours = Selector::mark(0, 0xff00_0000);
+            let kinds: BTreeSet<_> = leading
+                .iter()
+                .map(|rule| (rule.origin, rule.selector.clone()))
+                .collect();
+            let expected = [(Origin::Others, Selector::ALL), (Origin::Any, none_of_ours)];
+            assert_eq!(kinds, expected.into());
+            let (Some(first), [own @ .., last]) = (leading.first(), rest) else {
                 panic!("{early:?}");
             };
-            assert_eq!(first.origin, Origin::Others);
             assert!(first.priority > fixture::three_uplinks().numbers.rule_priority);
-            assert_eq!(first.action, Action::Goto(last.priority));
+            for rule in leading {
+                assert_eq!(rule.action, Action::Goto(last.priority));
+            }
             assert_eq!(last.action, Action::Nothing);
             assert!(own.iter().all(|rule| {
                 rule.origin == Origin::Local
