@@ -1,25 +1,28 @@
-//! What can be typed.
+//! What can be typed: the commands, and what several of them take. What one takes stands with it.
 
-use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use thiserror::Error;
 use tracing::level_filters::LevelFilter;
 
-use crate::flows::Protocol;
-use crate::generate::Firewall;
-use crate::import::Program;
-use crate::interface::InterfaceName;
-use crate::journal::Since;
-use crate::network::MacAddress;
-use crate::policy::Dscp;
+use crate::cli::by_hand::DrainArgs;
+#[cfg(feature = "demo")]
+use crate::cli::demo::DemoArgs;
+use crate::cli::doctor::DoctorArgs;
+use crate::cli::events::EventsArgs;
+use crate::cli::explain::ExplainArgs;
+use crate::cli::flows::FlowsArgs;
+use crate::cli::generate::GenerateArgs;
+use crate::cli::import::ImportArgs;
+use crate::cli::init::InitArgs;
+use crate::cli::notify::NotifyCommand;
+use crate::cli::replay::ReplayArgs;
+use crate::cli::trace::TraceArgs;
 use crate::uplink::UplinkName;
 
 /// Where the configuration is by default.
-const CONFIG: &str = "/etc/failover/failover.yaml";
+pub(super) const CONFIG: &str = "/etc/failover/failover.yaml";
 /// Where the control socket is by default.
 const CONTROL: &str = "/run/failover/control.sock";
 
@@ -84,7 +87,7 @@ pub enum Command {
     #[command(
         after_help = "Example:\n  failover status --json | jq '.uplinks[] | {name, state, reason}'"
     )]
-    Status(StatusArgs),
+    Status(AskArgs),
 
     /// Shows the flows that are alive: who talks to whom, by which uplink, and why.
     ///
@@ -138,7 +141,7 @@ pub enum Command {
     #[command(
         after_help = "Example:\n  failover check && failover reload\n  failover reload --json | jq '.changes[] | select(.change == \"uplink_added\") | .uplink'"
     )]
-    Reload(ReloadArgs),
+    Reload(AskArgs),
 
     /// Trusts an uplink that is held back, since it failed again and again.
     ///
@@ -178,7 +181,7 @@ pub enum Command {
     #[command(
         after_help = "Example:\n  nft -f /etc/nftables.conf && failover flush\n  failover flush --json | jq .flows"
     )]
-    Flush(FlushArgs),
+    Flush(AskArgs),
 
     /// Writes down all that an uplink is judged by, for `failover replay`.
     ///
@@ -272,23 +275,6 @@ pub enum Command {
     Demo(DemoArgs),
 }
 
-/// What to show, and how long.
-#[cfg(feature = "demo")]
-#[derive(Debug, Args)]
-pub struct DemoArgs {
-    /// Shows another binary than this one.
-    #[arg(long, value_name = "PATH")]
-    pub failover: Option<PathBuf>,
-
-    /// Writes the result to this file, too.
-    #[arg(long, value_name = "FILE")]
-    pub json: Option<PathBuf>,
-
-    /// Looks on for one second instead of eight between two events.
-    #[arg(long)]
-    pub brief: bool,
-}
-
 /// Where the configuration is.
 #[derive(Debug, Args)]
 pub struct ConfigArgs {
@@ -305,152 +291,9 @@ pub struct ControlArgs {
     pub control: PathBuf,
 }
 
-/// What to show, and of which daemon.
-#[derive(Debug, Args)]
-pub struct StatusArgs {
-    /// Prints JSON, for scripts.
-    #[arg(long)]
-    pub json: bool,
-
-    /// Which daemon is meant.
-    #[command(flatten)]
-    pub daemon: ControlArgs,
-}
-
-/// Which flow is meant.
-#[derive(Debug, Args)]
-pub struct ExplainArgs {
-    /// Where it comes from: ADDRESS, ADDRESS:PORT or [ADDRESS]:PORT; for ICMP the identifier stands for
-    /// the port.
-    #[arg(long, value_name = "ADDRESS[:PORT]", required_unless_present = "own")]
-    pub from: Option<End>,
-
-    /// The flow is one of this host itself; --from is then what its socket is bound to, if anything.
-    #[arg(long, conflicts_with_all = ["iface", "mac"])]
-    pub own: bool,
-
-    /// Where it goes, likewise; a port is needed where the protocol has ports.
-    #[arg(long, value_name = "ADDRESS[:PORT]")]
-    pub to: End,
-
-    /// What it speaks, by name or number; by default tcp where --to has a port, else icmp.
-    #[arg(long, value_name = "PROTOCOL")]
-    pub proto: Option<Protocol>,
-
-    /// The downlink that it comes in by; by default that whose network has --from.
-    #[arg(long, value_name = "INTERFACE")]
-    pub iface: Option<InterfaceName>,
-
-    /// Its code point, such as ef or 46.
-    #[arg(long, value_name = "DSCP", default_value = "cs0")]
-    pub dscp: Dscp,
-
-    /// Its mark, in decimal or hexadecimal.
-    #[arg(long, value_name = "MARK", default_value = "0", value_parser = mark)]
-    pub mark: u32,
-
-    /// The hardware address that it comes from.
-    #[arg(long, value_name = "ADDRESS")]
-    pub mac: Option<MacAddress>,
-
-    /// Prints JSON, for scripts.
-    #[arg(long)]
-    pub json: bool,
-
-    /// Which daemon is meant.
-    #[command(flatten)]
-    pub daemon: ControlArgs,
-}
-
-/// An address, and maybe a port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct End {
-    /// The address.
-    pub address: IpAddr,
-    /// The port.
-    pub port: Option<u16>,
-}
-
-/// A text is no address with or without port.
-#[derive(Debug, Error)]
-#[error(
-    "allowed: an address with or without a port, such as 10.0.0.5, 10.0.0.5:443 or [fd00::5]:443"
-)]
-pub struct InvalidEnd;
-
-impl FromStr for End {
-    type Err = InvalidEnd;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if let Ok(address) = text.parse() {
-            return Ok(Self {
-                address,
-                port: None,
-            });
-        }
-        let both: SocketAddr = text.parse().map_err(|_| InvalidEnd)?;
-        Ok(Self {
-            address: both.ip(),
-            port: Some(both.port()),
-        })
-    }
-}
-
-fn mark(text: &str) -> Result<u32, std::num::ParseIntError> {
-    match text.strip_prefix("0x") {
-        Some(digits) => u32::from_str_radix(digits, 16),
-        None => text.parse(),
-    }
-}
-
-/// Which events to show, and where they are.
-#[derive(Debug, Args)]
-pub struct EventsArgs {
-    /// Goes on with events as they happen, after the last 10 (or those that --last or --since ask for).
-    #[arg(short, long)]
-    pub follow: bool,
-
-    /// Prints JSON, for scripts: one object per line.
-    #[arg(long)]
-    pub json: bool,
-
-    /// Shows nothing older: 90s, 30m, 2h or 3d ago, a local time as in 22:30, 2026-11-21 or
-    /// "2026-11-21 22:30", or RFC 3339.
-    #[arg(long, value_name = "TIME")]
-    pub since: Option<Since>,
-
-    /// Shows only what is about this uplink.
-    #[arg(long, value_name = "NAME")]
-    pub uplink: Option<UplinkName>,
-
-    /// Shows only the last so many of these.
-    #[arg(long, value_name = "N")]
-    pub last: Option<usize>,
-
-    /// The configuration, which says where the state folder is.
-    #[command(flatten)]
-    pub config: ConfigArgs,
-
-    /// The state folder itself; the configuration is not read then.
-    #[arg(long, value_name = "FOLDER", conflicts_with = "config")]
-    pub state_dir: Option<PathBuf>,
-}
-
 /// How to answer, and which daemon is meant.
 #[derive(Debug, Args)]
-pub struct ReloadArgs {
-    /// Prints JSON, for scripts.
-    #[arg(long)]
-    pub json: bool,
-
-    /// Which daemon is meant.
-    #[command(flatten)]
-    pub daemon: ControlArgs,
-}
-
-/// How to answer, and which daemon is meant.
-#[derive(Debug, Args)]
-pub struct FlushArgs {
+pub struct AskArgs {
     /// Prints JSON, for scripts.
     #[arg(long)]
     pub json: bool,
@@ -472,147 +315,8 @@ pub struct UplinkArgs {
     pub daemon: ControlArgs,
 }
 
-/// Which uplink, for how long, and of which daemon.
-#[derive(Debug, Args)]
-pub struct DrainArgs {
-    /// The uplink.
-    #[arg(value_name = "NAME")]
-    pub uplink: UplinkName,
-
-    /// Disables it after this time, such as 90s, 10m or 2h; 1s to 24h.
-    #[arg(long = "for", value_name = "TIME", value_parser = time_to_drain)]
-    pub time: Option<Duration>,
-
-    /// Which daemon is meant.
-    #[command(flatten)]
-    pub daemon: ControlArgs,
-}
-
-/// Whose trace, and what becomes of it.
-#[derive(Debug, Args)]
-pub struct TraceArgs {
-    /// The uplink.
-    #[arg(value_name = "NAME")]
-    pub uplink: UplinkName,
-
-    /// Ends it after this time, such as 90s, 30m or 12h; otherwise it goes on until it is stopped.
-    #[arg(long = "for", value_name = "TIME", value_parser = time, conflicts_with = "stop")]
-    pub time: Option<Duration>,
-
-    /// Ends it now.
-    #[arg(long)]
-    pub stop: bool,
-
-    /// Which daemon is meant.
-    #[command(flatten)]
-    pub daemon: ControlArgs,
-}
-
-/// What is to be done about notifications.
-#[derive(Debug, Subcommand)]
-pub enum NotifyCommand {
-    /// Sends a test message, and says what came of it; exit code 1 where one was not delivered.
-    ///
-    /// Variables of the environment that hold secrets must be set here as they are for the daemon.
-    Test(NotifyTestArgs),
-    /// Says how the daemon's channels fare.
-    Status(StatusArgs),
-}
-
-/// By which channel, of which configuration.
-#[derive(Debug, Args)]
-pub struct NotifyTestArgs {
-    /// Only this channel.
-    #[arg(value_name = "CHANNEL")]
-    pub channel: Option<String>,
-
-    /// The configuration.
-    #[command(flatten)]
-    pub config: ConfigArgs,
-}
-
-/// Which trace, and with what.
-#[derive(Debug, Args)]
-pub struct ReplayArgs {
-    /// The trace; the older file beside it (FILE.1) is played first.
-    #[arg(value_name = "FILE")]
-    pub file: PathBuf,
-
-    /// A configuration whose probe settings are tried.
-    #[arg(long, value_name = "OTHER")]
-    pub config: Option<PathBuf>,
-
-    /// The uplink of that configuration whose settings they are; otherwise the one of the same name.
-    #[arg(long, value_name = "NAME", requires = "config")]
-    pub uplink: Option<UplinkName>,
-
-    /// Prints JSON, for scripts.
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// Where a configuration is written.
-#[derive(Debug, Args)]
-pub struct InitArgs {
-    /// The file; `-` prints it.
-    #[arg(long, value_name = "FILE", default_value = CONFIG)]
-    pub output: PathBuf,
-
-    /// Replaces a file that is there.
-    #[arg(long)]
-    pub force: bool,
-}
-
-/// For which firewall.
-#[derive(Debug, Args)]
-pub struct GenerateArgs {
-    /// What the rules are for.
-    #[arg(value_name = "FIREWALL")]
-    pub firewall: Firewall,
-
-    /// Those of ip6tables; nftables has both families in one file.
-    #[arg(long)]
-    pub ipv6: bool,
-
-    /// The configuration.
-    #[command(flatten)]
-    pub config: ConfigArgs,
-}
-
-/// Which configuration, and what to do about what is found.
-#[derive(Debug, Args)]
-pub struct DoctorArgs {
-    /// Sets kernel settings that mend something, where that is safe and easily undone.
-    #[arg(long)]
-    pub fix: bool,
-
-    /// Prints JSON, for scripts.
-    #[arg(long)]
-    pub json: bool,
-
-    /// The configuration.
-    #[command(flatten)]
-    pub config: ConfigArgs,
-}
-
-/// What to import.
-#[derive(Debug, Args)]
-pub struct ImportArgs {
-    /// Whose configuration it is.
-    #[arg(long, value_name = "PROGRAM")]
-    pub from: Program,
-
-    /// OpenWrt's /etc/config/network, which says the devices of mwan3's interfaces.
-    #[arg(long, value_name = "NETWORK")]
-    pub network: Option<PathBuf>,
-
-    /// The file.
-    #[arg(value_name = "FILE")]
-    pub file: PathBuf,
-}
-
 /// A time that is longer than nothing.
-fn time(text: &str) -> Result<Duration, String> {
+pub(super) fn time(text: &str) -> Result<Duration, String> {
     let span: jiff::SignedDuration = text
         .parse()
         .map_err(|_| format!("`{text}` is no time: allowed are times such as 90s, 30m and 12h"))?;
@@ -620,32 +324,6 @@ fn time(text: &str) -> Result<Duration, String> {
         .ok()
         .filter(|time| !time.is_zero())
         .ok_or_else(|| format!("`{text}` is over before it begins"))
-}
-
-fn time_to_drain(text: &str) -> Result<Duration, String> {
-    let range = Duration::from_secs(1)..=Duration::from_secs(24 * 3600);
-    let time = time(text)?;
-    if range.contains(&time) {
-        Ok(time)
-    } else {
-        Err(format!("`{text}` is no time from 1s to 24h"))
-    }
-}
-
-/// Which flows to show, and of which daemon.
-#[derive(Debug, Args)]
-pub struct FlowsArgs {
-    /// Shows only the flows of this uplink.
-    #[arg(long, value_name = "NAME")]
-    pub uplink: Option<UplinkName>,
-
-    /// Prints JSON, for scripts.
-    #[arg(long)]
-    pub json: bool,
-
-    /// Which daemon is meant.
-    #[command(flatten)]
-    pub daemon: ControlArgs,
 }
 
 #[cfg(test)]

@@ -2,19 +2,47 @@
 
 use std::io::Write as _;
 use std::path::Path;
+use std::time::Duration;
 
+use clap::Args;
 use jiff::Zoned;
 use thiserror::Error;
 
 use crate::by_hand::{ByHand, Order, by_the_clock};
 use crate::cli::Outcome;
-use crate::cli::args::{DrainArgs, UplinkArgs};
+use crate::cli::args::{ControlArgs, UplinkArgs, time};
 use crate::cli::exit::Failure;
 use crate::cli::output;
 use crate::control::client::Conversation;
 use crate::control::{Answer, Obeyed, Request};
 use crate::family::Family;
 use crate::uplink::UplinkName;
+
+/// Which uplink, for how long, and of which daemon.
+#[derive(Debug, Args)]
+pub struct DrainArgs {
+    /// The uplink.
+    #[arg(value_name = "NAME")]
+    pub uplink: UplinkName,
+
+    /// Disables it after this time, such as 90s, 10m or 2h; 1s to 24h.
+    #[arg(long = "for", value_name = "TIME", value_parser = time_to_drain)]
+    pub time: Option<Duration>,
+
+    /// Which daemon is meant.
+    #[command(flatten)]
+    pub daemon: ControlArgs,
+}
+
+fn time_to_drain(text: &str) -> Result<Duration, String> {
+    let range = Duration::from_secs(1)..=Duration::from_secs(24 * 3600);
+    let time = time(text)?;
+    if range.contains(&time) {
+        Ok(time)
+    } else {
+        Err(format!("`{text}` is no time from 1s to 24h"))
+    }
+}
 
 /// It is done, but not all of it.
 #[derive(Debug, Error)]

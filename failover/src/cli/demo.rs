@@ -1,14 +1,30 @@
 //! `failover demo`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use clap::Args;
 use failover_netlab::demo::{self, Options, Outcome};
 use failover_netlab::terminal::Terminal;
 use failover_netlab::{LabError, session};
 
-use crate::cli::args::DemoArgs;
 use crate::cli::exit::{self, Failure};
+
+/// What to show, and how long.
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    /// Shows another binary than this one.
+    #[arg(long, value_name = "PATH")]
+    pub failover: Option<PathBuf>,
+
+    /// Writes the result to this file, too.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+
+    /// Looks on for one second instead of eight between two events.
+    #[arg(long)]
+    pub brief: bool,
+}
 
 /// What a shell says of a program that Ctrl-C ended.
 const INTERRUPTED: u8 = 130;

@@ -3,11 +3,12 @@
 use std::fmt::Write as _;
 use std::io::Write as _;
 
+use clap::Args;
 use serde::Serialize;
 use thiserror::Error;
 
 use crate::cli::Outcome;
-use crate::cli::args::DoctorArgs;
+use crate::cli::args::ConfigArgs;
 use crate::cli::exit::Failure;
 use crate::cli::output;
 use crate::config::{self, Config};
@@ -16,6 +17,22 @@ use crate::doctor::{Finding, Severity, examine};
 use crate::kernel::Sysctls as _;
 use crate::kernel::network::ObserveError;
 use crate::kernel::sysctl::{ProcSys, SysctlError};
+
+/// Which configuration, and what to do about what is found.
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// Sets kernel settings that mend something, where that is safe and easily undone.
+    #[arg(long)]
+    pub fix: bool,
+
+    /// Prints JSON, for scripts.
+    #[arg(long)]
+    pub json: bool,
+
+    /// The configuration.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+}
 
 /// How a look at the host ends when it does not end well.
 #[derive(Debug, Error)]

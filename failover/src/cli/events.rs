@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
+use clap::Args;
 use jiff::Zoned;
 use jiff::tz::TimeZone;
 use thiserror::Error;
@@ -15,11 +16,45 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
 use crate::cli::Outcome;
-use crate::cli::args::EventsArgs;
+use crate::cli::args::ConfigArgs;
 use crate::cli::exit::Failure;
 use crate::cli::output;
 use crate::config::{self, ConfigError};
-use crate::journal::{Filter, JournalReader, Line, News, ReadError, Table};
+use crate::journal::{Filter, JournalReader, Line, News, ReadError, Since, Table};
+use crate::uplink::UplinkName;
+
+/// Which events to show, and where they are.
+#[derive(Debug, Args)]
+pub struct EventsArgs {
+    /// Goes on with events as they happen, after the last 10 (or those that --last or --since ask for).
+    #[arg(short, long)]
+    pub follow: bool,
+
+    /// Prints JSON, for scripts: one object per line.
+    #[arg(long)]
+    pub json: bool,
+
+    /// Shows nothing older: 90s, 30m, 2h or 3d ago, a local time as in 22:30, 2026-11-21 or
+    /// "2026-11-21 22:30", or RFC 3339.
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<Since>,
+
+    /// Shows only what is about this uplink.
+    #[arg(long, value_name = "NAME")]
+    pub uplink: Option<UplinkName>,
+
+    /// Shows only the last so many of these.
+    #[arg(long, value_name = "N")]
+    pub last: Option<usize>,
+
+    /// The configuration, which says where the state folder is.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+
+    /// The state folder itself; the configuration is not read then.
+    #[arg(long, value_name = "FOLDER", conflicts_with = "config")]
+    pub state_dir: Option<PathBuf>,
+}
 
 /// How often it is looked whether there is something new.
 const POLL: Duration = Duration::from_millis(100);

@@ -6,13 +6,32 @@
 use std::io::{self, IsTerminal as _, Write as _, stdout};
 use std::sync::mpsc::{Receiver, channel};
 
+use clap::Args;
+
 use crate::cli::Outcome;
-use crate::cli::args::FlowsArgs;
+use crate::cli::args::ControlArgs;
 use crate::cli::exit::Failure;
 use crate::cli::output::{self, Output};
 use crate::control::client::{AskError, Conversation};
 use crate::control::{Answer, Request};
 use crate::flows::{FlowEntry, render, sort};
+use crate::uplink::UplinkName;
+
+/// Which flows to show, and of which daemon.
+#[derive(Debug, Args)]
+pub struct FlowsArgs {
+    /// Shows only the flows of this uplink.
+    #[arg(long, value_name = "NAME")]
+    pub uplink: Option<UplinkName>,
+
+    /// Prints JSON, for scripts.
+    #[arg(long)]
+    pub json: bool,
+
+    /// Which daemon is meant.
+    #[command(flatten)]
+    pub daemon: ControlArgs,
+}
 
 type Piece = Result<Vec<FlowEntry>, AskError>;
 

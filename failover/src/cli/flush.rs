@@ -5,12 +5,12 @@ use std::io::Write as _;
 use serde_json::json;
 
 use crate::cli::Outcome;
-use crate::cli::args::FlushArgs;
+use crate::cli::args::AskArgs;
 use crate::cli::output;
 use crate::control::client::Conversation;
 use crate::control::{Answer, Request};
 
-pub(super) fn flush(args: &FlushArgs) -> Outcome {
+pub(super) fn flush(args: &AskArgs) -> Outcome {
     let mut conversation = Conversation::begin(&args.daemon.control, &Request::Flush)?;
     let Answer::Flushed { flows } = conversation.answer()? else {
         return Err(conversation.misunderstood().into());

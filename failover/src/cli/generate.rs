@@ -2,14 +2,32 @@
 
 use std::io::Write as _;
 
+use clap::Args;
+
 use crate::cli::Outcome;
-use crate::cli::args::GenerateArgs;
+use crate::cli::args::ConfigArgs;
 use crate::cli::exit::Failure;
 use crate::cli::output;
 use crate::config;
 use crate::family::Family;
-use crate::generate;
+use crate::generate::{self, Firewall};
 use crate::kernel::network::NetworkObserver;
+
+/// For which firewall.
+#[derive(Debug, Args)]
+pub struct GenerateArgs {
+    /// What the rules are for.
+    #[arg(value_name = "FIREWALL")]
+    pub firewall: Firewall,
+
+    /// Those of ip6tables; nftables has both families in one file.
+    #[arg(long)]
+    pub ipv6: bool,
+
+    /// The configuration.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+}
 
 pub(super) fn generate(args: &GenerateArgs) -> Outcome {
     let config = config::load(&args.config.config).map_err(Failure::no)?;

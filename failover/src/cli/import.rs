@@ -3,14 +3,30 @@
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
+use clap::Args;
 use thiserror::Error;
 
 use crate::cli::Outcome;
-use crate::cli::args::ImportArgs;
 use crate::cli::exit::Failure;
 use crate::cli::output;
 use crate::config::MAX_FILE_BYTES;
 use crate::import::{self, ImportError, Program};
+
+/// What to import.
+#[derive(Debug, Args)]
+pub struct ImportArgs {
+    /// Whose configuration it is.
+    #[arg(long, value_name = "PROGRAM")]
+    pub from: Program,
+
+    /// OpenWrt's /etc/config/network, which says the devices of mwan3's interfaces.
+    #[arg(long, value_name = "NETWORK")]
+    pub network: Option<PathBuf>,
+
+    /// The file.
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+}
 
 /// Why nothing was imported.
 #[derive(Debug, Error)]

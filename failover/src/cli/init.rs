@@ -4,14 +4,27 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 
+use clap::Args;
 use thiserror::Error;
 
 use crate::cli::Outcome;
-use crate::cli::args::InitArgs;
+use crate::cli::args::CONFIG;
 use crate::cli::exit::Failure;
 use crate::cli::output;
 use crate::init;
 use crate::kernel::network::NetworkObserver;
+
+/// Where a configuration is written.
+#[derive(Debug, Args)]
+pub struct InitArgs {
+    /// The file; `-` prints it.
+    #[arg(long, value_name = "FILE", default_value = CONFIG)]
+    pub output: PathBuf,
+
+    /// Replaces a file that is there.
+    #[arg(long)]
+    pub force: bool,
+}
 
 /// Why the file was not written.
 #[derive(Debug, Error)]

@@ -2,11 +2,12 @@
 
 use std::io::Write as _;
 
+use clap::{Args, Subcommand};
 use jiff::tz::TimeZone;
 use thiserror::Error;
 
 use crate::cli::Outcome;
-use crate::cli::args::{NotifyCommand, NotifyTestArgs, StatusArgs};
+use crate::cli::args::{AskArgs, ConfigArgs};
 use crate::cli::exit::Failure;
 use crate::cli::output;
 use crate::config;
@@ -14,6 +15,29 @@ use crate::control::client::Conversation;
 use crate::control::{Answer, Request};
 use crate::notify;
 use crate::notify::settings::Channels;
+
+/// What is to be done about notifications.
+#[derive(Debug, Subcommand)]
+pub enum NotifyCommand {
+    /// Sends a test message, and says what came of it; exit code 1 where one was not delivered.
+    ///
+    /// Variables of the environment that hold secrets must be set here as they are for the daemon.
+    Test(NotifyTestArgs),
+    /// Says how the daemon's channels fare.
+    Status(AskArgs),
+}
+
+/// By which channel, of which configuration.
+#[derive(Debug, Args)]
+pub struct NotifyTestArgs {
+    /// Only this channel.
+    #[arg(value_name = "CHANNEL")]
+    pub channel: Option<String>,
+
+    /// The configuration.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+}
 
 /// Why nothing, or not all, was tried or delivered.
 #[derive(Debug, Error)]
@@ -70,7 +94,7 @@ fn test(args: &NotifyTestArgs) -> Outcome {
     }
 }
 
-fn status(args: &StatusArgs) -> Outcome {
+fn status(args: &AskArgs) -> Outcome {
     let mut conversation = Conversation::begin(&args.daemon.control, &Request::Status)?;
     let Answer::Status(document) = conversation.answer()? else {
         return Err(conversation.misunderstood().into());

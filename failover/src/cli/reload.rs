@@ -5,7 +5,7 @@ use std::io::Write as _;
 use thiserror::Error;
 
 use crate::cli::Outcome;
-use crate::cli::args::ReloadArgs;
+use crate::cli::args::AskArgs;
 use crate::cli::exit::Failure;
 use crate::cli::output;
 use crate::control::client::Conversation;
@@ -18,7 +18,7 @@ use crate::control::{Answer, Request};
 )]
 struct Behind(String);
 
-pub(super) fn reload(args: &ReloadArgs) -> Outcome {
+pub(super) fn reload(args: &AskArgs) -> Outcome {
     let mut conversation = Conversation::begin(&args.daemon.control, &Request::Reload)?;
     let reloaded = match conversation.answer()? {
         Answer::Reloaded(reloaded) => reloaded,

@@ -1,19 +1,39 @@
 //! `failover replay`.
 
 use std::io::{self, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use clap::Args;
 use jiff::tz::TimeZone;
 use thiserror::Error;
 
 use crate::cli::Outcome;
-use crate::cli::args::ReplayArgs;
 use crate::cli::exit::Failure;
 use crate::cli::output;
 use crate::config::{self, ProbeConfig};
 use crate::health::Thresholds;
 use crate::replay::{Begin, Line, Replay, Report, TraceError, TraceReader, not_replayed, render};
 use crate::uplink::UplinkName;
+
+/// Which trace, and with what.
+#[derive(Debug, Args)]
+pub struct ReplayArgs {
+    /// The trace; the older file beside it (FILE.1) is played first.
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+
+    /// A configuration whose probe settings are tried.
+    #[arg(long, value_name = "OTHER")]
+    pub config: Option<PathBuf>,
+
+    /// The uplink of that configuration whose settings they are; otherwise the one of the same name.
+    #[arg(long, value_name = "NAME", requires = "config")]
+    pub uplink: Option<UplinkName>,
+
+    /// Prints JSON, for scripts.
+    #[arg(long)]
+    pub json: bool,
+}
 
 /// The other configuration does not have the uplink.
 #[derive(Debug, Error)]

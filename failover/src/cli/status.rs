@@ -5,14 +5,14 @@ use std::io::{IsTerminal as _, Write as _, stdout};
 use jiff::Zoned;
 
 use crate::cli::Outcome;
-use crate::cli::args::StatusArgs;
+use crate::cli::args::AskArgs;
 use crate::cli::exit::Failure;
 use crate::cli::output;
 use crate::control::client::Conversation;
 use crate::control::{Answer, Request};
 use crate::status::render;
 
-pub(super) fn status(args: &StatusArgs) -> Outcome {
+pub(super) fn status(args: &AskArgs) -> Outcome {
     let mut conversation = Conversation::begin(&args.daemon.control, &Request::Status)?;
     let Answer::Status(document) = conversation.answer()? else {
         return Err(conversation.misunderstood().into());
