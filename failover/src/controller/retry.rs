@@ -2,8 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use crate::controller::timers::due;
-
 /// The first and the longest wait.
 const WAIT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
@@ -55,7 +53,7 @@ impl Retry {
 
     /// Its time has come: it waits no more.
     pub(super) fn begin(&mut self, now: Instant) {
-        due(&mut self.at, now);
+        self.at.take_if(|at| *at <= now);
     }
 }
 
