@@ -1,5 +1,7 @@
 //! New flows are spread by weight.
 
+use std::collections::BTreeSet;
+
 use failover::family::Family;
 use failover_tests::daemon::State;
 use failover_tests::{Lab, Protocol, Tally, Traffic};
@@ -21,11 +23,15 @@ const TOLERANCE: usize = 50;
 
 pub(crate) async fn by_weight(case: &Case, family: Family) -> Outcome {
     let scene = case.open(Lab::builder().uplinks(3), WEIGHTED).await?;
-    let mut asked = Vec::new();
+    let (mut asked, mut unanswered) = (Vec::new(), BTreeSet::new());
     for protocol in Protocol::ALL {
         let traffic = Traffic::new(protocol, family, 1000).within(PATIENT);
-        asked.extend(scene.client()?.burst(traffic).await?);
+        let answers = scene.client()?.burst(traffic).await?;
+        let failed = answers.iter().filter_map(|asked| asked.as_ref().err());
+        unanswered.extend(failed.map(|error| format!("{protocol}: {error}")));
+        asked.extend(answers);
     }
+    assert_eq!(unanswered, BTreeSet::new());
     let tally = Tally::of(&asked);
     assert_eq!((asked.len(), tally.answered()), (3000, 3000), "{tally}");
     for (uplink, weight) in [(1, 3_usize), (2, 2), (3, 1)] {

@@ -15,9 +15,6 @@ use crate::traffic::Host;
 
 /// The interface of a client.
 const CLIENT: &str = "eth0";
-/// How many bytes of packets wait there until the gateway's hardware address is known: a burst of all
-/// flows at once. By default it is some 160 packets, and a slow machine takes longer to learn the address.
-const WAITING_BYTES: &str = "4194304";
 /// The interface of a switch towards the gateway.
 pub(super) const TRUNK: &str = "uplink";
 
@@ -161,12 +158,6 @@ impl Downlink {
 
 async fn configure_client(node: &Node, lan: Network, client: u16) -> Result<(), LabError> {
     for family in Family::ALL {
-        let version = match family {
-            Family::Ipv4 => "ipv4",
-            Family::Ipv6 => "ipv6",
-        };
-        let waiting = format!("net/{version}/neigh/{CLIENT}/unres_qlen_bytes");
-        node.set_sysctl(&waiting, WAITING_BYTES).await?;
         node.add_address(CLIENT, lan.client(family, client)).await?;
         let router = lan.first(family).address;
         node.add_route(CLIENT, Route::default_via(router, 0, RouteProtocol::Static))

@@ -60,6 +60,10 @@ pub struct Traffic {
     pub(crate) at_once: usize,
 }
 
+/// A server's kernel drops answers to more than 173 echo requests at once: its own socket for them has room
+/// for so many that are on their way (`icmp_sk_init`, net/ipv4/icmp.c), and on a slow machine all are.
+const ECHOES_AT_ONCE: usize = 128;
+
 impl Traffic {
     /// So many flows, spread over the servers of the internet.
     #[must_use]
@@ -70,7 +74,10 @@ impl Traffic {
             count,
             source: None,
             limit: Duration::from_secs(2),
-            at_once: 256,
+            at_once: match protocol {
+                Protocol::Udp | Protocol::Tcp => 256,
+                Protocol::Icmp => ECHOES_AT_ONCE,
+            },
         }
     }
 
@@ -89,7 +96,7 @@ impl Traffic {
         self
     }
 
-    /// How many flows are opened at the same time; 256 by default.
+    /// How many flows are opened at the same time; by default 256, of ICMP half as many.
     #[must_use]
     pub const fn at_once(mut self, count: usize) -> Self {
         self.at_once = count;
