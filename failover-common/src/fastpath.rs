@@ -241,6 +241,14 @@ impl NextHop {
         let [a, b, c, d, e, f, _, _] = self.start.to_ne_bytes();
         [a, b, c, d, e, f]
     }
+
+    /// Whom frames come from.
+    #[must_use]
+    pub const fn source(&self) -> [u8; 6] {
+        let [_, _, _, _, _, _, a, b] = self.start.to_ne_bytes();
+        let [c, d, e, f] = self.middle.to_ne_bytes();
+        [a, b, c, d, e, f]
+    }
 }
 
 /// What says that the daemon is there. A daemon that ends without a word renews nothing, and all flows

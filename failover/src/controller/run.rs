@@ -19,10 +19,12 @@
 mod answering;
 mod by_hand;
 mod carrying_out;
+mod hearing;
 mod loads;
 mod metered;
 mod notifying;
 mod noting;
+mod timing;
 mod traces;
 
 use std::collections::BTreeSet;
@@ -32,7 +34,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use tokio::signal::unix::Signal;
 use tokio::sync::mpsc;
-use tracing::{error, info, warn};
+use tracing::error;
 
 use crate::control::server::Question;
 use crate::controller::apply::{Applier, Kernel};
@@ -41,13 +43,11 @@ use crate::controller::engine::{Engine, Forget, Moment};
 use crate::controller::metering::{Metering, READ};
 use crate::controller::reloading::Reloading;
 use crate::controller::remembered::Remembered;
-use crate::controller::set_files::{SetFiles, SetNews};
-use crate::controller::timers::{Timers, due};
+use crate::controller::set_files::SetFiles;
+use crate::controller::timers::Timers;
 use crate::dataplane::{Steering, TrafficReport};
-use crate::family::Family;
 use crate::fastpath::standing::FastPath;
-use crate::health::Traffic;
-use crate::journal::{Event, Journal};
+use crate::journal::Journal;
 use crate::kernel::network::NetworkObserver;
 use crate::kernel::watch::Change;
 use crate::notify::Notifier;
@@ -57,13 +57,10 @@ use crate::resets::Resets;
 use crate::service::Service;
 use crate::state::Store;
 use crate::track::TrackFile;
-use crate::uplink::UplinkId;
 use crate::wanted::Wanted;
 
 /// Addresses and routes change in bursts: one look serves all that come within this time.
 const GATHER: Duration = Duration::from_millis(15);
-/// The wait before the next look where one has failed.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// How often what sends no events (kernel settings) and what may have been missed is looked at.
 const AUDIT: Duration = Duration::from_secs(30);
 
@@ -311,172 +308,9 @@ impl<K: Kernel, S: Steering> Daemon<K, S> {
         }
     }
 
-    /// Follows a set whose file changed, or says why it stays as it is.
-    fn take_set(&mut self, news: SetNews) {
-        let SetNews { name, file, read } = news;
-        let told = match &read {
-            Ok(set) => Ok(set.len()),
-            Err(error) => Err(error.to_string()),
-        };
-        if !self
-            .engine
-            .take_set(&name, read.map_err(|error| error.to_string()))
-        {
-            return;
-        }
-        let event = match told {
-            Ok(ranges) => {
-                info!(set = %name, file = %file.display(), ranges, "a set has other addresses now");
-                Event::SetReloaded { set: name, ranges }
-            }
-            Err(reason) => {
-                warn!(set = %name, "the set stays as it was: {reason}");
-                Event::SetRefused { set: name, reason }
-            }
-        };
-        self.journal.note(event);
-    }
-
     /// Looks at the network anew, together with what changes next.
     pub(super) fn look_soon(&mut self) {
         self.timers.look.get_or_insert(Instant::now() + GATHER);
-    }
-
-    fn changed(&mut self, change: Change) {
-        let soon = Instant::now() + GATHER;
-        match change {
-            Change::Link { name, link } => {
-                self.engine.link(&name, link, moment());
-                // The kernel takes routes by a link that went down without saying so.
-                self.suspect_routing();
-                self.applier.suspect_settings();
-                self.applier.suspect_steering();
-                self.network_changed(soon);
-            }
-            Change::Neighbour {
-                interface,
-                address,
-                mac,
-            } => {
-                self.engine
-                    .neighbours(&[((interface, address), mac)].into());
-            }
-            Change::Addresses => {
-                self.network_changed(soon);
-            }
-            Change::AddressGone | Change::Routes | Change::Rules => {
-                self.suspect_routing();
-                self.network_changed(soon);
-            }
-            Change::Firewall => {
-                self.timers.inspect_firewall.get_or_insert(soon);
-            }
-            Change::Lost => {
-                self.suspect_routing();
-                self.network_changed(soon);
-                self.timers.inspect_firewall.get_or_insert(soon);
-            }
-        }
-    }
-
-    /// Somebody may have changed what is ours.
-    fn suspect_routing(&mut self) {
-        self.applier.suspect_routing();
-        self.suspect = true;
-    }
-
-    /// The network is another one: it is looked at, and what it refused is tried again after that. What
-    /// was decided stays the same where an address or a route went and came back in between.
-    fn network_changed(&mut self, soon: Instant) {
-        self.timers.look.get_or_insert(soon);
-        self.timers.retry.hasten(soon);
-    }
-
-    fn reported(&mut self, report: &Report) {
-        let Report {
-            uplink,
-            family,
-            round,
-        } = report;
-        // Before a silence is judged it is asked whether users are answered all the same.
-        if round.misses_answers()
-            && let Some(answered) = self.answered(*uplink, *family)
-        {
-            self.engine.traffic(*uplink, *family, answered, moment());
-        }
-        self.engine.round(*uplink, *family, round, moment());
-    }
-
-    fn heard(&mut self, report: TrafficReport) {
-        let TrafficReport {
-            uplink,
-            family,
-            news,
-        } = report;
-        if self.engine.traffic(uplink, family, news, moment()) {
-            self.prober.suspect(uplink, family);
-        }
-    }
-
-    /// What is known of the last answer to users.
-    fn answered(&self, uplink: UplinkId, family: Family) -> Option<Traffic> {
-        let answered = self.witness.as_ref()?.answered(uplink, family)?;
-        Some(Traffic::Answered {
-            at: Instant::now().checked_sub(answered.age)?,
-            hosts: answered.hosts,
-        })
-    }
-
-    async fn timers(&mut self) {
-        let now = Instant::now();
-        if self.timers.audit <= now {
-            self.timers.audit = now + AUDIT;
-            self.timers.look = Some(now);
-            self.timers.inspect_firewall = Some(now);
-            self.track_file.inspect();
-            self.suspect_routing();
-            self.applier.suspect_settings();
-            self.applier.suspect_steering();
-            self.tell_how_things_stand();
-        }
-        if due(&mut self.timers.look, now) {
-            match self.observer.view().await {
-                Ok(view) => self.engine.network(view, moment()),
-                Err(error) => {
-                    warn!(%error, "cannot look at the network; trying again in a second");
-                    self.timers.look = Some(now + LOOK_AGAIN);
-                }
-            }
-        }
-        if due(&mut self.timers.inspect_firewall, now) {
-            match self.applier.inspect_firewall().await {
-                Ok(true) => {}
-                Ok(false) => {
-                    warn!("somebody changed our nftables table; it is put in place again");
-                    let reason = "somebody changed our nftables table".to_owned();
-                    self.journal.note(Event::Repaired { reason });
-                    self.suspect = true;
-                }
-                Err(error) => warn!(%error, "cannot inspect our nftables table"),
-            }
-        }
-        if due(&mut self.timers.second_deletion, now) {
-            let again = std::mem::take(&mut self.again);
-            let engine = &self.engine;
-            self.applier
-                .look_around(engine.surroundings(), engine.keeping(&again));
-            for flows in again {
-                if self.engine.forgets_again(&flows)
-                    && let Err(error) = self.applier.forget(flows).await
-                {
-                    warn!(%error, "cannot forget flows a second time");
-                }
-            }
-            self.tell_clients();
-        }
-        self.timers.retry.begin(now);
-        self.read_meters(now);
-        self.read_loads(now).await;
     }
 
     /// Decides, if anything changed, and carries out. A new decision waits for nothing: what fails on

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::time::Duration;
 
 use netlink_packet_core::{
     NetlinkBuffer, NetlinkHeader, NetlinkMessage, NetlinkPayload, NetlinkSerializable,
@@ -12,6 +13,7 @@ use nix::sys::socket::{
     AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, getsockname,
     recv, send, setsockopt, socket, sockopt,
 };
+use nix::sys::time::{TimeVal, TimeValLike as _};
 
 /// The largest datagram that the kernel makes (`NLMSG_GOODSIZE` and `netlink_dump` in
 /// `net/netlink/af_netlink.c` stay at 32 kB), with room.
@@ -62,6 +64,11 @@ pub(super) mod rtnlgrp {
 /// The bit of a group in a mask of groups.
 pub(super) const fn group(number: u32) -> u32 {
     1 << (number - 1)
+}
+
+/// A time as sockets take it.
+pub(super) fn time_value(time: Duration) -> TimeVal {
+    TimeVal::seconds(i64::try_from(time.as_secs()).unwrap_or(i64::MAX))
 }
 
 /// Sends to the kernel.

@@ -4,29 +4,30 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use netlink_packet_core::{
     NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkBuffer, NetlinkSerializable,
 };
 use nix::sys::socket::{SockFlag, SockProtocol, setsockopt, sockopt};
-use nix::sys::time::TimeVal;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::netlink::{
     DATAGRAM, NLMSG_DONE, NLMSG_ERROR, append, error_code, messages, open, receive, send_all,
+    time_value,
 };
 
 /// How many questions are sent at once. They fit the usual send buffer of 208 kB
 /// (`net.core.wmem_default`), and their answers the receive buffer: an answer takes up to a page of it,
 /// with what manages it.
-const BATCH: usize = 512;
+pub(super) const BATCH: usize = 512;
 
 /// Bytes of the receive buffer.
 const RECEIVE_BUFFER: usize = 4 << 20;
 
-/// How long an answer may take to come, in seconds. All of them are there by then; one that was lost is
-/// not waited for.
-const PATIENCE: i64 = 5;
+/// How long an answer may usually take to come. All of them are there by then; one that was lost is not
+/// waited for.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How often a listing is begun anew when what it lists changed meanwhile.
 const ATTEMPTS: usize = 16;
@@ -62,13 +63,19 @@ impl Questions {
     }
 
     fn with(socket: OwnedFd) -> io::Result<Self> {
-        setsockopt(&socket, sockopt::ReceiveTimeout, &TimeVal::new(PATIENCE, 0))?;
-        Ok(Self {
+        let questions = Self {
             socket,
             sequence: 0,
             batch: Vec::new(),
             buffer: vec![0; DATAGRAM],
-        })
+        };
+        questions.with_patience(PATIENCE)
+    }
+
+    /// Has an answer take so long.
+    pub(super) fn with_patience(self, patience: Duration) -> io::Result<Self> {
+        setsockopt(&self.socket, sockopt::ReceiveTimeout, &time_value(patience))?;
+        Ok(self)
     }
 
     fn next_sequence(&mut self) -> u32 {

@@ -51,6 +51,8 @@ pub(crate) mod code {
     pub(crate) const OR: u8 = 0x4f;
     /// `to &= value`.
     pub(crate) const AND_VALUE: u8 = 0x57;
+    /// `to %= value`.
+    pub(crate) const MODULO_VALUE: u8 = 0x97;
     /// `to ^= value`.
     pub(crate) const XOR_VALUE: u8 = 0xa7;
     /// `to >>= value`.

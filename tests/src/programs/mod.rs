@@ -18,7 +18,7 @@ pub use assembled::Assembled;
 pub(crate) use assembled::failed;
 pub use attach::{Direction, attach, has_tcx};
 pub use counter::{Counter, Order};
-pub(crate) use instruction::{Assembly, Instruction, Width, code};
+pub(crate) use instruction::{Assembly, Instruction, Place, Width, code};
 pub use loaded::{Loaded, Settings};
 pub use pinned::{FlowMap, empty, flow_map};
 pub use remembering::Remembering;

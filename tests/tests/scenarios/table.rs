@@ -170,6 +170,7 @@ pub(crate) fn table() -> Vec<Scenario> {
         fast_path("flows_of_a_rule_stay_off_the_fast_path_and_a_reload_sends_all_back", established::forbidden),
         fast_path("what_connection_tracking_forgets_leaves_the_fast_path_at_once", leaving::forgotten),
         fast_path("packets_on_the_fast_path_follow_a_new_hardware_address", leaving::other_hardware),
+        fast_path("packets_on_the_fast_path_say_a_new_hardware_address_of_the_gateway", leaving::own_hardware),
         fast_path_both("ipv4_takes_the_fast_path_by_next_hops_of_ipv6", ways::of_another_family),
         fast_path_both("a_shorter_limit_of_ipv6_is_told_to_who_is_on_the_fast_path", ways::shorter_for_ipv6),
         fast_path_both("without_word_of_ended_flows_none_takes_the_fast_path", ways::untold),

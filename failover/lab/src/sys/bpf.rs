@@ -119,6 +119,8 @@ pub enum MapKind {
     Array,
     /// Programs by number.
     Programs,
+    /// A hash table where what was not used for long makes room.
+    LeastRecentlyUsed,
 }
 
 /// Makes a map; sizes are in bytes.
@@ -128,6 +130,7 @@ pub fn map(kind: MapKind, key: u32, value: u32, entries: u32) -> io::Result<Owne
             MapKind::Hash => 1,
             MapKind::Array => 2,
             MapKind::Programs => 3,
+            MapKind::LeastRecentlyUsed => 9,
         },
         key_size: key,
         value_size: value,

@@ -39,7 +39,7 @@ pub fn svg(measured: &Measured) -> Option<String> {
     let mut y = HEAD;
     for (variant, cost) in &rows {
         let class = match variant {
-            Variant::Minimal => "limit",
+            variant if variant.is_limit() => "limit",
             variant if variant.is_ours() => "ours",
             _ => "bar",
         };

@@ -14,9 +14,9 @@ use super::offsets::{
     DATA, DATA_END, Header, INTERFACE, PROTOCOL, SENDER, TCP, TCP_ACKNOWLEDGED, TCP_FLAGS,
     TCP_LENGTH, TCP_SEQUENCE, UDP_LENGTH,
 };
-use super::pinned_map;
+use super::{attached, pinned_map};
 use crate::node::Node;
-use crate::programs::{Assembled, Assembly, Direction, ProgramsError, Width, attach, code};
+use crate::programs::{Assembled, Assembly, ProgramsError, Width, code};
 use crate::sys::bpf::MapKind;
 
 /// The helper `bpf_redirect`, and `TC_ACT_SHOT`.
@@ -61,15 +61,8 @@ impl FarEnd {
         let (descriptor, map) = pinned_map(bpffs, MapKind::Array, 4, size, 1)?;
         let shared = Array::try_from(Map::Array(map)).map_err(failed)?;
         let instructions = program(descriptor.as_fd())?;
-        let mut program = Assembled::new(bpffs, &instructions, vec![descriptor])?;
-        let name = interface.to_owned();
-        let attached = node.run(move || async move {
-            attach(program.program_mut(), &name, Direction::Ingress).map(|()| program)
-        });
-        let program = attached.await?.map_err(|source| ProgramsError::Program {
-            name: "at the far end".to_owned(),
-            source,
-        })?;
+        let program = Assembled::new(bpffs, &instructions, vec![descriptor])?;
+        let program = attached(node, interface, program, "at the far end").await?;
         Ok(Self {
             shared,
             _program: program,

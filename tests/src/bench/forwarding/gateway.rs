@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::far_end::FarEnd;
 use super::frames::{Flows, Frames, Hop, Kind};
 use super::generator::{Generator, Sent};
+use super::marking::Marking;
 use super::minimal::{Minimal, Way};
 use super::plan::Options;
 use super::{Protocol, Variant, setup};
@@ -43,6 +44,7 @@ pub(super) struct Gateway {
     pub(super) daemon: Option<Daemon>,
     generator: Generator,
     ends: Vec<FarEnd>,
+    _marking: Option<Marking>,
     minimal: Option<(Minimal, PerFamily<Vec<Way>>)>,
     hop: PerFamily<Hop>,
 }
@@ -90,6 +92,12 @@ impl Gateway {
             let what = "all uplinks are up";
             daemon.wait_until(what, UP_WITHIN, up).await?;
         }
+        let marking = if variant == Variant::Marking {
+            let node = lab.gateway().node();
+            Some(Marking::on(node, DOWNLINK, &lab.bpffs(), flows).await?)
+        } else {
+            None
+        };
         let minimal = if variant == Variant::Minimal {
             let node = lab.gateway().node();
             let program = Minimal::on(node, DOWNLINK, &lab.bpffs(), flows).await?;
@@ -106,6 +114,7 @@ impl Gateway {
             generator,
             ends,
             minimal,
+            _marking: marking,
             hop,
         })))
     }

@@ -10,26 +10,15 @@ use aya::maps::{HashMap, Map, MapData, MapError};
 use failover::family::{Family, PerFamily};
 
 use super::frames::{Ends, Flows};
-use super::offsets::{
-    DATA, DATA_END, Header, PROTOCOL, SENDER, TCP, TCP_CHECKSUM, TCP_LENGTH, UDP, UDP_CHECKSUM,
-    UDP_LENGTH,
-};
-use super::{Protocol, pinned_map};
+use super::look_up::{END, IPV4, IPV6, PACKET, PASS, begin, key_length, look_up, require};
+use super::offsets::{Header, SENDER, TCP, TCP_CHECKSUM, TCP_LENGTH, UDP, UDP_CHECKSUM};
+use super::{Protocol, attached, pinned_map};
 use crate::node::Node;
-use crate::programs::{
-    Assembled, Assembly, Direction, Instruction, ProgramsError, Width, attach, code,
-};
+use crate::programs::{Assembled, Assembly, Instruction, ProgramsError, Width, code};
 use crate::sys::bpf::MapKind;
 
-/// The helpers `bpf_map_lookup_elem` and `bpf_redirect`.
-const LOOK_UP: i32 = 1;
+/// The helper `bpf_redirect`.
 const REDIRECT: i32 = 23;
-
-/// A key: both addresses, both ports, the protocol. Tables are apart by family, since what is not in it
-/// need not be fetched from memory: with very many flows that is most of the cost.
-const fn key_length(address: usize) -> usize {
-    2 * address + 8
-}
 
 /// What is in a value, and where. The new source is the last.
 const INTERFACE: i16 = 0;
@@ -43,21 +32,11 @@ const fn value_length(address: usize) -> usize {
     28 + address
 }
 
-/// How long addresses are.
-const IPV4: usize = 4;
-const IPV6: usize = 16;
-
 /// The known flows of one family.
 type Table<const KEY: usize, const VALUE: usize> = HashMap<MapData, [u8; KEY], [u8; VALUE]>;
 
-const CONTEXT: u8 = 6;
-const PACKET: u8 = 7;
-const END: u8 = 8;
+/// A register: what was found of the flow.
 const FOUND: u8 = 9;
-const STACK: u8 = 10;
-
-/// The end of the program, where the packet passes.
-const PASS: (&str, u8) = ("pass", 0);
 
 /// Where translated packets go.
 #[derive(Clone, Copy, Debug)]
@@ -89,15 +68,8 @@ impl Minimal {
         let (four, ipv4) = table(bpffs, room)?;
         let (six, ipv6) = table(bpffs, room)?;
         let instructions = program(four.as_fd(), six.as_fd())?;
-        let mut program = Assembled::new(bpffs, &instructions, vec![four, six])?;
-        let name = interface.to_owned();
-        let attached = node.run(move || async move {
-            attach(program.program_mut(), &name, Direction::Ingress).map(|()| program)
-        });
-        let program = attached.await?.map_err(|source| ProgramsError::Program {
-            name: "that translates".to_owned(),
-            source,
-        })?;
+        let program = Assembled::new(bpffs, &instructions, vec![four, six])?;
+        let program = attached(node, interface, program, "that translates").await?;
         Ok(Self {
             ipv4,
             ipv6,
@@ -226,9 +198,7 @@ fn change(old: &[u8], new: &[u8]) -> u32 {
 
 fn program(ipv4: BorrowedFd<'_>, ipv6: BorrowedFd<'_>) -> Result<Vec<Instruction>, ProgramsError> {
     let mut all = Assembly::default();
-    all.registers(code::MOVE, CONTEXT, 1)
-        .load(Width::Word, PACKET, CONTEXT, DATA)
-        .load(Width::Word, END, CONTEXT, DATA_END);
+    begin(&mut all);
     forward(&mut all, Header::Ipv4, ipv4);
     forward(&mut all, Header::Ipv6, ipv6);
     all.place(PASS);
@@ -240,30 +210,11 @@ fn forward(all: &mut Assembly, header: Header, flows: BorrowedFd<'_>) {
     let number = header.number();
     let next = ("next family", number);
     let (udp, done) = (("udp", number), ("done", number));
-    all.registers(code::MOVE, 1, PACKET)
-        .value(code::ADD_VALUE, 1, i32::from(header.payload() + UDP_LENGTH))
-        .go_if_greater(1, END, PASS)
-        .load(Width::Half, 1, PACKET, PROTOCOL)
-        .go_if(code::UNLESS, 1, header.protocol(), next)
-        .load(Width::Byte, 1, PACKET, header.hops())
+    require(all, header, next);
+    all.load(Width::Byte, 1, PACKET, header.hops())
         .go_if(code::IF_AT_MOST, 1, 1, PASS);
-
-    // The key, on the stack: both addresses stand in the packet as they do in it.
-    let addresses = 2 * header.address();
-    let bottom = -(addresses + 8);
-    for at in (0..addresses).step_by(4) {
-        all.load(Width::Word, 1, PACKET, header.source() + at)
-            .store(Width::Word, STACK, bottom + at, 1);
-    }
-    all.load(Width::Word, 1, PACKET, header.payload())
-        .store(Width::Word, STACK, bottom + addresses, 1)
-        .load(Width::Byte, 1, PACKET, header.next())
-        .store(Width::Word, STACK, bottom + addresses + 4, 1)
-        .map(1, flows)
-        .registers(code::MOVE, 2, STACK)
-        .value(code::ADD_VALUE, 2, bottom.into())
-        .call(LOOK_UP)
-        .go_if(code::IF, 0, 0, PASS)
+    look_up(all, header, flows);
+    all.go_if(code::IF, 0, 0, PASS)
         .registers(code::MOVE, FOUND, 0);
 
     // Hops, addresses, ports and checksums.

@@ -32,6 +32,8 @@ mod far_end;
 mod frames;
 mod gateway;
 mod generator;
+mod look_up;
+mod marking;
 mod memory;
 mod minimal;
 mod offsets;
@@ -52,7 +54,8 @@ use failover::family::Family;
 use serde::Serialize;
 
 use super::Machine;
-use crate::programs::{ProgramsError, failed};
+use crate::node::Node;
+use crate::programs::{Assembled, Direction, ProgramsError, attach, failed};
 use crate::sys::bpf::{self, MapKind};
 
 pub use chart::svg;
@@ -194,4 +197,21 @@ fn pinned_map(
         source,
     })?;
     Ok((made, known))
+}
+
+/// Has a program see the packets that come in by an interface of a node. It is named where that fails.
+async fn attached(
+    node: &Node,
+    interface: &str,
+    mut program: Assembled,
+    name: &str,
+) -> Result<Assembled, ProgramsError> {
+    let interface = interface.to_owned();
+    let attached = node.run(move || async move {
+        attach(program.program_mut(), &interface, Direction::Ingress).map(|()| program)
+    });
+    attached.await?.map_err(|source| ProgramsError::Program {
+        name: name.to_owned(),
+        source,
+    })
 }

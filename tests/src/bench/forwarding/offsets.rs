@@ -1,6 +1,7 @@
 //! Where things stand in packets, and in what the kernel shows a TC program of them.
 
-/// In `struct __sk_buff` (include/uapi/linux/bpf.h): the interface, the packet's beginning and end.
+/// In `struct __sk_buff` (include/uapi/linux/bpf.h): the mark, the interface, the packet's beginning and end.
+pub(super) const MARK: i16 = 8;
 pub(super) const INTERFACE: i16 = 40;
 pub(super) const DATA: i16 = 76;
 pub(super) const DATA_END: i16 = 80;

@@ -63,6 +63,14 @@ pub(super) async fn rules(variant: Variant, lab: &Lab) -> Result<(), LabError> {
             tables(lab, 1, 0xff).await?;
             gateway.nft(CONNMARK).await
         }
+        Variant::Marking => {
+            for family in Family::ALL {
+                let connected = "rule add lookup main suppress_prefixlength 0 priority 2000\n";
+                ip(lab, family, connected.to_owned()).await?;
+            }
+            tables(lab, 1, 0xff).await?;
+            gateway.nft(MASQUERADE).await
+        }
         Variant::FaultTolerantRouter => {
             tables(lab, 1, 0xff).await?;
             multipath(lab).await?;

@@ -31,7 +31,9 @@ pub enum Variant {
     Ebpf,
     /// failover in eBPF mode, with the fast path.
     FastPath,
-    /// The least that a TC program must do: the limit.
+    /// The least that a TC program must do to steer: the limit without a fast path.
+    Marking,
+    /// The least that a TC program must do to forward: the limit.
     Minimal,
 }
 
@@ -40,7 +42,7 @@ pub const USUAL_UPLINKS: u8 = 3;
 
 impl Variant {
     /// All, in the order in which they are shown and take turns.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Generator,
         Self::Plain,
         Self::Masquerade,
@@ -51,6 +53,7 @@ impl Variant {
         Self::Classic,
         Self::Ebpf,
         Self::FastPath,
+        Self::Marking,
         Self::Minimal,
     ];
 
@@ -72,6 +75,11 @@ impl Variant {
     /// Whether its flows are known to connection tracking.
     pub(super) const fn tracks(self) -> bool {
         !matches!(self, Self::Generator | Self::Plain | Self::Minimal)
+    }
+
+    /// Whether it is what others can come near to, and no gateway that anybody would use.
+    pub(super) const fn is_limit(self) -> bool {
+        matches!(self, Self::Marking | Self::Minimal)
     }
 
     /// Whether the daemon runs in it.
@@ -99,6 +107,7 @@ impl fmt::Display for Variant {
             Self::Classic => "failover, classic",
             Self::Ebpf => "failover, eBPF",
             Self::FastPath => "failover, fast path",
+            Self::Marking => "marking program (limit)",
             Self::Minimal => "minimal program (limit)",
         })
     }

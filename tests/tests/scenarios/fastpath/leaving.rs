@@ -3,11 +3,12 @@
 use std::time::{Duration, Instant};
 
 use failover::family::Family;
-use failover_tests::{Lab, Node, ProgramSpec, Protocol, eventually, patient};
+use failover_tests::{Lab, LabError, Node, ProgramSpec, Protocol, eventually, patient};
 
 use super::exchange::Plan;
 use super::looking::{
-    fast_flows, is_sent_to, led, listed, observe, observed, offloaded, timeouts, until_fast,
+    fast_flows, is_sent_from, is_sent_to, led, listed, observe, observed, offloaded, timeouts,
+    until_fast,
 };
 use crate::Outcome;
 use crate::case::Case;
@@ -86,11 +87,7 @@ pub(crate) async fn other_hardware(case: &Case, family: Family) -> Outcome {
         tcp.pause().await?;
         udp.pause().await?;
         let card = card_with(node, address).await?;
-        let text = mac.map(|byte: u8| format!("{byte:02x}")).join(":");
-        node.must(ProgramSpec::line(&format!(
-            "ip link set dev {card} address {text}"
-        )))
-        .await?;
+        let text = exchange_card(node, &card, mac).await?;
         let line =
             format!("ip neigh replace {address} lladdr {text} dev {interface} nud reachable");
         scene.in_gateway(&line).await?;
@@ -104,6 +101,54 @@ pub(crate) async fn other_hardware(case: &Case, family: Family) -> Outcome {
         until_fast(scene, UDP, &udp).await?;
     }
     Ok(())
+}
+
+/// The gateway gets other network cards itself: packets say its new addresses, and the neighbours that
+/// the kernel forgets with the old card are asked for again.
+pub(crate) async fn own_hardware(case: &Case, family: Family) -> Outcome {
+    let scene = case.open(Lab::builder(), TWO).await?;
+    let tcp = fast_flows(scene, family, TCP, Plan::calm(Protocol::Tcp, 20)).await?;
+    let udp = fast_flows(scene, family, UDP, Plan::calm(Protocol::Udp, 20)).await?;
+    let gateway = scene.lab.gateway().node();
+    let client = scene.client()?;
+    let host = client.address(family).ok_or("no address")?;
+    let uplink = scene.uplink(1)?;
+    let provider = uplink.next_hop(family).ok_or("no next hop")?;
+    let cards = [
+        ("lan0", client.node(), host, [2, 0, 0, 0x78, 0, 1]),
+        ("wan1", uplink.provider(), provider, [2, 0, 0, 0x78, 0, 2]),
+    ];
+    for (card, neighbour, address, mac) in cards {
+        tcp.pause().await?;
+        udp.pause().await?;
+        let former = gateway.hardware_address(card).await?;
+        assert!(is_sent_from(scene, former)?, "{card}");
+        exchange_card(gateway, card, mac).await?;
+        let behind = card_with(neighbour, address).await?;
+        let line = format!("ip neigh flush dev {behind}");
+        neighbour.must(ProgramSpec::line(&line)).await?;
+        tcp.resume()?;
+        udp.resume()?;
+        tcp.go_on(ROUNDS).await?;
+        udp.go_on(ROUNDS).await?;
+        let follow = || async {
+            let is_from = |mac| is_sent_from(scene, mac).ok();
+            let follows = (is_from(mac), is_from(former)) == (Some(true), Some(false));
+            Ok(follows.then_some(()))
+        };
+        eventually("packets are sent from the new address", LIMIT, follow).await?;
+        until_fast(scene, TCP, &tcp).await?;
+        until_fast(scene, UDP, &udp).await?;
+    }
+    Ok(())
+}
+
+/// Gives an interface another hardware address; returns it as text.
+async fn exchange_card(node: &Node, card: &str, mac: [u8; 6]) -> Result<String, LabError> {
+    let text = mac.map(|byte: u8| format!("{byte:02x}")).join(":");
+    let line = format!("ip link set dev {card} address {text}");
+    node.must(ProgramSpec::line(&line)).await?;
+    Ok(text)
 }
 
 /// The interface of a node that has an address.

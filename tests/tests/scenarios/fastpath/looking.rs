@@ -157,16 +157,27 @@ pub(crate) fn led(scene: &Scene) -> std::result::Result<usize, MapError> {
 
 /// Whether packets of the fast path are sent to a hardware address.
 pub(crate) fn is_sent_to(scene: &Scene, mac: [u8; 6]) -> std::result::Result<bool, MapError> {
+    Ok(hops(scene)?.iter().any(|hop| hop.destination() == mac))
+}
+
+/// Whether packets of the fast path are sent from a hardware address.
+pub(crate) fn is_sent_from(scene: &Scene, mac: [u8; 6]) -> std::result::Result<bool, MapError> {
+    Ok(hops(scene)?.iter().any(|hop| hop.source() == mac))
+}
+
+/// The first next hops that are in use.
+fn hops(scene: &Scene) -> std::result::Result<Vec<NextHop>, MapError> {
     const VALUE: usize = size_of::<NextHop>();
     let map = MapData::from_pin(scene.lab.pins().map(maps::NEXT_HOPS))?;
     let map = Array::<_, [u8; VALUE]>::try_from(Map::Array(map))?;
+    let mut hops = Vec::new();
     for index in 0..64 {
         let hop: NextHop = bytemuck::cast(map.get(&index, 0)?);
-        if hop.interface != 0 && hop.destination() == mac {
-            return Ok(true);
+        if hop.interface != 0 {
+            hops.push(hop);
         }
     }
-    Ok(false)
+    Ok(hops)
 }
 
 /// What connection tracking says of the flows of a service: the seconds that each has left.
