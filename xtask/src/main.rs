@@ -66,7 +66,8 @@ enum Command {
         /// Run only what depends on the kernel, on Debian's kernel of this series
         #[arg(long, value_enum)]
         kernel: Option<Series>,
-        /// Play every scenario in every way: in eBPF mode also without the fast path
+        /// Play every scenario in every way: in eBPF mode also without the fast path; on another kernel
+        /// in both families
         #[arg(long)]
         all: bool,
     },

@@ -20,7 +20,7 @@ use crate::dataplane::ebpf::table::{FlowTable, TableError};
 use crate::explain::{Decider, Explanation, Fate, Question, Remembered, RouteAnswer, TrackedAs};
 use crate::family::Family;
 use crate::fastpath::access::Access;
-use crate::flows::{FlowEntry, Uplinks, entry_of, key_of};
+use crate::flows::{FlowEntry, Uplinks, counted, entry_of, key_of};
 use crate::interface::{InterfaceIndex, InterfaceName};
 use crate::kernel::conntrack::{FirstPacket, entry_of as entry_of_connection};
 use crate::kernel::next_hop::{NextHops, OwnPacket, PassingPacket};
@@ -331,8 +331,14 @@ impl Explaining {
             let lives = table.lives()?;
             let flow = table.flow(&key)?.filter(|flow| lives.lives(&key, flow));
             Ok(flow.and_then(|flow| {
+                let (flow, standing) = counted(
+                    flow,
+                    lives.now_ns,
+                    |flow| self.fast_path.standing(&key, flow),
+                    // What was read a moment ago stands where it cannot be read again.
+                    || table.flow(&key).ok().flatten(),
+                );
                 let entry = entry_of(&key, &flow, &self.uplinks, lives.now_ns)?;
-                let standing = self.fast_path.standing(&key, &flow);
                 Some(entry.standing(&standing, lives.now_ns))
             }))
         };

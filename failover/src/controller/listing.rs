@@ -15,7 +15,7 @@ use crate::control::{Answer, HungUp, Reply};
 use crate::controller::asked::NoSuchUplink;
 use crate::dataplane::ebpf::table::{FlowTable, TableError};
 use crate::fastpath::access::Access;
-use crate::flows::{FlowEntry, Surroundings, Timeouts, Uplinks, entry_of};
+use crate::flows::{FlowEntry, Surroundings, Timeouts, Uplinks, counted, entry_of};
 use crate::kernel::Sysctls as _;
 use crate::kernel::conntrack::{ConntrackError, each_marked};
 use crate::kernel::sysctl::ProcSys;
@@ -108,17 +108,21 @@ impl Listing {
     /// Those that the eBPF programs know.
     fn known(&self, bpffs: &Path, pieces: &mut Pieces<'_>) -> Result<(), ListError> {
         let table = FlowTable::open(bpffs)?;
-        let lives = table.lives()?;
+        let (lives, again) = (table.lives()?, table.one_by_one()?);
         pieces.begin(PickedBy::Tc);
         let walked = table.each(|key, flow| {
             if !lives.lives(key, flow) {
                 return ControlFlow::Continue(());
             }
-            match entry_of(key, flow, &self.uplinks, lives.now_ns) {
-                Some(entry) => {
-                    let standing = self.fast_path.standing(key, flow);
-                    pieces.add(entry.standing(&standing, lives.now_ns))
-                }
+            let (flow, standing) = counted(
+                *flow,
+                lives.now_ns,
+                |flow| self.fast_path.standing(key, flow),
+                // What was read a moment ago stands where it cannot be read again.
+                || again.flow(key).ok().flatten(),
+            );
+            match entry_of(key, &flow, &self.uplinks, lives.now_ns) {
+                Some(entry) => pieces.add(entry.standing(&standing, lives.now_ns)),
                 None => ControlFlow::Continue(()),
             }
         })?;

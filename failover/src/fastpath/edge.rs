@@ -56,7 +56,7 @@ pub trait Surroundings: Send {
 
     /// Since when the kernel makes entries whose end it tells, in nanoseconds of `CLOCK_MONOTONIC`; 0 if
     /// it always did, `None` if it does not.
-    fn tells_since_ns(&self) -> Option<u64>;
+    fn tells_since_ns(&mut self) -> Option<u64>;
 
     /// How long connection tracking remembers silent flows.
     fn lifetimes(&self) -> Lifetimes;

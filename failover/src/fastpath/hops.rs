@@ -93,6 +93,8 @@ impl Hops {
         if let Some(index) = self.by_way.get(&way) {
             if let Some(hop) = self.hops.get_mut(index) {
                 hop.flows += 1;
+                // Nobody opened it while nobody used it.
+                bring(*index, hop, around, plane);
             }
             return Some(*index);
         }
@@ -157,7 +159,8 @@ impl Hops {
             let keep = hop.flows > 0 || hop.state != State::Closed;
             if !keep {
                 by_way.remove(&hop.way);
-                free.give_up(*index, waited);
+                // A program may have read it from a flow that has only just been given up.
+                free.give_up(*index, plane.wait_for_programs());
             }
             keep
         });
@@ -284,6 +287,48 @@ mod tests {
         hops.follow(&after, Some(WAN), &mut plane);
         assert_eq!(told(&plane, index), after.frame(&WAY).as_ref());
         assert!(!hops.are_waiting());
+    }
+
+    #[test]
+    fn who_came_back_while_nobody_used_its_next_hop_is_sent_to_by_the_next_flow() {
+        let mut plane = Recorded::new(1);
+        let mut hops = Hops::default();
+        let (there, mut gone) = (around(7), around(7));
+        gone.neighbours.clear();
+        let index = hops.take(WAY, &there, &mut plane).unwrap();
+        hops.follow_to((LAN, CLIENT), &gone, &mut plane);
+        plane.over = 1;
+        hops.follow(&gone, Some(LAN), &mut plane);
+        hops.give_up(index);
+        hops.follow_to((LAN, CLIENT), &there, &mut plane);
+        assert!(!hops.is_open(index));
+
+        assert_eq!(hops.take(WAY, &there, &mut plane), Some(index));
+        assert_eq!(told(&plane, index), there.frame(&WAY).as_ref());
+        assert!(hops.is_open(index));
+    }
+
+    #[test]
+    fn a_next_hop_is_anothers_only_when_no_program_reads_what_was_given_up_last() {
+        let mut plane = Recorded::new(1);
+        let mut hops = Hops::default();
+        let (there, mut gone) = (around(7), around(7));
+        gone.neighbours.clear();
+        let index = hops.take(WAY, &there, &mut plane).unwrap();
+        hops.follow(&gone, None, &mut plane);
+        plane.over = 1;
+        hops.follow(&gone, None, &mut plane);
+        // A program may have read the index from the last flow just now.
+        hops.give_up(index);
+        hops.follow(&gone, None, &mut plane);
+        let mtu = |mtu| Way {
+            mtu: Some(mtu),
+            ..WAY
+        };
+        assert_ne!(hops.take(mtu(1400), &there, &mut plane), Some(index));
+        plane.over = 2;
+        hops.follow(&there, None, &mut plane);
+        assert_eq!(hops.take(mtu(1300), &there, &mut plane), Some(index));
     }
 
     #[test]

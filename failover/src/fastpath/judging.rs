@@ -27,13 +27,37 @@ const ESTABLISHED: u8 = 3;
 /// in time, and packets may take the fast path for a while after it died.
 pub const SHORTEST: Duration = Duration::from_secs(60);
 
+/// How long ago a packet that has just passed may have done so, generously.
+const PASSED: Duration = Duration::from_secs(10);
+
 /// How long connection tracking remembers silent flows that last, by default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Lifetimes {
     /// Established TCP connections (`nf_conntrack_tcp_timeout_established`).
     pub tcp: Duration,
+    /// Those of which something is not acknowledged: the longer of
+    /// `nf_conntrack_tcp_timeout_max_retrans` and `nf_conntrack_tcp_timeout_unacknowledged`.
+    pub tcp_unacknowledged: Duration,
     /// UDP flows that are answered (`nf_conntrack_udp_timeout_stream`).
     pub udp: Duration,
+}
+
+impl Lifetimes {
+    /// That of a flow of which a packet has just passed, by what is left of its time: nearly all that a
+    /// silent flow is given, which may be more or less than usual where the user says so (`ct timeout`).
+    /// Of a connection that awaits an acknowledgement it is less, and tells nothing.
+    fn of(self, protocol: Protocol, left: Duration) -> Duration {
+        let (usual, untold) = if protocol == Protocol::TCP {
+            (self.tcp, self.tcp_unacknowledged)
+        } else {
+            (self.udp, Duration::ZERO)
+        };
+        if left <= untold || left.saturating_add(PASSED) >= usual {
+            left.max(usual)
+        } else {
+            left
+        }
+    }
 }
 
 /// Whether it may; `uplink` is the mark of the uplink on which the programs know it, `bits` are ours.
@@ -72,17 +96,38 @@ pub fn judge(
     if !has(SEEN_REPLY) || !has(ASSURED) {
         return Err(Why::Young);
     }
-    // A packet has just passed: what is left is nearly all that a silent flow is given, unless it awaits
-    // an acknowledgement, for which a connection is given less.
-    let usual = if flow.protocol == Protocol::TCP {
-        lifetimes.tcp
-    } else {
-        lifetimes.udp
-    };
-    match flow.remaining {
-        Some(remaining) if !has(FIXED_TIMEOUT) && remaining.max(usual) >= SHORTEST => {
-            Ok(remaining.max(usual))
-        }
-        _ => Err(Why::ShortLived),
+    let remaining = flow.remaining.filter(|_| !has(FIXED_TIMEOUT));
+    remaining
+        .map(|remaining| lifetimes.of(flow.protocol, remaining))
+        .filter(|lifetime| *lifetime >= SHORTEST)
+        .ok_or(Why::ShortLived)
+}
+
+#[cfg(test)]
+mod tests {
+    use failover_common::lifetime::protocol;
+
+    use super::*;
+
+    const UDP: Protocol = Protocol(protocol::UDP);
+
+    #[test]
+    fn a_users_shorter_or_longer_lifetime_counts_and_what_awaits_an_acknowledgement_has_the_usual()
+    {
+        let seconds = Duration::from_secs;
+        let lifetimes = Lifetimes {
+            tcp: seconds(432_000),
+            tcp_unacknowledged: seconds(300),
+            udp: seconds(120),
+        };
+        let of = |protocol, left| lifetimes.of(protocol, seconds(left)).as_secs();
+        assert_eq!(of(Protocol::TCP, 431_999), 432_000);
+        assert_eq!(of(Protocol::TCP, 299), 432_000, "not acknowledged");
+        assert_eq!(of(Protocol::TCP, 599), 599);
+        assert_eq!(of(Protocol::TCP, 500_000), 500_000);
+        assert_eq!(of(UDP, 119), 120);
+        assert_eq!(of(UDP, 70), 70);
+        assert_eq!(of(UDP, 29), 29, "too short for the fast path");
+        assert_eq!(of(UDP, 600), 600);
     }
 }

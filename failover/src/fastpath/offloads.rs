@@ -126,9 +126,10 @@ impl<P: Plane> Offloads<P> {
             offers_until_ns: 0,
             ..lease
         });
-        // Where no id was ever given there is nothing.
+        plane.pardon_all()?;
+        // Where no id was ever given there is no direction.
         if lease.last_id != 0 {
-            plane.clear()?;
+            plane.clear();
         }
         Ok(Self {
             slots: Slots::new(plane.capacity()),

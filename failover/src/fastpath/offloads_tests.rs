@@ -118,6 +118,7 @@ fn offloads(capacity: u32) -> Offloads<Recorded> {
     offloads.set(Arc::new(settings()));
     offloads.set_lifetimes(Lifetimes {
         tcp: Duration::from_secs(432_000),
+        tcp_unacknowledged: Duration::from_secs(300),
         udp: Duration::from_secs(120),
     });
     let port = |last| Port {

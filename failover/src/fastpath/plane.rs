@@ -49,11 +49,14 @@ pub trait Plane: Send {
     /// When the kernel refuses.
     fn pardon(&mut self, key: &FlowKey) -> Result<(), Self::Error>;
 
-    /// Takes away all that somebody left.
+    /// Has them offer all flows again.
     ///
     /// # Errors
     /// When the kernel refuses.
-    fn clear(&mut self) -> Result<(), Self::Error>;
+    fn pardon_all(&mut self) -> Result<(), Self::Error>;
+
+    /// Takes away all directions and next hops that somebody left.
+    fn clear(&mut self);
 
     /// Writes a next hop that no program can be looking at; its interface last.
     fn open_hop(&mut self, index: u32, hop: &NextHop);

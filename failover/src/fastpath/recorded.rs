@@ -120,11 +120,14 @@ impl Plane for Recorded {
         Ok(())
     }
 
-    fn clear(&mut self) -> Result<(), Infallible> {
-        self.ways.clear();
-        self.displaced.clear();
+    fn pardon_all(&mut self) -> Result<(), Infallible> {
         self.refused.clear();
         Ok(())
+    }
+
+    fn clear(&mut self) {
+        self.ways.clear();
+        self.displaced.clear();
     }
 
     fn open_hop(&mut self, index: u32, hop: &NextHop) {

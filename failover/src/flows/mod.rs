@@ -1,6 +1,7 @@
 //! The flows that are alive, one by one, as `failover flows` tells them: from the flow table in eBPF
 //! mode, from connection tracking in classic mode.
 
+mod counted;
 mod entry;
 mod idle;
 mod key;
@@ -13,6 +14,7 @@ mod surroundings;
 mod table;
 mod tracked;
 
+pub use counted::counted;
 pub use entry::{FlowEntry, Phase, Why};
 pub use idle::Timeouts;
 pub(crate) use key::{address, bytes, layout_family};

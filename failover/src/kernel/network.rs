@@ -201,8 +201,9 @@ impl NetworkObserver {
     }
 }
 
-/// A link and its name. None for messages about bridge ports, and names that no configuration can
-/// have.
+/// A link and its name. None for messages about bridge ports, names that no configuration can have,
+/// and messages that say nothing of the link itself: what drivers tell of their wireless network comes
+/// with little else than its name (`RTM_NEWLINK`, net/wireless/wext-core.c).
 pub(super) fn link(message: &LinkMessage) -> Option<(InterfaceName, Link)> {
     let header = &message.header;
     if header.interface_family != AddressFamily::Unspec {
@@ -211,7 +212,7 @@ pub(super) fn link(message: &LinkMessage) -> Option<(InterfaceName, Link)> {
     let mut name = None;
     let mut traffic = Traffic::default();
     let mut port = false;
-    let mut mtu = Mtu::ETHERNET;
+    let mut mtu = None;
     let mut mtu6 = None;
     for attribute in &message.attributes {
         match attribute {
@@ -224,12 +225,13 @@ pub(super) fn link(message: &LinkMessage) -> Option<(InterfaceName, Link)> {
                     tx_packets: found.tx_packets,
                 };
             }
-            LinkAttribute::Mtu(found) => mtu = Mtu(*found),
+            LinkAttribute::Mtu(found) => mtu = Some(Mtu(*found)),
             LinkAttribute::AfSpecUnspec(found) => mtu6 = found.iter().find_map(ipv6_mtu),
             LinkAttribute::LinkInfo(found) => port = found.iter().any(is_port),
             _ => {}
         }
     }
+    let mtu = mtu?;
     let link = Link {
         index: InterfaceIndex(header.index),
         enabled: header.flags.contains(LinkFlags::Up),
@@ -356,4 +358,23 @@ pub(super) fn gateway(attributes: &[RouteAttribute]) -> Option<IpAddr> {
         RouteAttribute::Via(RouteVia::Inet(address)) => Some(IpAddr::V4(*address)),
         _ => None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_without_an_mtu_says_nothing_of_a_link() {
+        let mut message = LinkMessage::default();
+        let name = LinkAttribute::IfName("wlan0".to_owned());
+        message.attributes = vec![name];
+        assert_eq!(link(&message), None);
+        message.attributes.push(LinkAttribute::Mtu(1400));
+        let (name, found) = link(&message).unwrap();
+        assert_eq!(
+            (name.to_string(), found.mtu.ipv4, found.mtu.ipv6),
+            ("wlan0".to_owned(), Mtu(1400), Mtu(1400))
+        );
+    }
 }

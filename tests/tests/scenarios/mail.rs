@@ -45,7 +45,7 @@ pub(crate) async fn by_one_provider(case: &Case, family: Family) -> Outcome {
     for from in senders(scene)? {
         send(scene, from, server, true).await?;
     }
-    by_the_first(scene, &letters, 2 * LETTERS)?;
+    by_the_first(scene, &letters, 2 * LETTERS).await?;
     let others = scene.new_flows(Protocol::Tcp, family, 60).await?;
     assert!(others.on(2) > others.on(1), "by weight: {others}");
 
@@ -54,7 +54,7 @@ pub(crate) async fn by_one_provider(case: &Case, family: Family) -> Outcome {
     for from in senders(scene)? {
         send(scene, from, server, false).await?;
     }
-    by_the_first(scene, &letters, 2 * LETTERS)?;
+    by_the_first(scene, &letters, 2 * LETTERS).await?;
     let others = scene.new_flows(Protocol::Tcp, family, 60).await?;
     assert_eq!(others.on(2), 60, "{others}");
 
@@ -63,7 +63,7 @@ pub(crate) async fn by_one_provider(case: &Case, family: Family) -> Outcome {
     for from in senders(scene)? {
         send(scene, from, server, true).await?;
     }
-    by_the_first(scene, &letters, 4 * LETTERS)
+    by_the_first(scene, &letters, 4 * LETTERS).await
 }
 
 /// A user, and the router's own mail server.
@@ -71,9 +71,16 @@ fn senders(scene: &Scene) -> Result<[&Node; 2], Box<dyn std::error::Error>> {
     Ok([scene.client()?.node(), scene.lab.gateway().node()])
 }
 
-/// So many letters came, all from the first provider's address.
-fn by_the_first(scene: &Scene, letters: &Letters, count: usize) -> Outcome {
-    let letters = letters.lock().map_err(|_| "the server broke off")?.clone();
+/// So many letters came, all from the first provider's address. Who sends one is done before the server
+/// has put it down.
+async fn by_the_first(scene: &Scene, letters: &Letters, count: usize) -> Outcome {
+    let came = || letters.lock().map(|letters| letters.clone());
+    scene
+        .eventually("all letters are put down", || async {
+            Ok(came().is_ok_and(|letters| letters.len() >= count))
+        })
+        .await?;
+    let letters = came().map_err(|_| "the server broke off")?;
     assert_eq!(letters.len(), count);
     for (from, letter) in letters {
         assert_eq!(scene.lab.uplink_of(from), Some(1), "from {from}: {letter}");

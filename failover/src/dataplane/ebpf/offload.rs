@@ -307,17 +307,21 @@ impl Plane for OffloadMaps {
         or_gone(self.refused.remove(&key))
     }
 
-    fn clear(&mut self) -> Result<(), MapError> {
+    fn pardon_all(&mut self) -> Result<(), MapError> {
+        let keys: Vec<[u8; KEY]> = self.refused.keys().collect::<Result<_, _>>()?;
+        for key in keys {
+            or_gone(self.refused.remove(&key))?;
+        }
+        Ok(())
+    }
+
+    fn clear(&mut self) {
         for place in 0..self.places() {
             self.give_up(place);
             self.displace(Displaced {
                 home: place,
                 count: 0,
             });
-        }
-        let keys: Vec<[u8; KEY]> = self.refused.keys().collect::<Result<_, _>>()?;
-        for key in keys {
-            or_gone(self.refused.remove(&key))?;
         }
         for index in 0..maps::NEXT_HOP_CAPACITY {
             self.close_hop(index);
@@ -327,7 +331,6 @@ impl Plane for OffloadMaps {
             warn!(%error, "the kernel does not tell when programs have ended");
             std::thread::sleep(Duration::from_millis(100));
         }
-        Ok(())
     }
 
     fn open_hop(&mut self, index: u32, hop: &NextHop) {

@@ -70,6 +70,34 @@ pub struct Walked {
     pub senseless: u64,
 }
 
+/// The flow table, asked for one flow at a time.
+#[derive(Debug)]
+pub struct OneByOne {
+    flows: HashMap<MapData, [u8; size_of::<FlowKey>()], [u8; size_of::<Flow>()]>,
+    path: PathBuf,
+}
+
+impl OneByOne {
+    /// What the programs know of one flow.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn flow(&self, key: &FlowKey) -> Result<Option<Flow>, TableError> {
+        let path = || self.path.clone();
+        match self.flows.get(&bytemuck::cast(*key), 0) {
+            Ok(value) => match try_pod_read_unaligned(&value) {
+                Ok(flow) => Ok(Some(flow)),
+                Err(_) => Err(TableError::Layout { path: path() }),
+            },
+            Err(MapError::KeyNotFound) => Ok(None),
+            Err(source) => Err(TableError::Open {
+                path: path(),
+                source,
+            }),
+        }
+    }
+}
+
 impl FlowTable {
     /// Opens the table of a daemon that pins its maps under this folder (`bpffs` of the
     /// configuration).
@@ -87,22 +115,19 @@ impl FlowTable {
     /// # Errors
     /// When the kernel refuses.
     pub fn flow(&self, key: &FlowKey) -> Result<Option<Flow>, TableError> {
-        const KEY: usize = size_of::<FlowKey>();
+        self.one_by_one()?.flow(key)
+    }
+
+    /// The table, to ask for many flows one by one.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn one_by_one(&self) -> Result<OneByOne, TableError> {
         let path = self.pins.map(maps::FLOWS);
-        let failed = |source| TableError::Open {
-            path: path.clone(),
-            source,
-        };
         let map = MapData::from_pin(&path).and_then(Map::from_map_data);
-        let map = map.map_err(failed)?;
-        let table = HashMap::<_, [u8; KEY], [u8; size_of::<Flow>()]>::try_from(map);
-        match table.map_err(failed)?.get(&bytemuck::cast(*key), 0) {
-            Ok(value) => match try_pod_read_unaligned(&value) {
-                Ok(flow) => Ok(Some(flow)),
-                Err(_) => Err(TableError::Layout { path }),
-            },
-            Err(MapError::KeyNotFound) => Ok(None),
-            Err(source) => Err(failed(source)),
+        match map.and_then(HashMap::try_from) {
+            Ok(flows) => Ok(OneByOne { flows, path }),
+            Err(source) => Err(TableError::Open { path, source }),
         }
     }
 

@@ -71,18 +71,16 @@ impl<P: Plane, S: Surroundings> AtWork<P, S> {
     /// Looks at interfaces again: a router's advertisement or a setting that changes what of IPv6 they
     /// take is no news of theirs.
     fn look_at_ports(&mut self) -> Result<(), S::Error> {
-        if self.offloads().count() > 0 {
-            let ports = self.kernel.ports()?;
-            self.offloads().ports_are(ports);
-        }
+        let ports = self.kernel.ports()?;
+        self.offloads().ports_are(ports);
         Ok(())
     }
 
     /// Looks at what sends no news, and tells the programs that the daemon is there.
     pub(super) fn round(&mut self, now: Instant) -> Result<(), S::Error> {
         let settings = self.offloads().settings();
-        self.look_at_ports()?;
         if settings.is_on {
+            self.look_at_ports()?;
             let mut obstacles = BTreeMap::new();
             for interface in settings.names.keys() {
                 let found = self.kernel.obstacle(*interface, &settings.programs)?;

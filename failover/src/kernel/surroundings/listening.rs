@@ -225,14 +225,19 @@ impl Listener {
             .map_err(|source| SurroundingsError::Open { what, source })
     }
 
-    /// Reads what waits, as far as it is read at once. False when messages were lost.
+    /// Reads what waits, as far as it is read at once. False when messages were lost; then all was
+    /// read: the kernel loses every message, and says no more of it, until nothing waits
+    /// (`NETLINK_S_CONGESTED` in net/netlink/af_netlink.c).
     fn drain(
         &self,
         buffer: &mut [u8],
         mut take: impl FnMut(NetlinkBuffer<&[u8]>) -> io::Result<()>,
     ) -> bool {
         let mut whole = true;
-        for _ in 0..AT_ONCE {
+        let mut congested = false;
+        let mut read = 0;
+        while read < AT_ONCE || congested {
+            read += 1;
             match receive(&self.socket, buffer) {
                 Ok(datagram) => {
                     for message in messages(datagram) {
@@ -246,6 +251,7 @@ impl Listener {
                 Err(error) if error.raw_os_error() == Some(Errno::ENOBUFS as i32) => {
                     warn!(what = self.what, "messages came faster than they were read");
                     whole = false;
+                    congested = true;
                 }
                 Err(error) => {
                     error!(what = self.what, %error, "messages cannot be read");

@@ -52,6 +52,9 @@ pub struct FastPathKernel {
     policies: Policies,
     listeners: Listeners,
     present_since_ns: u64,
+    /// Whether entries of all times are made so that their end can be told: `nf_conntrack_events` was
+    /// never seen to be anything but 1.
+    always_told: bool,
 }
 
 /// Why the kernel was not asked, or did not answer.
@@ -115,6 +118,7 @@ impl FastPathKernel {
             listeners: Listeners::open()?,
             // Those who listen are there by now.
             present_since_ns: now_ns(),
+            always_told: true,
         })
     }
 }
@@ -174,12 +178,15 @@ impl Surroundings for FastPathKernel {
             .map_err(SurroundingsError::refused("count IPsec policies"))
     }
 
-    fn tells_since_ns(&self) -> Option<u64> {
+    fn tells_since_ns(&mut self) -> Option<u64> {
         // 0: none is made so; 1: all are; 2, the default: those that are made while somebody listens.
         let setting = ProcSys::default().read("net/netfilter/nf_conntrack_events");
-        match setting.ok().flatten().as_deref().map(str::trim) {
+        let setting = setting.ok().flatten();
+        let setting = setting.as_deref().map(str::trim);
+        self.always_told &= setting == Some("1");
+        match setting {
             Some("0") => None,
-            Some("1") => Some(0),
+            _ if self.always_told => Some(0),
             _ => Some(self.present_since_ns),
         }
     }
@@ -197,6 +204,8 @@ impl Surroundings for FastPathKernel {
         };
         Lifetimes {
             tcp: seconds("tcp_timeout_established"),
+            tcp_unacknowledged: seconds("tcp_timeout_max_retrans")
+                .max(seconds("tcp_timeout_unacknowledged")),
             udp: seconds("udp_timeout_stream"),
         }
     }

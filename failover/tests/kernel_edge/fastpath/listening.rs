@@ -200,17 +200,27 @@ async fn settings() {
         run(&format!("sysctl -qw net.netfilter.nf_conntrack_{setting}"));
     };
     set("tcp_timeout_established=1234");
+    set("tcp_timeout_max_retrans=222");
+    set("tcp_timeout_unacknowledged=111");
     set("udp_timeout_stream=77");
-    let kernel = kernel();
+    let mut kernel = kernel();
     let expected = Lifetimes {
         tcp: Duration::from_secs(1234),
+        tcp_unacknowledged: Duration::from_secs(222),
         udp: Duration::from_secs(77),
     };
     assert_eq!(kernel.lifetimes(), expected);
-    set("events=0");
-    assert_eq!(kernel.tells_since_ns(), None);
     set("events=1");
     assert_eq!(kernel.tells_since_ns(), Some(0));
-    set("events=2");
-    assert!(kernel.tells_since_ns().is_some_and(|since_ns| since_ns > 0));
+    set("events=0");
+    assert_eq!(kernel.tells_since_ns(), None);
+    // What was made before stays as it is.
+    for setting in ["events=2", "events=1"] {
+        set(setting);
+        let since_ns = kernel.tells_since_ns();
+        assert!(
+            since_ns.is_some_and(|since_ns| since_ns > 0),
+            "{setting}: {since_ns:?}"
+        );
+    }
 }
