@@ -3,15 +3,21 @@
 use failover::family::Family;
 use serde::Serialize;
 
+use super::statistics::unrest;
 use super::{Bulk, Case, Measured, Protocol, Spread, Variant};
+
+/// How far apart the quartiles of what the generator alone takes may be.
+const STEADY: f64 = 1.3;
 
 /// A demand, and what was found.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Demand {
     /// What is compared.
     pub text: String,
-    /// The ratio; `None` where one of the two was not measured.
+    /// The ratio; `None` where it is not known.
     pub ratio: Option<f64>,
+    /// Why it is not known, where both were measured.
+    pub unknown: Option<String>,
     /// The most, or the least, that it may be.
     pub limit: f64,
     /// Whether it may not be more, or not be less.
@@ -100,7 +106,9 @@ pub fn demands(measured: &Measured) -> Vec<Demand> {
 fn of_packets(measured: &Measured, case: Case, compared: &Compared) -> Option<Demand> {
     let cost = |variant| Some(measured.series_of(variant, case)?.cost()?.median);
     let _measured = measured.series_of(compared.one, case)?;
-    let ratio = cost(compared.one).zip(cost(compared.other));
+    let unknown = restless(measured, case);
+    let costs = cost(compared.one).zip(cost(compared.other));
+    let ratio = costs.filter(|(one, other)| unknown.is_none() && *one > 0.0 && *other > 0.0);
     let (one, other) = (compared.one, compared.other);
     let what = if case.new {
         format!("new flows per second, {one} to {other}")
@@ -111,9 +119,20 @@ fn of_packets(measured: &Measured, case: Case, compared: &Compared) -> Option<De
         text: format!("{what}, {}", kind(case.family, case.protocol)),
         // As many flows in a second as their cost goes into it.
         ratio: ratio.map(|(one, other)| if case.new { other / one } else { one / other }),
+        unknown,
         limit: compared.limit,
         at_most: !case.new,
     })
+}
+
+/// How the machine's speed changed from turn to turn, where it did so much that no ratio tells anything:
+/// the generator alone does the same each time.
+fn restless(measured: &Measured, case: Case) -> Option<String> {
+    let alone = measured.series_of(Variant::Generator, case)?;
+    let unrest = unrest(&alone.gross).filter(|unrest| *unrest > STEADY)?;
+    Some(format!(
+        "the machine was restless, the quartiles of what the generator alone takes are {unrest:.2} to 1"
+    ))
 }
 
 /// How reports name a kind of flow.
@@ -149,18 +168,21 @@ fn of_bulk(bulk: &[Bulk]) -> Vec<Demand> {
         Demand {
             text: format!("TCP throughput, offloads on, {variant} to {to}"),
             ratio: ratio(true, gigabits),
+            unknown: None,
             limit: 0.98,
             at_most: false,
         },
         Demand {
             text: format!("CPU per gigabyte, offloads on, {variant} to {to}"),
             ratio: ratio(true, seconds),
+            unknown: None,
             limit: 1.0,
             at_most: true,
         },
         Demand {
             text: format!("the gateway's CPU per gigabyte, offloads off, {variant} to {to}"),
             ratio: shares.map(|(one, other)| one / other),
+            unknown: None,
             limit: 0.6,
             at_most: true,
         },
@@ -214,6 +236,28 @@ mod tests {
         let with = |ours| measured(&[(Variant::Masquerade, 900.0), (Variant::Ebpf, ours)], true);
         assert!(with(1000.0).holds());
         assert!(!with(1001.0).holds());
+    }
+
+    #[test]
+    fn where_the_machine_was_restless_nothing_is_known() {
+        let costs = [
+            (Variant::Generator, 0.0),
+            (Variant::Masquerade, 2000.0),
+            (Variant::Ebpf, 9000.0),
+        ];
+        let mut measured = measured(&costs, false);
+        assert!(!measured.holds());
+        measured.series[0].gross = vec![650.0, 1100.0, 660.0, 1090.0];
+        let demands = demands(&measured);
+        assert_eq!(demands[0].holds(), None);
+        let why = demands[0].unknown.as_deref();
+        assert!(why.is_some_and(|why| why.contains("1.69 to 1")), "{why:?}");
+    }
+
+    #[test]
+    fn what_costs_less_than_nothing_keeps_no_promise() {
+        let costs = [(Variant::Masquerade, 2000.0), (Variant::Ebpf, -95.0)];
+        assert_eq!(demands(&measured(&costs, false))[0].holds(), None);
     }
 
     #[test]

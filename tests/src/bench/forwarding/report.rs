@@ -49,7 +49,10 @@ pub fn show(terminal: &Terminal, measured: &Measured) {
             (Some(ratio), Some(holds)) => {
                 terminal.verdict(holds, format!("{text}, it is {ratio:.2}"));
             }
-            _ => terminal.line(format!("  unknown  {text}")),
+            _ => {
+                let why = demand.unknown.as_deref().unwrap_or("not measured");
+                terminal.line(format!("  unknown  {text}: {why}"));
+            }
         }
     }
 }
@@ -202,6 +205,7 @@ pub fn json(measured: &Measured) -> Value {
         json!({
             "text": demand.text,
             "ratio": demand.ratio,
+            "unknown": demand.unknown,
             "limit": demand.limit,
             "at_most": demand.at_most,
             "ok": holds,

@@ -26,6 +26,15 @@ impl Spread {
     }
 }
 
+/// How many times the lower the upper quartile is: what a few rounds that are far off do not change.
+#[must_use]
+pub(super) fn unrest(values: &[f64]) -> Option<f64> {
+    let sorted = sorted(values);
+    let last = sorted.len().checked_sub(1)?;
+    let (lower, upper) = (sorted.get(last / 4)?, sorted.get(last - last / 4)?);
+    Some(upper / lower)
+}
+
 /// The value in the middle.
 #[must_use]
 pub fn median(values: &[f64]) -> Option<f64> {
@@ -51,6 +60,19 @@ mod tests {
         assert_eq!(median(&[9.0, 1.0, 2.0]), Some(2.0));
         assert_eq!(median(&[9.0, 1.0, 2.0, 4.0]), Some(3.0));
         assert_eq!(median(&[]), None);
+    }
+
+    #[test]
+    fn a_few_that_are_far_off_are_no_unrest() {
+        let calm = [
+            100.0, 100.0, 110.0, 105.0, 105.0, 100.0, 105.0, 100.0, 900.0,
+        ];
+        assert_eq!(unrest(&calm), Some(1.05));
+        assert_eq!(
+            unrest(&[650.0, 1100.0, 650.0, 1100.0, 650.0]),
+            Some(1100.0 / 650.0)
+        );
+        assert_eq!(unrest(&[]), None);
     }
 
     #[test]
