@@ -30,6 +30,11 @@ pub(crate) fn has_zombies() -> bool {
     })
 }
 
+pub(crate) async fn end_another_child() {
+    let status = tokio::process::Command::new("true").status().await;
+    assert!(status.unwrap().success());
+}
+
 pub(crate) async fn until_none_runs(word: &str) {
     within_5_s("the program and what it began are killed", async {
         while is_running(word) {

@@ -21,6 +21,8 @@ pub use status::{
 /// How long the daemon may take until it answers; with the largest sets it takes some seconds, and on
 /// a busy machine many.
 const READY_WITHIN: Duration = Duration::from_secs(60);
+/// How long it may be before a daemon that was ready answers: less than a command waits for that.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
 /// How long it may take to end after it was told to.
 const END_WITHIN: Duration = Duration::from_secs(10);
 /// How long to wait between two looks at the status, at least.
@@ -223,13 +225,7 @@ impl Failover {
             failover: self.clone(),
             program: self.node.start(spec).await?,
         };
-        let ready = eventually("the daemon answers", READY_WITHIN, || async {
-            if let Some(status) = daemon.program.ended() {
-                return Err(daemon.failed(format!("ended with {status}")));
-            }
-            daemon.try_status().await
-        })
-        .await;
+        let ready = eventually("the daemon answers", READY_WITHIN, || daemon.try_status()).await;
         match ready {
             Err(LabError::NotInTime { .. }) => {
                 Err(daemon.failed(format!("did not answer within {READY_WITHIN:?}")))
@@ -258,14 +254,13 @@ impl Daemon {
     /// What the daemon knows, as `failover status --json` prints it.
     ///
     /// # Errors
-    /// When the daemon does not answer, or its answer is not as documented.
+    /// When the daemon has ended or does not answer, or its answer is not as documented.
     pub async fn status(&self) -> Result<Status, LabError> {
-        self.try_status()
-            .await?
-            .ok_or_else(|| self.failed("cannot be reached".to_owned()))
+        self.wait_until("the daemon answers", ANSWERS_WITHIN, |_status| true)
+            .await
     }
 
-    /// `None` when the daemon cannot be reached (yet).
+    /// `None` when the daemon runs and does not answer (yet).
     async fn try_status(&self) -> Result<Option<Status>, LabError> {
         let output = self.failover.command("status --json").await?;
         match output.status.code() {
@@ -275,7 +270,10 @@ impl Daemon {
                     source,
                     text: output.stdout,
                 }),
-            Some(NOT_REACHED) => Ok(None),
+            Some(NOT_REACHED) => match self.program.ended() {
+                Some(status) => Err(self.failed(format!("ended with {status}"))),
+                None => Ok(None),
+            },
             _ => Err(self.failed(format!(
                 "was asked for its status, which ended with {}: {}",
                 output.status, output.stderr
@@ -286,7 +284,8 @@ impl Daemon {
     /// Asks for the status again and again until it is as wanted, and returns it.
     ///
     /// # Errors
-    /// [`LabError::NotInTime`] with `what` and the last status when the time is over.
+    /// [`LabError::NotInTime`] with `what` and the last answer when the time is over; at once when the
+    /// daemon has ended.
     pub async fn wait_until(
         &self,
         what: &str,
@@ -297,15 +296,16 @@ impl Daemon {
         let limit = patient(limit);
         loop {
             let asked = Instant::now();
-            let status = self.status().await?;
-            if wanted(&status) {
-                return Ok(status);
-            }
+            let said = match self.try_status().await? {
+                Some(status) if wanted(&status) => return Ok(status),
+                Some(status) => status.to_string(),
+                None => "the daemon did not answer when it was asked last".to_owned(),
+            };
             if start.elapsed() >= limit {
                 return Err(LabError::NotInTime {
                     what: what.to_owned(),
                     limit,
-                    detail: format!("\n{status}\nthe daemon's log:\n{}", self.log()),
+                    detail: format!("\n{said}\nthe daemon's log:\n{}", self.log()),
                 });
             }
             // Where a program takes long to start, asking must not be all that the machine does.
