@@ -35,6 +35,19 @@ pub(super) fn unrest(values: &[f64]) -> Option<f64> {
     Some(upper / lower)
 }
 
+/// Between which values the middle of ever more such values would lie, 19 times of 20: the order of
+/// those there are, each of which is above or below it by the toss of a coin.
+#[must_use]
+pub(super) fn middle_between(values: &[f64]) -> Option<(f64, f64)> {
+    let sorted = sorted(values);
+    let number = sorted.len();
+    // 1.96 standard deviations of so many tosses, each of half a value.
+    let chance = |outside: &usize| (number - 2 * outside).pow(2) * 100 >= number * 384;
+    let outside = (0..=number / 2).take_while(chance).last().unwrap_or(0);
+    let last = sorted.len().checked_sub(1)?;
+    Some((*sorted.get(outside)?, *sorted.get(last - outside)?))
+}
+
 /// The value in the middle.
 #[must_use]
 pub fn median(values: &[f64]) -> Option<f64> {
@@ -54,6 +67,16 @@ fn sorted(values: &[f64]) -> Vec<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_more_values_the_less_the_middle_is_between() {
+        let values = |number: u32| (1..=number).map(f64::from).collect::<Vec<_>>();
+        assert_eq!(middle_between(&[]), None);
+        assert_eq!(middle_between(&values(1)), Some((1.0, 1.0)));
+        assert_eq!(middle_between(&values(5)), Some((1.0, 5.0)));
+        assert_eq!(middle_between(&values(15)), Some((4.0, 12.0)));
+        assert_eq!(middle_between(&values(100)), Some((41.0, 60.0)));
+    }
 
     #[test]
     fn the_middle_of_odd_and_even_numbers() {
