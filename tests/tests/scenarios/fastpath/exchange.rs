@@ -163,13 +163,14 @@ impl Exchange {
         (0..self.flows).map(of).collect()
     }
 
-    /// Waits until each flow has had so many more rounds.
+    /// Waits until each flow has had so many more rounds, whole: one that is on its way now does not
+    /// count, since others may have counted its packets already.
     pub(crate) async fn go_on(&self, rounds: u64) -> Result<()> {
         let before = self.rounds();
         let short = || {
             let now = self.rounds();
             let mut flows = now.iter().zip(&before);
-            flows.any(|(now, before)| *now < before + rounds)
+            flows.any(|(now, before)| *now <= before + rounds)
         };
         let reached = async {
             while short() && self.faults().is_empty() {
