@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 
 use crate::error::LabError;
-use crate::eventually::{eventually, patient};
+use crate::eventually::patient;
 use crate::lab::Lab;
 use crate::node::{Node, Output, Program, ProgramSpec, Refusal};
 
@@ -225,14 +225,8 @@ impl Failover {
             failover: self.clone(),
             program: self.node.start(spec).await?,
         };
-        let ready = eventually("the daemon answers", READY_WITHIN, || daemon.try_status()).await;
-        match ready {
-            Err(LabError::NotInTime { .. }) => {
-                Err(daemon.failed(format!("did not answer within {READY_WITHIN:?}")))
-            }
-            Err(other) => Err(other),
-            Ok(_status) => Ok(daemon),
-        }
+        daemon.answers_within(READY_WITHIN).await?;
+        Ok(daemon)
     }
 }
 
@@ -256,7 +250,11 @@ impl Daemon {
     /// # Errors
     /// When the daemon has ended or does not answer, or its answer is not as documented.
     pub async fn status(&self) -> Result<Status, LabError> {
-        self.wait_until("the daemon answers", ANSWERS_WITHIN, |_status| true)
+        self.answers_within(ANSWERS_WITHIN).await
+    }
+
+    async fn answers_within(&self, limit: Duration) -> Result<Status, LabError> {
+        self.wait_until("the daemon answers", limit, |_status| true)
             .await
     }
 

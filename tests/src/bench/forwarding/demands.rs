@@ -150,6 +150,9 @@ fn of_bulk(bulk: &[Bulk]) -> Vec<Demand> {
         bulk.iter()
             .find(|bulk| bulk.variant == variant && bulk.offload == offload)
     };
+    if found(Some(variant), true).is_none() {
+        return Vec::new();
+    }
     let pair = |offload| found(Some(variant), offload).zip(found(Some(to), offload));
     let compared = |offload, figure: fn(&Bulk) -> &Vec<f64>| {
         let (one, other) = pair(offload)?;
@@ -163,9 +166,6 @@ fn of_bulk(bulk: &[Bulk]) -> Vec<Demand> {
         let shares = turns.map(|((one, other), alone)| (one - alone) / (other - alone));
         Some(shares.collect())
     };
-    if found(Some(variant), true).is_none() {
-        return Vec::new();
-    }
     vec![
         by_turns(
             format!("TCP throughput, offloads on, {variant} to {to}"),
